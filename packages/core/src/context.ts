@@ -1,0 +1,197 @@
+/**
+ * The context of one incoming call or event: metadata, deadline, cancellation, and typed values set by wrappers.
+ *
+ * It travels in `AsyncLocalStorage`: a call made inside a handler inherits metadata, remaining time and cancellation
+ * without user code. {@link detach} opts out.
+ */
+import { AsyncLocalStorage } from "node:async_hooks";
+import { MicroError } from "./errors.ts";
+import { Metadata } from "./metadata.ts";
+
+/** The key of a typed value; two keys with the same name are different keys. */
+export interface ContextKey<T> {
+  readonly name: string;
+  /** Never present: carries the type. */
+  readonly type?: T;
+}
+
+/** Make a key: `const account = contextKey<Account>("account")`. */
+export function contextKey<T>(name: string): ContextKey<T> {
+  return Object.freeze({ name });
+}
+
+/**
+ * Cancellation and deadline, shared by a context and those derived from it. The `AbortSignal` is made when somebody
+ * asks for it: most handlers never do, and it would be the dearest object of a call.
+ */
+export class Cancellation {
+  /** When the call must be over, on the clock of `performance.now()`; undefined = no deadline. */
+  readonly deadline: number | undefined;
+  #controller: AbortController | undefined;
+  #listeners: Set<(reason: MicroError) => void> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #reason: MicroError | undefined;
+  #ended = false;
+
+  constructor(deadline?: number) {
+    this.deadline = deadline;
+  }
+
+  /** The reason, once cancelled. */
+  get reason(): MicroError | undefined {
+    if (this.#reason === undefined && !this.#ended && this.deadline !== undefined && performance.now() >= this.deadline)
+      this.#expire();
+    return this.#reason;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.reason !== undefined) this.#controller.abort(this.reason);
+      else this.#arm();
+    }
+    return this.#controller.signal;
+  }
+
+  /** Call `listener` once on cancellation (at once if it has happened). Returns a function that removes it. */
+  onCancel(listener: (reason: MicroError) => void): () => void {
+    const reason = this.reason;
+    if (reason !== undefined) {
+      listener(reason);
+      return () => {};
+    }
+    (this.#listeners ??= new Set()).add(listener);
+    this.#arm();
+    return () => void this.#listeners?.delete(listener);
+  }
+
+  cancel(reason: MicroError): void {
+    if (this.#reason !== undefined || this.#ended) return;
+    this.#reason = reason;
+    clearTimeout(this.#timer);
+    const listeners = this.#listeners;
+    this.#listeners = undefined;
+    this.#controller?.abort(reason);
+    if (listeners !== undefined) for (const listener of listeners) listener(reason);
+  }
+
+  /** The call is over: release timer and listeners. Nothing is cancelled afterwards. */
+  end(): void {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#listeners = undefined;
+  }
+
+  #arm(): void {
+    if (this.deadline === undefined || this.#timer !== undefined || this.#ended) return;
+    const delay = Math.min(Math.max(0, Math.ceil(this.deadline - performance.now())), 0x7fff_ffff);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      if (this.deadline !== undefined && performance.now() < this.deadline) this.#arm();
+      else this.#expire();
+    }, delay);
+    this.#timer.unref();
+  }
+
+  #expire(): void {
+    this.cancel(new MicroError("context deadline exceeded", { id: "go.micro.server", code: "timeout" }));
+  }
+}
+
+/** What a context is made of. */
+export interface ContextInit {
+  /** Name of the called service. */
+  service: string;
+  /** `Type.Method`, or the topic of an event. */
+  endpoint: string;
+  /** All headers that came with the message. Default: empty. */
+  metadata?: Metadata | undefined;
+  /** Address of the peer, `host:port`. Default: empty. */
+  remote?: string | undefined;
+  /** Address the message came in on, `host:port`. Default: empty. */
+  local?: string | undefined;
+  /** Content type of the request. Default: empty. */
+  contentType?: string | undefined;
+  /** The request's bytes as they came. Default: empty. */
+  body?: Uint8Array | undefined;
+  cancellation?: Cancellation | undefined;
+}
+
+const noBytes = new Uint8Array(0);
+
+/** See the head of this file. Handlers get one; wrappers derive another with {@link Context.with}. */
+export class Context {
+  readonly service: string;
+  readonly endpoint: string;
+  /** All headers of the request, framing headers included, as Go gives them. */
+  readonly metadata: Metadata;
+  readonly remote: string;
+  readonly local: string;
+  readonly contentType: string;
+  /** The undecoded request; empty on streams. */
+  readonly body: Uint8Array;
+  /** @internal */
+  readonly cancellation: Cancellation;
+  #values: Map<ContextKey<unknown>, unknown> | undefined;
+
+  constructor(init: ContextInit) {
+    this.service = init.service;
+    this.endpoint = init.endpoint;
+    this.metadata = init.metadata ?? new Metadata();
+    this.remote = init.remote ?? "";
+    this.local = init.local ?? "";
+    this.contentType = init.contentType ?? "";
+    this.body = init.body ?? noBytes;
+    this.cancellation = init.cancellation ?? new Cancellation();
+  }
+
+  /** Name of the calling service, where it said so (`Micro-From-Service`). */
+  get caller(): string | undefined {
+    return this.metadata.get("Micro-From-Service");
+  }
+
+  /** Aborts when the caller goes away, cancels, or the deadline passes; its reason is a {@link MicroError}. */
+  get signal(): AbortSignal {
+    return this.cancellation.signal;
+  }
+
+  /** When the call must be over, on the clock of `performance.now()`; undefined = no deadline. */
+  get deadline(): number | undefined {
+    return this.cancellation.deadline;
+  }
+
+  /** Milliseconds left, never below 0; undefined = no deadline. */
+  get remainingMs(): number | undefined {
+    return this.deadline === undefined ? undefined : Math.max(0, this.deadline - performance.now());
+  }
+
+  /** A copy that also holds `value`; it never travels on the wire. */
+  with<T>(key: ContextKey<T>, value: T): Context {
+    const copy = new Context(this);
+    copy.#values = new Map(this.#values).set(key, value);
+    return copy;
+  }
+
+  /** The value a wrapper set, or undefined. */
+  get<T>(key: ContextKey<T>): T | undefined {
+    return this.#values?.get(key) as T | undefined;
+  }
+}
+
+const storage = new AsyncLocalStorage<Context | undefined>();
+
+/** The context of the call or event being handled, or undefined outside of one. Go's `FromContext`. */
+export function currentContext(): Context | undefined {
+  return storage.getStore();
+}
+
+/** Run `run` with `context` as the current one. */
+export function runInContext<T>(context: Context, run: () => T): T {
+  return storage.run(context, run);
+}
+
+/** Run `run` outside of any call: what it starts outlives the call and inherits nothing. */
+export function detach<T>(run: () => T): T {
+  return storage.run(undefined, run);
+}

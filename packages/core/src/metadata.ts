@@ -1,0 +1,146 @@
+/**
+ * Metadata: the string headers that travel with a call or an event.
+ *
+ * Names are case-insensitive and kept in Go's canonical form (`micro-id` is `Micro-Id`), which is what every name
+ * becomes on go-micro's http wire. A name may hold any text; nothing here ever becomes an object key.
+ */
+
+/** What a caller may pass where metadata is asked for. */
+export type MetadataInit = Metadata | Readonly<Record<string, string>> | Iterable<readonly [string, string]>;
+
+const canonicalNames = new Map<string, string>();
+const maxCachedNames = 1024;
+
+/** Go's canonical header form: upper case at the start and after `-`, lower case elsewhere. */
+export function canonicalName(name: string): string {
+  const known = canonicalNames.get(name);
+  if (known !== undefined) return known;
+  // Go leaves a name with a blank or another character that no header may have as it is.
+  const canonical = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(name)
+    ? name.toLowerCase().replace(/(^|-)([a-z])/g, (_, dash: string, letter: string) => dash + letter.toUpperCase())
+    : name;
+  if (canonicalNames.size < maxCachedNames) canonicalNames.set(name, canonical);
+  return canonical;
+}
+
+/** A case-insensitive map of header names to one value each. */
+export class Metadata implements Iterable<[string, string]> {
+  #entries: Map<string, string> | undefined;
+  #load: (() => Map<string, string>) | undefined;
+
+  constructor(init?: MetadataInit) {
+    if (init === undefined) return;
+    if (init instanceof Metadata) {
+      if (init.size > 0) this.#entries = new Map(init.#map());
+      return;
+    }
+    const entries =
+      Symbol.iterator in init
+        ? (init as Iterable<readonly [string, string]>)
+        : Object.entries(init as Record<string, string>);
+    for (const [name, value] of entries) this.set(name, value);
+  }
+
+  /** Metadata read on first use, for wires that parse headers late. `load` must give canonical names. @internal */
+  static lazy(load: () => Map<string, string>): Metadata {
+    const metadata = new Metadata();
+    metadata.#load = load;
+    return metadata;
+  }
+
+  #map(): Map<string, string> {
+    if (this.#entries === undefined) {
+      this.#entries = this.#load?.() ?? new Map<string, string>();
+      this.#load = undefined;
+    }
+    return this.#entries;
+  }
+
+  get size(): number {
+    return this.#entries === undefined && this.#load === undefined ? 0 : this.#map().size;
+  }
+
+  get(name: string): string | undefined {
+    return this.#map().get(canonicalName(name));
+  }
+
+  has(name: string): boolean {
+    return this.#map().has(canonicalName(name));
+  }
+
+  /** @throws {TypeError} if the value is not a string or the name is empty. */
+  set(name: string, value: string): this {
+    if (typeof value !== "string")
+      throw new TypeError(`metadata ${JSON.stringify(name)}: the value must be a string, not ${typeof value}`);
+    if (name === "") throw new TypeError("metadata: a name is empty");
+    this.#map().set(canonicalName(name), value);
+    return this;
+  }
+
+  delete(name: string): boolean {
+    return this.#map().delete(canonicalName(name));
+  }
+
+  /** A copy with `other`'s entries over these. Go's `metadata.MergeContext` with overwrite. */
+  merge(other: MetadataInit | undefined): Metadata {
+    const merged = new Metadata(this);
+    if (other !== undefined)
+      for (const [name, value] of other instanceof Metadata ? other : new Metadata(other))
+        merged.#map().set(name, value);
+    return merged;
+  }
+
+  [Symbol.iterator](): IterableIterator<[string, string]> {
+    return this.#map()[Symbol.iterator]();
+  }
+
+  /** An object without a prototype, for logs and JSON. */
+  toJSON(): Record<string, string> {
+    const object = Object.create(null) as Record<string, string>;
+    for (const [name, value] of this) object[name] = value;
+    return object;
+  }
+}
+
+/**
+ * Headers that describe one message or one connection. A call made inside a handler forwards all of the incoming
+ * metadata but these (Go forwards some of them by accident: `Local`, `Remote`, `Micro-Stream`, `Connection`, …).
+ */
+export const perMessageHeaders: ReadonlySet<string> = new Set([
+  "Accept",
+  "Accept-Encoding",
+  "Connection",
+  "Content-Length",
+  "Content-Type",
+  "Host",
+  "Keep-Alive",
+  "Local",
+  "Micro-Endpoint",
+  "Micro-Error",
+  "Micro-From-Service",
+  "Micro-Id",
+  "Micro-Method",
+  "Micro-Protocol",
+  "Micro-Retry",
+  "Micro-Service",
+  "Micro-Stream",
+  "Micro-Target",
+  "Micro-Topic",
+  "Proxy-Connection",
+  "Remote",
+  "Te",
+  "Timeout",
+  "Trailer",
+  "Transfer-Encoding",
+  "Upgrade",
+  "User-Agent",
+  "X-Micro-Endpoint",
+  "X-Micro-Error",
+  "X-Micro-Id",
+  "X-Micro-Method",
+  "X-Micro-Protocol",
+  "X-Micro-Service",
+  "X-Micro-Stream",
+  "X-Micro-Target",
+  "X-Micro-Topic",
+]);

@@ -1,0 +1,107 @@
+/** The server: handlers by endpoint, listening, draining. */
+import type { CodecTable } from "../codec/codec.ts";
+import type { Context } from "../context.ts";
+import type { MethodDefinition, MethodDefinitions, MethodKind, ServiceDefinition, Streamable } from "../definition.ts";
+import type { Logger } from "../logger/logger.ts";
+import type { Endpoint, StringMap } from "../registry/registry.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { Wrapper } from "../wrapper.ts";
+
+type MaybePromise<T> = T | Promise<T>;
+
+type HandlerFunction<Kind extends MethodKind, ReqOut, ResIn> = Kind extends "unary"
+  ? (request: ReqOut, context: Context) => MaybePromise<ResIn>
+  : Kind extends "server"
+    ? (request: ReqOut, context: Context) => Streamable<ResIn>
+    : Kind extends "client"
+      ? (requests: AsyncIterable<ReqOut>, context: Context) => MaybePromise<ResIn>
+      : (requests: AsyncIterable<ReqOut>, context: Context) => Streamable<ResIn>;
+
+/** What `handle(definition, …)` takes: one function per method; all are required. */
+export type ServiceHandlers<Methods extends MethodDefinitions> = {
+  readonly [Name in keyof Methods]: Methods[Name] extends MethodDefinition<
+    any,
+    infer ReqOut,
+    infer ResIn,
+    any,
+    infer Kind
+  >
+    ? HandlerFunction<Kind, ReqOut, ResIn>
+    : never;
+};
+
+/** A handler without a definition: JSON in, JSON out. A generator function streams. */
+export type PlainHandler = (request: any, context: Context) => unknown;
+
+/** Around every handler. `context` has service, endpoint, headers (`metadata`) and the raw body. */
+export type HandlerWrapper = Wrapper<Context>;
+
+export interface HandleOptions {
+  /** Callable but not listed in the registry, as `Debug` is. Default: false. */
+  internal?: boolean | undefined;
+  /** Endpoint metadata by method name as on the wire. Go's `EndpointMetadata`. */
+  metadata?: Readonly<Record<string, StringMap>> | undefined;
+}
+
+/** What handlers can be registered with; `Service` offers the same. */
+export interface HandlerRegistration {
+  /** By definition, typed. */
+  handle<Methods extends MethodDefinitions>(
+    definition: ServiceDefinition<Methods>,
+    handlers: ServiceHandlers<Methods>,
+    options?: HandleOptions,
+  ): void;
+  /**
+   * By name: `handle("Greeter", { hello(request) {} })` serves `Greeter.Hello`; `handle("Greeter.Hello", fn)` one
+   * endpoint. Names get a capital first letter, as Go peers expect.
+   * @throws {TypeError} for a name that is taken or has the wrong form.
+   */
+  handle(name: string, handler: PlainHandler | Readonly<Record<string, unknown>>, options?: HandleOptions): void;
+  /** An instance of a class: its class name is the type, its methods are the endpoints. */
+  handle(instance: object, options?: HandleOptions): void;
+}
+
+/** What a server plugin implements. */
+export interface Server extends HandlerRegistration, AsyncDisposable {
+  /** E.g. `mucp`; becomes node metadata `server` and `protocol`. */
+  readonly name: string;
+  /** The bound address, e.g. `[::]:43211`; undefined before `start`. */
+  readonly address: string | undefined;
+  /** Endpoints to register, in Go's order: by type, then method. Internal ones are left out. */
+  endpoints(): Endpoint[];
+  /** Bind. @throws {MicroError} `unavailable` when the address is taken. */
+  start(): Promise<void>;
+  /** From now on every new exchange is refused with `notRun`; running ones go on. */
+  refuse(): void;
+  /** Resolves when nothing is running; false if `timeoutMs` passed first. What runs then is cancelled. */
+  drain(timeoutMs: number): Promise<boolean>;
+  /** Close the port and all connections. */
+  stop(): Promise<void>;
+  /** Counters since start, for `Debug.Stats`. */
+  readonly stats: ServerStats;
+}
+
+export interface ServerStats {
+  /** Exchanges started since `start`, internal ones left out. */
+  readonly requests: number;
+  /** Of these, failed ones. */
+  readonly errors: number;
+  /** Running now. */
+  readonly inFlight: number;
+}
+
+/** What a server is made of. */
+export interface ServerOptions {
+  /** The service's name: id of plain errors, `Micro-Service`. */
+  name: string;
+  transport: Transport;
+  logger: Logger;
+  /** See `ListenOptions`. Default: `:0`. */
+  address?: string | undefined;
+  codecs?: CodecTable | undefined;
+  wrapHandler?: readonly HandlerWrapper[] | undefined;
+  /** Exchanges handled at once; further ones wait in a queue of the same size, then are refused with 503 `notRun`. Default: 10000. */
+  maxConcurrency?: number | undefined;
+  /** Largest message, in bytes. Default: 67108864 (64 MiB). */
+  maxMessageBytes?: number | undefined;
+}

@@ -1,0 +1,39 @@
+/** What a conformance suite needs of a test runner, and how its cases are declared. Works with vitest, node:test, jest and mocha. */
+
+/** `{ describe, it }` of any runner. */
+export interface TestRunner {
+  describe(name: string, body: () => void): void;
+  it(name: string, body: () => Promise<void>): void;
+}
+
+/** Declared differences of an implementation: test name to the reason it does not apply. */
+export type Skips = Readonly<Record<string, string>>;
+
+/** One case of a suite; a fresh instance is made for each and disposed afterwards. */
+export type SuiteCase<Fixture> = (fixture: Fixture) => Promise<void>;
+
+/**
+ * Declare a suite. A fixture is made for every case, and disposed however the case ends.
+ * @throws {TypeError} if `skip` names no case, or gives no reason.
+ */
+export function defineSuite<Fixture extends AsyncDisposable>(
+  runner: TestRunner,
+  name: string,
+  create: () => Promise<Fixture>,
+  cases: Readonly<Record<string, SuiteCase<Fixture>>>,
+  skip: Skips = {},
+): void {
+  for (const [key, reason] of Object.entries(skip)) {
+    if (!Object.hasOwn(cases, key)) throw new TypeError(`${name}: skip names no test: ${JSON.stringify(key)}`);
+    if (reason.trim() === "") throw new TypeError(`${name}: skip of ${JSON.stringify(key)} gives no reason`);
+  }
+  runner.describe(name, () => {
+    for (const [key, body] of Object.entries(cases)) {
+      if (Object.hasOwn(skip, key)) continue;
+      runner.it(key, async () => {
+        await using fixture = await create();
+        await body(fixture);
+      });
+    }
+  });
+}
