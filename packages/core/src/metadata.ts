@@ -105,6 +105,8 @@ export class Metadata implements Iterable<[string, string]> {
 /**
  * Headers that describe one message or one connection. A call made inside a handler forwards all of the incoming
  * metadata but these (Go forwards some of them by accident: `Local`, `Remote`, `Micro-Stream`, `Connection`, …).
+ *
+ * `Micro-From-Service` is not among them: a client sends its own name in it as metadata, in place of the caller's.
  */
 export const perMessageHeaders: ReadonlySet<string> = new Set([
   "Accept",
@@ -117,7 +119,6 @@ export const perMessageHeaders: ReadonlySet<string> = new Set([
   "Local",
   "Micro-Endpoint",
   "Micro-Error",
-  "Micro-From-Service",
   "Micro-Id",
   "Micro-Method",
   "Micro-Protocol",
