@@ -1,0 +1,142 @@
+// `npm run bench -- [--quick] [--json FILE] [--only TARGET,TARGET]`: side by side, interleaved, server and client on a core each.
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { parseArgs } from "node:util";
+import { installAndBuild, must, root, toolchain } from "./toolchain.mjs";
+
+const { values: options } = parseArgs({
+  options: { quick: { type: "boolean", default: false }, json: { type: "string" }, only: { type: "string" } },
+});
+const tools = await toolchain();
+await installAndBuild(tools);
+await must("installing the benchmark's peers", tools.pnpm, ["install", "--frozen-lockfile", "--prefer-offline"], {
+  cwd: join(root, "bench"),
+  env: tools.env,
+});
+const goPeer = await buildGoPeer();
+
+const nodeTarget = (name, label) => ({
+  name,
+  label,
+  workloads: ["hello", "echo", "stream"],
+  server: [tools.node, [join(root, "bench", "server.mjs"), name]],
+  client: (address) => [tools.node, [join(root, "bench", "client.mjs"), name, address]],
+});
+const targets = [
+  nodeTarget("micro", "@micro/core (HTTP/1.1 wire)"),
+  nodeTarget("net", "raw node:net"),
+  nodeTarget("http", "raw node:http"),
+  nodeTarget("grpc-js", "@grpc/grpc-js"),
+  nodeTarget("moleculer", "Moleculer TCP"),
+  nodeTarget("nestjs", "NestJS TCP"),
+  ...(goPeer === undefined
+    ? []
+    : [
+        {
+          name: "go-micro",
+          label: "go-micro v5.30 (mucp)",
+          // Go garbles its own fast streams over mucp, so there is nothing to measure.
+          workloads: ["hello", "echo"],
+          server: [goPeer, ["bench-server"]],
+          client: (address) => [goPeer, ["bench-client", address]],
+        },
+      ]),
+].filter((target) => options.only === undefined || options.only.split(",").includes(target.name));
+
+const inFlights = [1, 16, 128];
+const rounds = options.quick ? 3 : 5;
+const ms = options.quick ? 400 : 1500;
+const pinned = process.platform === "linux" && cpus().length >= 2 && spawnSync("taskset", ["-V"]).status === 0;
+
+async function buildGoPeer() {
+  const script = join(root, "interop", "build.mjs");
+  if (!existsSync(script) || spawnSync("go", ["version"]).status !== 0) {
+    process.stderr.write("go is not installed: go-micro is left out\n");
+    return undefined;
+  }
+  const { buildPeers } = await import(script);
+  const { v5 } = await buildPeers({ versions: ["v5"] });
+  return v5;
+}
+
+/** A child whose standard output is read line by line as JSON; lines that are none are ignored. */
+function start([command, args], core) {
+  const [file, list] = pinned ? ["taskset", ["-c", String(core), command, ...args]] : [command, args];
+  const child = spawn(file, list, { stdio: ["pipe", "pipe", "pipe"], env: { ...tools.env, HOME: process.env.HOME } });
+  let log = "";
+  child.stderr.on("data", (chunk) => (log = (log + chunk).slice(-4000)));
+  const waiting = [];
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    if (line.startsWith("{")) waiting.shift()?.resolve(JSON.parse(line));
+  });
+  child.on("exit", (code) => {
+    for (const { reject } of waiting.splice(0)) reject(new Error(`${args.join(" ")} ended with exit code ${code}\n${log}`));
+  });
+  const next = () => new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+  return {
+    child,
+    next,
+    ask(request) {
+      const answer = next();
+      child.stdin.write(`${JSON.stringify(request)}\n`);
+      return answer;
+    },
+  };
+}
+
+const running = [];
+process.on("exit", () => running.forEach(({ child }) => child.kill("SIGKILL")));
+for (const target of targets) {
+  const server = start(target.server, 0);
+  running.push(server);
+  const { address } = await server.next();
+  target.runner = start(target.client(address), 1);
+  running.push(target.runner);
+  for (const workload of target.workloads) await target.runner.ask({ workload, inFlight: 16, ms: 700 });
+}
+
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+const samples = new Map();
+for (let round = 0; round < rounds; round++) {
+  for (const workload of ["hello", "echo", "stream"]) {
+    for (const inFlight of inFlights) {
+      for (const target of targets) {
+        if (!target.workloads.includes(workload)) continue;
+        const result = await target.runner.ask({ workload, inFlight, ms });
+        const key = `${workload}@${inFlight} ${target.name}`;
+        samples.set(key, [...(samples.get(key) ?? []), result]);
+      }
+    }
+  }
+  process.stderr.write(`round ${round + 1} of ${rounds}\n`);
+}
+
+const results = {};
+for (const [key, list] of samples) {
+  const [cell, name] = key.split(" ");
+  const pick = (field) => median(list.map((sample) => sample[field]));
+  (results[cell] ??= {})[name] = { perSecond: Math.round(pick("perSecond")), p50Ms: pick("p50"), p99Ms: pick("p99"), clientCpuUs: pick("clientCpuUs") };
+}
+
+const lines = [];
+const unit = { hello: "unary greeter, calls/s", echo: "1 KiB echo, calls/s", stream: "server stream of 1000, messages/s" };
+for (const workload of ["hello", "echo", "stream"]) {
+  lines.push("", `### ${unit[workload]} (ratio of @micro/core to it; p50 ms)`, "", `| | ${inFlights.map((n) => `@${n}`).join(" | ")} |`, `|---|${inFlights.map(() => "---|").join("")}`);
+  for (const target of targets) {
+    if (!target.workloads.includes(workload)) continue;
+    const cells = inFlights.map((inFlight) => {
+      const cell = results[`${workload}@${inFlight}`];
+      const own = cell.micro;
+      const ratio = own === undefined || target.name === "micro" ? "" : ` (${(own.perSecond / cell[target.name].perSecond).toFixed(2)}×)`;
+      return `${cell[target.name].perSecond.toLocaleString("en-US")}${ratio}; ${cell[target.name].p50Ms.toFixed(2)}`;
+    });
+    lines.push(`| ${target.label} | ${cells.join(" | ")} |`);
+  }
+}
+process.stdout.write(`${pinned ? "server pinned to core 0, client to core 1" : "not pinned"}; ${rounds} rounds, interleaved, medians\n${lines.join("\n")}\n`);
+if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ date: new Date().toISOString(), node: process.version, pinned, rounds, ms, results }, null, 2)}\n`);
+for (const { child } of running) child.kill("SIGTERM");
+process.exit(0);
