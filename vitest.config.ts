@@ -1,19 +1,31 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
 // Packages import each other by name; tests run on the sources, so that no build stands between an edit and its test.
+const resolve = {
+  alias: [
+    { find: /^@micro\/core\/testing$/, replacement: source("./packages/core/src/testing/index.ts") },
+    { find: /^@micro\/core$/, replacement: source("./packages/core/src/index.ts") },
+    { find: /^@micro\/registry-mdns$/, replacement: source("./packages/registry-mdns/src/index.ts") },
+  ],
+};
+const packaging = "**/test/packaging/**/*.test.ts";
+const slow = "**/*.slow.test.ts";
+const limits = { testTimeout: 30_000, hookTimeout: 30_000 };
+
 export default defineConfig({
-  resolve: {
-    alias: [
+  test: {
+    projects: [
       {
-        find: /^@micro\/core\/testing$/,
-        replacement: new URL("./packages/core/src/testing/index.ts", import.meta.url).pathname,
+        resolve,
+        test: { name: "unit", include: ["packages/*/test/**/*.test.ts"], exclude: [packaging, slow, "**/node_modules/**"], ...limits },
       },
-      { find: /^@micro\/core$/, replacement: new URL("./packages/core/src/index.ts", import.meta.url).pathname },
-      {
-        find: /^@micro\/registry-mdns$/,
-        replacement: new URL("./packages/registry-mdns/src/index.ts", import.meta.url).pathname,
-      },
+      // Whole processes under load, one file at a time.
+      { resolve, test: { name: "slow", include: [`packages/*/test/${slow}`], fileParallelism: false, testTimeout: 120_000 } },
+      // Packed tarballs in empty folders.
+      { resolve, test: { name: "packaging", include: [`packages/*/test/packaging/**/*.test.ts`], testTimeout: 240_000, hookTimeout: 240_000 } },
     ],
   },
-  test: { include: ["packages/*/test/**/*.test.ts"], testTimeout: 20_000, hookTimeout: 20_000 },
 });

@@ -1,0 +1,116 @@
+import { readFile, readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { execute, npmProject, packTarballs, temporaryFolder, workspace, writeFiles } from "../support/packed.ts";
+import { codeBlocks } from "../support/markdown.ts";
+
+const packages = ["core", "registry-mdns"];
+const resources = new AsyncDisposableStack();
+let tarballs: Map<string, string>;
+let project: string;
+
+beforeAll(async () => {
+  const folder = resources.use(await temporaryFolder("micro-pack-"));
+  tarballs = await packTarballs(folder.path, packages);
+  project = join(folder.path, "app");
+  await npmProject(project, [...tarballs.values()]);
+});
+afterAll(() => resources.disposeAsync());
+
+async function installedPackages(folder: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const entry of await readdir(folder)) {
+    if (entry.startsWith(".")) continue;
+    if (entry.startsWith("@")) names.push(...(await readdir(join(folder, entry))).map((name) => `${entry}/${name}`));
+    else names.push(entry);
+  }
+  return names;
+}
+
+async function sizeOf(path: string): Promise<number> {
+  const entry = await stat(path);
+  if (!entry.isDirectory()) return entry.size;
+  const sizes = await Promise.all((await readdir(path)).map((name) => sizeOf(join(path, name))));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+describe("packed tarballs", () => {
+  for (const name of packages) {
+    it(`${name} passes publint and attw`, async () => {
+      const tarball = tarballs.get(name) ?? "";
+      const bin = (tool: string) => join(workspace, "packages", "core", "node_modules", ".bin", tool);
+      const lint = await execute(bin("publint"), ["run", "--strict", tarball], workspace);
+      expect(lint.code, lint.stdout + lint.stderr).toBe(0);
+      const types = await execute(bin("attw"), [tarball, "--profile", "esm-only"], workspace);
+      expect(types.code, types.stdout + types.stderr).toBe(0);
+    });
+  }
+
+  it("core installs at most 4 packages and 1.5 MB", async () => {
+    await using folder = await temporaryFolder("micro-size-");
+    await npmProject(folder.path, [tarballs.get("core") ?? ""]);
+    const modules = join(folder.path, "node_modules");
+    const names = await installedPackages(modules);
+    expect(names.length, names.join(" ")).toBeLessThanOrEqual(4);
+    const bytes = (await Promise.all(names.map((name) => sizeOf(join(modules, name))))).reduce((sum, size) => sum + size, 0);
+    expect(bytes).toBeLessThanOrEqual(1_500_000);
+  });
+
+  it("a peer dependency on core is published with a version range", async () => {
+    const manifest = JSON.parse(await readFile(join(project, "node_modules/@micro/registry-mdns/package.json"), "utf8"));
+    expect(manifest.peerDependencies["@micro/core"]).toMatch(/^\^\d/);
+  });
+
+  it("loads with import and with require, as one copy", async () => {
+    await writeFiles(project, {
+      "esm.mjs": `import { createService, errors } from "@micro/core";
+import { mdnsRegistry } from "@micro/registry-mdns";
+import * as testing from "@micro/core/testing";
+console.log(typeof createService, typeof mdnsRegistry, typeof testing.registryConformance, errors.notFound("a", "b").statusCode);`,
+      "common.cjs": `const core = require("@micro/core");
+const { plugins } = require("@micro/registry-mdns");
+import("@micro/core").then((imported) => console.log(imported.createService === core.createService, plugins[0].name));`,
+    });
+    expect(await execute("node", ["esm.mjs"], project)).toMatchObject({ code: 0, stdout: "function function function 404\n" });
+    expect(await execute("node", ["common.cjs"], project)).toMatchObject({ code: 0, stdout: "true mdns\n" });
+  });
+
+  it("the README's first program runs in an empty project and type-checks with strict and skipLibCheck off", async () => {
+    const blocks = codeBlocks(await readFile(join(workspace, "README.md"), "utf8"));
+    const program = (file: string) => blocks.find((block) => block.code.startsWith(`// ${file}\n`))?.code ?? "";
+    await writeFiles(project, {
+      "service.ts": program("service.ts"),
+      "client.ts": program("client.ts"),
+      "tsconfig.json": JSON.stringify({
+        compilerOptions: { strict: true, skipLibCheck: false, module: "nodenext", target: "es2024", lib: ["es2024", "esnext.disposable"], types: ["node"], noEmit: true },
+        files: ["service.ts", "client.ts"],
+      }),
+    });
+    const manifest = JSON.parse(await readFile(join(workspace, "package.json"), "utf8"));
+    const { typescript, "@types/node": nodeTypes } = manifest.devDependencies;
+    await npmProject(project, [...tarballs.values(), `typescript@${typescript}`, `@types/node@${nodeTypes}`]);
+    const check = await execute(join(project, "node_modules/.bin/tsc"), ["-p", "."], project);
+    expect(check.code, check.stdout).toBe(0);
+
+    const { spawn } = await import("node:child_process");
+    const service = spawn(process.execPath, ["service.ts"], { cwd: project, stdio: ["ignore", "ignore", "pipe"] });
+    try {
+      await new Promise<void>((resolve, reject) => {
+        let log = "";
+        service.stderr.on("data", (chunk: Buffer) => {
+          log += chunk.toString();
+          if (log.includes("Registering node")) resolve();
+        });
+        service.once("exit", () => reject(new Error(`the service ended early:\n${log}`)));
+      });
+      const client = await execute(process.execPath, ["client.ts"], project, 30_000);
+      expect(client.stderr).toBe("");
+      expect(client).toMatchObject({ code: 0, stdout: "Hello John\n1\n2\n3\n" });
+      const ended = new Promise<number | null>((resolve) => service.once("exit", resolve));
+      service.kill("SIGTERM");
+      expect(await ended).toBe(0);
+    } finally {
+      service.kill("SIGKILL");
+    }
+  });
+});
