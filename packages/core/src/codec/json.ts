@@ -1,0 +1,151 @@
+/** The json codec: one JSON value and a newline, as Go's `codec/json` writes it. */
+import type { MessageType } from "../definition.ts";
+import { MicroError } from "../errors.ts";
+import type { Codec } from "./codec.ts";
+import { checkDepth, parseJsonText, utf8Text } from "./json-text.ts";
+
+const id = "codec.json";
+
+/**
+ * JSON, for content type `application/json`.
+ *
+ * Writing: a message's own JSON form where its type has one, else the value itself; `undefined` is `{}`; a `bigint`
+ * is a decimal string, as protobuf's JSON mapping has it; bytes are padded base64, as in Go.
+ *
+ * Reading: exactly one value; an empty body is the empty message, since Go servers never decode one. The keys
+ * `__proto__` and `constructor.prototype` are refused however they are escaped. Nesting is limited to Go's 10000.
+ */
+export const jsonCodec: Codec = {
+  name: "json",
+  encode(message, type) {
+    return Buffer.from(`${encodeJsonText(message, type)}\n`);
+  },
+  decode(body, type) {
+    return body.length === 0 ? fromJson({}, type) : decodeJsonText(utf8Text(id, body), type);
+  },
+};
+
+/** The JSON text of a message, without a newline. @throws {MicroError} `codec` */
+export function encodeJsonText(message: unknown, type: MessageType | undefined): string {
+  if (message === undefined) return "{}";
+  let text: string | undefined;
+  try {
+    const value = type?.json === undefined ? message : type.json.encode(message);
+    text = stringifyValue(value);
+  } catch (cause) {
+    throw encodeError("json", type, cause);
+  }
+  if (text === undefined) throw encodeError("json", type, `a ${typeof message} has no JSON form`);
+  return text;
+}
+
+/** The message of a JSON text. @throws {MicroError} `codec` */
+export function decodeJsonText(text: string, type: MessageType | undefined): unknown {
+  checkDepth(id, text);
+  // Protobuf types read 64-bit integers from text as well, and Go up to v5.13 writes them as numbers: keep all digits.
+  const value = type?.json !== undefined && /\d{16}/.test(text) ? parseKeepingIntegers(text) : parseJsonText(id, text);
+  // "proto" is part of both refused keys; a key written with escapes has a \u in it.
+  if (text.includes("proto") || text.includes("\\u")) refuseHostileKeys(value);
+  return fromJson(value, type);
+}
+
+function fromJson(value: unknown, type: MessageType | undefined): unknown {
+  if (type?.json === undefined) return value;
+  try {
+    return type.json.decode(value);
+  } catch (cause) {
+    throw decodeError("json", type, cause);
+  }
+}
+
+/** @internal The error of a message that cannot be written. */
+export function encodeError(codec: string, type: MessageType | undefined, cause: unknown): MicroError {
+  return codecError(codec, `cannot encode ${type?.name || "the message"}`, cause);
+}
+
+/** @internal The error of a message that cannot be read. */
+export function decodeError(codec: string, type: MessageType | undefined, cause: unknown): MicroError {
+  return codecError(codec, `cannot decode ${type?.name || "the message"}`, cause);
+}
+
+function codecError(codec: string, text: string, cause: unknown): MicroError {
+  if (MicroError.is(cause)) return cause;
+  const reason = cause instanceof Error ? cause.message.split("\n", 1)[0]! : String(cause);
+  return new MicroError(`${text}: ${reason}`, {
+    id: `codec.${codec}`,
+    code: "codec",
+    cause: cause instanceof Error ? cause : undefined,
+  });
+}
+
+function stringifyValue(value: unknown): string | undefined {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value) as string | undefined;
+  } catch (cause) {
+    if (!(cause instanceof TypeError) || !cause.message.includes("BigInt")) throw cause;
+    return JSON.stringify(value, special);
+  }
+  // A look at what came out is cheaper than a replacer on every value: so do views, buffers, maps and sets appear in it.
+  if (text !== undefined && (text.includes('{"0":') || text.includes("{}") || text.includes('{"type":"Buffer"')))
+    return JSON.stringify(value, special);
+  return text;
+}
+
+/** Replacer for values that `JSON.stringify` refuses or mangles. */
+function special(this: Record<string, unknown>, key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return value.toString();
+  const original = this[key]; // Before a `toJSON`, which a Buffer has.
+  if (typeof original !== "object" || original === null) return value;
+  if (original instanceof Uint8Array)
+    return Buffer.from(original.buffer, original.byteOffset, original.byteLength).toString("base64");
+  if (ArrayBuffer.isView(original) && !(original instanceof DataView))
+    return Array.from(original as unknown as ArrayLike<unknown>);
+  if ((original instanceof Map || original instanceof Set) && value === original)
+    throw new TypeError(
+      `a ${original instanceof Map ? "Map" : "Set"} has no JSON form${key === "" ? "" : ` (${key})`}`,
+    );
+  return value;
+}
+
+/** Like `JSON.parse`, with integers that a number cannot hold exactly as decimal strings. */
+function parseKeepingIntegers(text: string): unknown {
+  parseJsonText(id, text); // For its error.
+  const parse = JSON.parse as (
+    text: string,
+    reviver: (key: string, value: unknown, context: { source?: string }) => unknown,
+  ) => unknown;
+  const reviver = (_key: string, value: unknown, { source }: { source?: string }): unknown =>
+    typeof value === "number" && !Number.isSafeInteger(value) && source !== undefined && /^-?\d+$/.test(source)
+      ? source
+      : value;
+  try {
+    return parse(text, reviver);
+  } catch (cause) {
+    // The reviver walks recursively: nesting far below our limit can exhaust the stack here.
+    throw new MicroError("invalid JSON: nested too deep", { id, code: "codec", cause });
+  }
+}
+
+function hostileKey(key: string): MicroError {
+  return new MicroError(`invalid JSON: the key ${JSON.stringify(key)} is not allowed`, { id, code: "codec" });
+}
+
+/** Refuse keys by which a careless merge would reach a prototype. */
+function refuseHostileKeys(value: unknown): void {
+  const pending: unknown[] = [value];
+  while (pending.length > 0) {
+    const next = pending.pop();
+    if (typeof next !== "object" || next === null) continue;
+    if (Array.isArray(next)) {
+      for (const element of next) if (typeof element === "object") pending.push(element);
+      continue;
+    }
+    for (const [key, member] of Object.entries(next)) {
+      if (key === "__proto__") throw hostileKey(key);
+      if (typeof member !== "object" || member === null) continue;
+      if (key === "constructor" && Object.hasOwn(member, "prototype")) throw hostileKey("constructor.prototype");
+      pending.push(member);
+    }
+  }
+}

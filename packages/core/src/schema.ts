@@ -1,0 +1,238 @@
+/**
+ * Definitions from TypeScript: `defineService("greeter", { hello: unary({ request, response }) })`, where request and
+ * response are Standard Schema validators (zod, valibot, arktype, …).
+ *
+ * Types: a client passes the request's input and receives the response's output; a handler receives the request's output
+ * and returns the response's input. The server validates both, and sends the response's output; what that gives must
+ * be a JSON value.
+ */
+import type {
+  HttpRoute,
+  MessageType,
+  MethodDefinition,
+  MethodDefinitions,
+  MethodKind,
+  ServiceDefinition,
+} from "./definition.ts";
+import { MicroError } from "./errors.ts";
+import type { StringMap, Value } from "./registry/registry.ts";
+import { valueOfJsonSchema } from "./registry/values.ts";
+import type {
+  InferInput,
+  InferOutput,
+  StandardIssue,
+  StandardJsonSchemaConverter,
+  StandardSchema,
+} from "./standard-schema.ts";
+
+export interface SchemaMethodOptions<Request extends StandardSchema, Response extends StandardSchema> {
+  /** What one request must be; on client streams and bidirectional ones, each of them. */
+  request: Request;
+  /** What one response must be; on server streams and bidirectional ones, each of them. */
+  response: Response;
+  /** HTTP routes for gateways and OpenAPI. Default: none. */
+  http?: HttpRoute | readonly HttpRoute[] | undefined;
+  /** Metadata of the registered endpoint. Default: none. */
+  metadata?: StringMap | undefined;
+  /** Descriptions for the registry, for validators that cannot describe themselves. Default: from the validator's JSON Schema, else the name only. */
+  value?: { request?: Value | undefined; response?: Value | undefined } | undefined;
+}
+
+/** A method made from two validators. */
+export type SchemaMethod<
+  Request extends StandardSchema,
+  Response extends StandardSchema,
+  Kind extends MethodKind,
+> = MethodDefinition<InferInput<Request>, InferOutput<Request>, InferInput<Response>, InferOutput<Response>, Kind>;
+
+export interface DefineServiceOptions {
+  /** First part of the endpoint names. Default: the last part of the service name in capitals: `go.micro.srv.user-profile` is `UserProfile`. */
+  type?: string | undefined;
+  /** Content type of calls by this definition. Default: `application/json`. */
+  contentType?: string | undefined;
+}
+
+/** One request, one response. @throws {TypeError} if `request` or `response` is not a Standard Schema validator. */
+export function unary<Request extends StandardSchema, Response extends StandardSchema>(
+  options: SchemaMethodOptions<Request, Response>,
+): SchemaMethod<Request, Response, "unary"> {
+  return method("unary", options);
+}
+
+/** One request, many responses: the handler is a generator. @throws {TypeError} as {@link unary}. */
+export function serverStream<Request extends StandardSchema, Response extends StandardSchema>(
+  options: SchemaMethodOptions<Request, Response>,
+): SchemaMethod<Request, Response, "server"> {
+  return method("server", options);
+}
+
+/** Many requests, one response. @throws {TypeError} as {@link unary}. */
+export function clientStream<Request extends StandardSchema, Response extends StandardSchema>(
+  options: SchemaMethodOptions<Request, Response>,
+): SchemaMethod<Request, Response, "client"> {
+  return method("client", options);
+}
+
+/** Many requests, many responses. @throws {TypeError} as {@link unary}. */
+export function bidiStream<Request extends StandardSchema, Response extends StandardSchema>(
+  options: SchemaMethodOptions<Request, Response>,
+): SchemaMethod<Request, Response, "bidi"> {
+  return method("bidi", options);
+}
+
+/**
+ * Define a service. A method's name on the wire is its key with a capital first letter: `hello` is `Greeter.Hello`.
+ * @throws {TypeError} for an empty service name, a key that is no method name, or two keys with one name on the wire.
+ */
+export function defineService<const Methods extends MethodDefinitions>(
+  service: string,
+  methods: Methods,
+  options: DefineServiceOptions = {},
+): ServiceDefinition<Methods> {
+  if (typeof service !== "string" || service === "") throw new TypeError("defineService: the service name is empty");
+  const type = options.type ?? typeName(service);
+  if (!/^\p{Lu}[\p{L}\p{N}_]*$/u.test(type))
+    throw new TypeError(
+      `defineService: ${JSON.stringify(type)} is not a type name: pass \`type\`, letters and digits with a capital first`,
+    );
+  const named = new Map<string, [key: string, method: MethodDefinition]>();
+  for (const [key, definition] of Object.entries(methods)) {
+    // A client with a member `then` would be taken for a promise.
+    if (!/^\p{L}[\p{L}\p{N}_]*$/u.test(key) || key === "then")
+      throw new TypeError(`defineService: ${JSON.stringify(key)} cannot be a method name`);
+    const name = capitalised(key);
+    const taken = named.get(name);
+    if (taken !== undefined)
+      throw new TypeError(`defineService: methods \`${taken[0]}\` and \`${key}\` are both ${type}.${name} on the wire`);
+    named.set(name, [key, withName(definition, type, name)]);
+  }
+  return {
+    service,
+    type,
+    methods: Object.fromEntries(named.values()) as unknown as Methods,
+    contentType: options.contentType ?? "application/json",
+  };
+}
+
+/** `go.micro.srv.user-profile` is `UserProfile`. */
+function typeName(service: string): string {
+  const last = service.split(".").at(-1)!;
+  return last
+    .split(/[^\p{L}\p{N}]+/u)
+    .map(capitalised)
+    .join("");
+}
+
+function capitalised(name: string): string {
+  return name.slice(0, 1).toUpperCase() + name.slice(1);
+}
+
+/** Under this a method keeps what it is made of, until the service gives it its name. */
+const parts = Symbol("micro.schema");
+
+interface SchemaParts {
+  readonly [parts]?: SchemaMethodOptions<StandardSchema, StandardSchema>;
+}
+
+function method<Request extends StandardSchema, Response extends StandardSchema, Kind extends MethodKind>(
+  kind: Kind,
+  options: SchemaMethodOptions<Request, Response>,
+): SchemaMethod<Request, Response, Kind> {
+  for (const side of ["request", "response"] as const)
+    if (typeof (options?.[side] as StandardSchema | undefined)?.["~standard"]?.validate !== "function")
+      throw new TypeError(
+        `${kind === "unary" ? kind : `${kind === "bidi" ? "bidi" : kind}Stream`}: \`${side}\` is not a Standard Schema validator (zod, valibot, arktype, …)`,
+      );
+  const { http, metadata } = options;
+  const definition: SchemaMethod<Request, Response, Kind> & SchemaParts = {
+    [parts]: options,
+    name: "",
+    kind,
+    request: messageType("Request", "Request", options.request, options.value?.request, false),
+    response: messageType("Response", "Response", options.response, options.value?.response, true),
+    http: http === undefined || Array.isArray(http) ? (http as readonly HttpRoute[] | undefined) : [http as HttpRoute],
+    metadata,
+  };
+  return definition;
+}
+
+function withName(definition: MethodDefinition, type: string, name: string): MethodDefinition {
+  const { [parts]: options, ...rest } = definition as MethodDefinition & SchemaParts;
+  if (options === undefined) return { ...definition, name: definition.name === "" ? name : definition.name };
+  const where = `${type}.${name}`;
+  return {
+    ...rest,
+    name,
+    request: messageType(`${name}Request`, where, options.request, options.value?.request, false),
+    response: messageType(`${name}Response`, where, options.response, options.value?.response, true),
+  };
+}
+
+function messageType<Schema extends StandardSchema>(
+  name: string,
+  where: string,
+  schema: Schema,
+  value: Value | undefined,
+  isResponse: boolean,
+): MessageType<InferInput<Schema>, InferOutput<Schema>> {
+  const { validate } = schema["~standard"];
+  const accept = (result: Awaited<ReturnType<typeof validate>>): InferOutput<Schema> => {
+    if (result.issues === undefined) return result.value;
+    const text = describeIssues(result.issues);
+    throw isResponse
+      ? new MicroError(`${where} returned an invalid response: ${text}`, { code: "internal" })
+      : new MicroError(text, { code: "bad_request" });
+  };
+  let described = value;
+  return {
+    name,
+    validate(message) {
+      const result = validate(message);
+      return result instanceof Promise ? result.then(accept) : accept(result);
+    },
+    // On first use: libraries take milliseconds to describe themselves, and only servers need it.
+    get value() {
+      return (described ??= describeSchema(name, schema, isResponse));
+    },
+  };
+}
+
+const maxIssues = 8;
+const maxIssueCharacters = 200;
+
+/** `name: expected string, received number; age: …`. Bounded: it travels in a header. */
+function describeIssues(issues: readonly StandardIssue[]): string {
+  const texts = issues.slice(0, maxIssues).map(describeIssue);
+  if (issues.length > maxIssues) texts.push(`and ${issues.length - maxIssues} more`);
+  return texts.join("; ");
+}
+
+function describeIssue({ message, path }: StandardIssue): string {
+  const field = (path ?? []).reduce<string>((text, part) => {
+    const key = typeof part === "object" ? part.key : part;
+    if (typeof key === "number") return `${text}[${key}]`;
+    return text === "" ? String(key) : `${text}.${String(key)}`;
+  }, "");
+  // The field is named first, whatever the library puts before its reason.
+  let reason = message.replace(/^Invalid (?:input|type|key): /, "");
+  if (field !== "" && reason.startsWith(`${field} `)) reason = reason.slice(field.length + 1);
+  reason = reason.replace(/^Expected /, "expected ");
+  const text = field === "" ? reason : `${field}: ${reason}`;
+  return text.length > maxIssueCharacters ? `${text.slice(0, maxIssueCharacters).toWellFormed()}…` : text;
+}
+
+function describeSchema(name: string, schema: StandardSchema, isResponse: boolean): Value {
+  const props = schema["~standard"] as { readonly jsonSchema?: StandardJsonSchemaConverter };
+  const options = { target: "draft-2020-12" };
+  // A sender passes a request's input; a receiver gets a response's output. Either may be beyond JSON Schema.
+  const sides = isResponse ? (["output", "input"] as const) : (["input"] as const);
+  for (const side of sides) {
+    try {
+      const json = props.jsonSchema?.[side](options);
+      if (json !== undefined) return valueOfJsonSchema(name, json);
+    } catch {
+      continue; // The library says so by throwing; the registry then shows the name only.
+    }
+  }
+  return { name, type: name, values: null };
+}
