@@ -1,0 +1,3 @@
+module interop.test/netns
+
+go 1.21
