@@ -1,0 +1,304 @@
+/** The options of a service, and how several sets of them become one. */
+import type { SecureContextOptions } from "node:tls";
+import type { Backoff, CallWrapper, Client, ClientWrapper, RetryPolicy } from "../client/client.ts";
+import type { CodecTable } from "../codec/codec.ts";
+import type { Logger } from "../logger/logger.ts";
+import type { Registry, StringMap } from "../registry/registry.ts";
+import type { Selector } from "../selector/selector.ts";
+import type { HandlerWrapper, Server } from "../server/server.ts";
+import type { Transport } from "../transport/transport.ts";
+import type { FlagDefinition, FlagValues } from "./flags.ts";
+import type { Hook } from "./hooks.ts";
+import type { PluginDescriptor } from "./plugins.ts";
+
+/** TLS of the built-in transport and of plugins that take it. */
+export interface TlsSettings {
+  /** Serve and dial with TLS. A server without a certificate makes a self-signed one, as Go does. */
+  readonly secure: boolean;
+  /** Certificate, key, CA, …, as `node:tls` takes them. */
+  readonly tls: SecureContextOptions | undefined;
+  /** Do not verify the certificates of other nodes. */
+  readonly insecureSkipVerify: boolean;
+}
+
+/** Says whether the service may be in the registry: false, or an error, takes it out until it is true again. Go's `RegisterCheck`. */
+export type RegisterCheck = () => boolean | Promise<boolean>;
+
+/** What `createService()` and `init()` take. All are optional; the weakest win last: see the order at {@link createService}. */
+export interface ServiceOptions {
+  /** Name in the registry. Default: `go.micro.server`. */
+  name?: string | undefined;
+  /** Default: `latest`. */
+  version?: string | undefined;
+  /** Id of this instance; its node is called `<name>-<id>`. Default: a UUID v4. */
+  id?: string | undefined;
+  /** Address to listen on: `host:port`, `:0` for any port on all interfaces, `host:5000-6000` for the first free one. Default: `:0`. */
+  address?: string | undefined;
+  /** Address put into the registry. Default: the bound one; where that is a wildcard, this machine's first private address. */
+  advertise?: string | undefined;
+  /** Metadata of the node, beside `protocol`, `server`, `transport` and `registry`. Sets given later are added by key. */
+  metadata?: StringMap | undefined;
+  /** Registry domain. Default: none. */
+  domain?: string | undefined;
+
+  /** How long a registration lives unless renewed, in milliseconds; 0 = for ever. Default: 60000. */
+  registerTtlMs?: number | undefined;
+  /** Time between two registrations, in milliseconds; 0 = register once. Default: 30000. */
+  registerIntervalMs?: number | undefined;
+  registerCheck?: RegisterCheck | undefined;
+
+  /** An instance, or `mdns`, `memory` or the name of a plugin. Default: `mdns`. */
+  registry?: Registry | string | undefined;
+  /** For a registry chosen by name. Default: the registry's own. */
+  registryAddress?: readonly string[] | undefined;
+  /** An instance, or `http`, `memory` or the name of a plugin. Default: `http`. */
+  transport?: Transport | string | undefined;
+  /** For a transport chosen by name. Default: the transport's own. */
+  transportAddress?: readonly string[] | undefined;
+  /** An instance, or `registry` (power of two choices), `random`, `roundRobin` or the name of a plugin. Default: `registry`. */
+  selector?: Selector | string | undefined;
+  /** An instance, or `mucp` or the name of a plugin. Default: `mucp`. */
+  client?: Client | string | undefined;
+  /** An instance, or `mucp` or the name of a plugin. Default: `mucp`. */
+  server?: Server | string | undefined;
+  /** An instance, or `console` or the name of a plugin. Default: `console`. */
+  logger?: Logger | string | undefined;
+
+  /** Further codecs by content type, for client and server; they replace defaults of the same type. */
+  codecs?: CodecTable | undefined;
+
+  /** Content type of calls by name. Default: `application/json`. */
+  contentType?: string | undefined;
+  /** Limit of a call, all attempts included, in milliseconds. Default: 5000. */
+  timeoutMs?: number | undefined;
+  /** Limit for making a connection, in milliseconds. Default: 5000. */
+  dialTimeoutMs?: number | undefined;
+  /** Limit of a whole stream, in milliseconds. Default: none. */
+  streamTimeoutMs?: number | undefined;
+  /** Longest silence on a stream, in milliseconds. Default: none. */
+  streamIdleTimeoutMs?: number | undefined;
+  /** Extra attempts of a call. Default: 1. */
+  retries?: number | undefined;
+  /** Which failures are retried. Default: `retryNotRun`. */
+  retry?: RetryPolicy | undefined;
+  /** Pause before a retry. Default: `exponentialBackoff`. */
+  backoff?: Backoff | undefined;
+  /** Share of calls that may be retried over the last 10 s, beside a floor of 10 per second. Default: 0.2. */
+  retryBudget?: number | undefined;
+  /** Idle connections kept per address. Default: 100. */
+  poolSize?: number | undefined;
+  /** Age at which a pooled connection is closed, in milliseconds. Default: 60000. */
+  poolTtlMs?: number | undefined;
+
+  /** Calls handled at once; see `ServerOptions`. Default: 10000. */
+  maxConcurrency?: number | undefined;
+  /** Largest message accepted, in bytes. Default: 67108864 (64 MiB). */
+  maxMessageBytes?: number | undefined;
+
+  /** Serve and dial with TLS. Default: false, or true where `tls` is given. */
+  secure?: boolean | undefined;
+  /** Certificate, key, CA, …, as `node:tls` takes them. Default: none. */
+  tls?: SecureContextOptions | undefined;
+  /** Do not verify the certificates of other nodes. A warning is logged. Default: false; `MICRO_TLS_INSECURE=true` sets it. */
+  insecureSkipVerify?: boolean | undefined;
+
+  /** Around every call of this service's client. The first listed is the outermost; lists given later are further in. */
+  wrapClient?: readonly ClientWrapper[] | undefined;
+  /** Around every attempt of a call. */
+  wrapCall?: readonly CallWrapper[] | undefined;
+  /** Around every handler. */
+  wrapHandler?: readonly HandlerWrapper[] | undefined;
+
+  /** Before anything is started; the first error ends the start. Lists given later are added to the end. */
+  beforeStart?: Hook | readonly Hook[] | undefined;
+  /** Once the service is registered; an error stops it again. */
+  afterStart?: Hook | readonly Hook[] | undefined;
+  /** Before it is deregistered. All run; the last error is thrown at the end of the stop. */
+  beforeStop?: Hook | readonly Hook[] | undefined;
+  /** Once the server is closed. All run; the last error is thrown at the end of the stop. */
+  afterStop?: Hook | readonly Hook[] | undefined;
+
+  /** Let SIGTERM, SIGINT and SIGQUIT stop `run()`; a second one ends the process at once. Default: true. */
+  handleSignals?: boolean | undefined;
+  /** Stops the service when it aborts. Default: none. */
+  signal?: AbortSignal | undefined;
+  /** How long running calls may take to finish at stop, in milliseconds; what runs then is cancelled. Default: 30000. */
+  drainTimeoutMs?: number | undefined;
+  /** Time between deregistration and refusing calls, in milliseconds, so that callers learn of it. Default: 500. */
+  spreadMs?: number | undefined;
+
+  /** Plugins in code, chosen by name then: the form for bundled programs. */
+  plugins?: readonly PluginDescriptor[] | undefined;
+  /** Flags of the program; `--help` lists them. */
+  flags?: readonly FlagDefinition[] | undefined;
+  /** Called by `init()` with the parsed flags, once options, variables and flags have been applied. */
+  action?: ((flags: FlagValues) => void | Promise<void>) | undefined;
+  /** Command line, without program and script. Read by the first `init()` only. Default: `process.argv.slice(2)`. */
+  args?: readonly string[] | undefined;
+  /** Variables. Read by the first `init()` only. Default: `process.env`. */
+  env?: Readonly<Record<string, string | undefined>> | undefined;
+  /** Ends the process after `--help`, `--version`, a wrong flag or a second signal. Default: `process.exit`. */
+  exit?: ((code: number) => void) | undefined;
+}
+
+/** Options with their defaults: what a service runs with. */
+export interface ServiceSettings
+  extends
+    Omit<ServiceOptions, DefaultedName | HookName | "tls">,
+    Readonly<Required<{ [Name in DefaultedName]: Exclude<ServiceOptions[Name], undefined> }>>,
+    TlsSettings {
+  readonly beforeStart: readonly Hook[];
+  readonly afterStart: readonly Hook[];
+  readonly beforeStop: readonly Hook[];
+  readonly afterStop: readonly Hook[];
+}
+
+type HookName = "beforeStart" | "afterStart" | "beforeStop" | "afterStop";
+type DefaultedName =
+  | "name"
+  | "version"
+  | "id"
+  | "address"
+  | "metadata"
+  | "registerTtlMs"
+  | "registerIntervalMs"
+  | "registry"
+  | "registryAddress"
+  | "transport"
+  | "transportAddress"
+  | "selector"
+  | "client"
+  | "server"
+  | "logger"
+  | "secure"
+  | "insecureSkipVerify"
+  | "wrapClient"
+  | "wrapCall"
+  | "wrapHandler"
+  | "handleSignals"
+  | "drainTimeoutMs"
+  | "spreadMs"
+  | "plugins"
+  | "flags";
+
+const hookNames = ["beforeStart", "afterStart", "beforeStop", "afterStop"] as const;
+const listNames = ["wrapClient", "wrapCall", "wrapHandler", "plugins", "flags", ...hookNames] as const;
+
+/** `over` on top of `base`: lists are joined, metadata by key, anything else is replaced where `over` defines it. */
+export function mergeOptions(base: ServiceOptions, over: ServiceOptions): ServiceOptions {
+  const merged: Record<string, unknown> = { ...base };
+  for (const [name, value] of Object.entries(over)) if (value !== undefined) merged[name] = value;
+  for (const name of listNames) {
+    const joined = [...toList<unknown>(base[name]), ...toList<unknown>(over[name])];
+    if (joined.length > 0) merged[name] = joined;
+  }
+  if (base.metadata !== undefined && over.metadata !== undefined)
+    merged["metadata"] = Object.fromEntries([...Object.entries(base.metadata), ...Object.entries(over.metadata)]);
+  return merged;
+}
+
+/** Fill in defaults. @throws {TypeError} for options of the wrong type or out of range. */
+export function resolveOptions(options: ServiceOptions, id: string): ServiceSettings {
+  check(options);
+  return {
+    ...options,
+    name: options.name ?? "go.micro.server",
+    version: options.version ?? "latest",
+    id: options.id ?? id,
+    address: options.address ?? ":0",
+    metadata: options.metadata ?? {},
+    registerTtlMs: options.registerTtlMs ?? 60_000,
+    registerIntervalMs: options.registerIntervalMs ?? 30_000,
+    registry: options.registry ?? "mdns",
+    registryAddress: options.registryAddress ?? [],
+    transport: options.transport ?? "http",
+    transportAddress: options.transportAddress ?? [],
+    selector: options.selector ?? "registry",
+    client: options.client ?? "mucp",
+    server: options.server ?? "mucp",
+    logger: options.logger ?? "console",
+    secure: options.secure ?? options.tls !== undefined,
+    tls: options.tls,
+    insecureSkipVerify: options.insecureSkipVerify ?? false,
+    wrapClient: options.wrapClient ?? [],
+    wrapCall: options.wrapCall ?? [],
+    wrapHandler: options.wrapHandler ?? [],
+    handleSignals: options.handleSignals ?? true,
+    drainTimeoutMs: options.drainTimeoutMs ?? 30_000,
+    spreadMs: options.spreadMs ?? 500,
+    plugins: options.plugins ?? [],
+    flags: options.flags ?? [],
+    beforeStart: toList(options.beforeStart),
+    afterStart: toList(options.afterStart),
+    beforeStop: toList(options.beforeStop),
+    afterStop: toList(options.afterStop),
+  };
+}
+
+function toList<T>(value: T | readonly T[] | undefined): readonly T[] {
+  if (value === undefined) return [];
+  return Array.isArray(value) ? (value as readonly T[]) : [value as T];
+}
+
+function check(options: ServiceOptions): void {
+  for (const name of ["name", "version", "id"] as const) {
+    const value = options[name];
+    if (value !== undefined && (typeof value !== "string" || value === ""))
+      throw new TypeError(`createService: \`${name}\` must be a text that is not empty`);
+  }
+  for (const name of ["registerTtlMs", "registerIntervalMs", "drainTimeoutMs", "spreadMs"] as const) {
+    const value = options[name];
+    if (value !== undefined && !(typeof value === "number" && value >= 0))
+      throw new TypeError(`createService: \`${name}\` must be a number of milliseconds, 0 or more`);
+  }
+  for (const [name, value] of Object.entries(options.metadata ?? {}))
+    if (typeof value !== "string")
+      throw new TypeError(`createService: metadata ${JSON.stringify(name)} must be a text`);
+  for (const name of hookNames)
+    for (const hook of toList(options[name]))
+      if (typeof hook !== "function")
+        throw new TypeError(`createService: \`${name}\` must be a function or a list of them`);
+  // An instance comes with what it was made of; dropping these silently would be worse than saying so.
+  refuseWith(options, "client", [
+    "wrapClient",
+    "wrapCall",
+    "contentType",
+    "timeoutMs",
+    "dialTimeoutMs",
+    "streamTimeoutMs",
+    "streamIdleTimeoutMs",
+    "retries",
+    "retry",
+    "backoff",
+    "retryBudget",
+  ]);
+  refuseWith(options, "server", ["wrapHandler", "address", "maxConcurrency", "maxMessageBytes"]);
+  refuseWith(options, "transport", [
+    "poolSize",
+    "poolTtlMs",
+    "secure",
+    "tls",
+    "insecureSkipVerify",
+    "transportAddress",
+  ]);
+  refuseWith(options, "registry", ["registryAddress"]);
+}
+
+/** An option that a piece made elsewhere cannot take any more. */
+export class FixedPieceError extends TypeError {
+  readonly option: keyof ServiceOptions;
+  constructor(piece: string, option: keyof ServiceOptions) {
+    super(`\`${option}\` cannot be set on a ${piece} made elsewhere; give it to that ${piece}`);
+    this.option = option;
+  }
+}
+
+function refuseWith(
+  options: ServiceOptions,
+  piece: "client" | "server" | "transport" | "registry",
+  names: readonly (keyof ServiceOptions)[],
+): void {
+  if (typeof options[piece] !== "object") return;
+  const given = names.find((name) => options[name] !== undefined);
+  if (given !== undefined) throw new FixedPieceError(piece, given);
+}
