@@ -1,0 +1,347 @@
+/** One service in the registry cache: its watch, its lists, and what is known of it. */
+import { sleep, withLimit } from "../clock.ts";
+import type { Clock, ClockTimer } from "../clock.ts";
+import { detach } from "../context.ts";
+import { MicroError } from "../errors.ts";
+import { jitteredBackoff, supervise } from "../supervisor.ts";
+import type { Supervisor } from "../supervisor.ts";
+import type { CacheFacts, CacheSnapshot } from "./cache.ts";
+import { NodeTable } from "./node-table.ts";
+import type { Registry, RegistryEvent, Service } from "./registry.ts";
+
+/** What all entries of a cache share. */
+export interface CacheSettings {
+  readonly registry: Registry;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly ttlMs: number;
+  readonly idleMs: number;
+  readonly timeoutMs: number;
+  readonly missesToRemove: number;
+  readonly maxNodes: number;
+  readonly signal: AbortSignal;
+  /** Gives a number never given before. */
+  readonly number: () => number;
+  /** The entry became current again (reason undefined) or stopped being so. Once per change. */
+  readonly onTrouble: (entry: CacheEntry, reason: string | undefined) => void;
+  /** The entry holds as many nodes as it may. Once. */
+  readonly onFull: (entry: CacheEntry) => void;
+  /** Nobody has asked for a long time. */
+  readonly onIdle: (entry: CacheEntry) => void;
+}
+
+// A service that is not there is asked for again after this time, doubling while the watch would tell of it.
+const negativeMs = 250;
+const longestNegativeMs = 2_000;
+// How long a first look-up waits for the watch before it lists without one.
+const watchWaitMs = 1_000;
+// Without a watch, lists are all there is.
+const unwatchedTtlMs = 10_000;
+// A list that lacked a node is repeated after this time where one list is not proof.
+const confirmMs = 1_000;
+// Names nobody offers are forgotten soon: they may come from outside, by way of a gateway.
+const unknownIdleMs = 10_000;
+// Events kept for the end of a running list; beyond that it is repeated instead.
+const maxPendingEvents = 10_000;
+
+/** See the head of this file. */
+export class CacheEntry {
+  readonly name: string;
+  readonly domain: string | undefined;
+  /** The answer, while it can be given without looking at the time; otherwise ask {@link CacheEntry.lookUp}. */
+  current: CacheSnapshot | undefined;
+  /** Set by whoever takes `current`. */
+  used = true;
+  readonly #settings: CacheSettings;
+  readonly #table: NodeTable;
+  readonly #watch: Supervisor;
+  readonly #listBackoff;
+  readonly #watchSettled = Promise.withResolvers<void>();
+  #lastUsedAt: number;
+  #snapshot: CacheSnapshot | undefined;
+  #changed = true;
+  #loaded = false;
+  #fetchedAt = 0;
+  #askedAt = Number.NEGATIVE_INFINITY;
+  #error: MicroError | undefined;
+  #watchError: Error | undefined;
+  #watching = false;
+  #troubled = false;
+  #full = false;
+  #negativeUntil = 0;
+  #negativeMs = negativeMs;
+  #listing: Promise<void> | undefined;
+  #awaitsWatch = false;
+  #again = false;
+  /** Nodes the latest list lacked that another list has to confirm. */
+  #unconfirmed = 0;
+  #pendingEvents: RegistryEvent[] | undefined;
+  #timer: ClockTimer | undefined;
+  #dropped = false;
+
+  constructor(name: string, domain: string | undefined, settings: CacheSettings) {
+    this.name = name;
+    this.domain = domain;
+    this.#settings = settings;
+    const { clock, random, ttlMs } = settings;
+    this.#lastUsedAt = clock.now();
+    this.#table = new NodeTable(settings.maxNodes, settings.number);
+    this.#listBackoff = jitteredBackoff({ minDelayMs: Math.min(500, ttlMs), maxDelayMs: ttlMs, random });
+    this.#watch = supervise({
+      run: ({ signal, up }) => this.#follow(signal, up),
+      onChange: (state) => {
+        if (state.status === "up") this.#watchUp();
+        else if (state.status === "down") this.#watchDown(state.reason);
+      },
+      clock,
+      random,
+    });
+  }
+
+  get lastUsedAt(): number {
+    return this.used ? Number.POSITIVE_INFINITY : this.#lastUsedAt;
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  /** The answer at once, or undefined if a list is needed first. @throws {MicroError} the registry's, of a moment ago. */
+  peek(): CacheSnapshot | undefined {
+    this.used = true;
+    if (this.#loaded && this.#table.size > 0) return (this.current = this.#view());
+    if (this.#settings.clock.now() >= this.#negativeUntil) return undefined;
+    return this.#answer();
+  }
+
+  /** List, together with everybody else who waits for it, and answer. */
+  async lookUp(): Promise<CacheSnapshot> {
+    await (this.#listing ?? this.#list());
+    return this.#answer();
+  }
+
+  /** List soon, in the background: traffic suggests that something has changed. */
+  recheck(): void {
+    if (this.#dropped || this.#error !== undefined || !this.#loaded) return;
+    if (this.#settings.clock.now() - this.#askedAt >= confirmMs) this.#relist();
+  }
+
+  facts(): CacheFacts {
+    const { registry, clock } = this.#settings;
+    return {
+      registry: registry.name,
+      nodes: this.#table.size,
+      ageMs: this.#loaded ? clock.now() - this.#fetchedAt : undefined,
+      watching: this.#watching,
+      staleReason: this.#loaded ? this.#trouble() : undefined,
+      lastError: this.#error,
+    };
+  }
+
+  /** Stop following the service. A list somebody waits for still ends. */
+  async drop(): Promise<void> {
+    this.#dropped = true;
+    this.#settings.clock.clearTimeout(this.#timer);
+    this.#watchSettled.resolve();
+    await this.#watch.stop();
+  }
+
+  #answer(): CacheSnapshot {
+    if (!this.#loaded) throw this.#error ?? new MicroError("the registry cache is closed", { code: "closed" });
+    return this.#view();
+  }
+
+  #view(): CacheSnapshot {
+    if (this.#snapshot === undefined || this.#changed) {
+      this.#changed = false;
+      const { services, nodes } = this.#table.view();
+      const version = this.#settings.number();
+      this.#snapshot = Object.freeze({ name: this.name, services, nodes, version, fetchedAt: this.#fetchedAt });
+    } else if (this.#snapshot.fetchedAt !== this.#fetchedAt) {
+      this.#snapshot = Object.freeze({ ...this.#snapshot, fetchedAt: this.#fetchedAt });
+    }
+    return this.#snapshot;
+  }
+
+  async #follow(signal: AbortSignal, up: () => void): Promise<void> {
+    const { registry, clock, timeoutMs } = this.#settings;
+    const what = `registry ${registry.name}: watch of ${this.name}`;
+    const watcher = registry.watch({ service: this.name, domain: this.domain, signal });
+    try {
+      await withLimit(watcher.ready, { timeoutMs, signal, clock, what, keepAlive: false });
+      up();
+      for await (const event of watcher) {
+        if (signal.aborted) return;
+        this.#apply(event);
+      }
+      throw new MicroError(`${what}: ended`, { code: "unavailable" });
+    } finally {
+      await watcher[Symbol.asyncDispose]();
+    }
+  }
+
+  #watchUp(): void {
+    this.#watching = true;
+    this.#watchError = undefined;
+    this.#watchSettled.resolve();
+    this.#tell();
+    // Whatever changed while nobody watched is in no event.
+    if (!this.#awaitsWatch) this.#relist();
+  }
+
+  #watchDown(reason: unknown): void {
+    this.#watching = false;
+    this.#watchError = reason instanceof Error ? reason : new Error(String(reason));
+    this.#watchSettled.resolve();
+    this.#tell();
+    if (this.#loaded && this.#listing === undefined) this.#schedule();
+  }
+
+  #apply(event: RegistryEvent): void {
+    if (event.service.name !== this.name) return;
+    if (this.#pendingEvents !== undefined) {
+      if (this.#pendingEvents.length < maxPendingEvents) this.#pendingEvents.push(event);
+      else this.#again = true;
+    }
+    const before = this.#table.size;
+    if (!this.#table.event(event)) return;
+    // Somebody is there: an answer can be given even if no list has succeeded yet.
+    if (!this.#loaded && this.#listing === undefined && this.#table.size > 0) this.#loadedByEvents();
+    if (before > 0 && this.#table.size === 0) this.#negativeUntil = 0;
+    this.#invalidate();
+  }
+
+  #loadedByEvents(): void {
+    this.#loaded = true;
+    this.#fetchedAt = this.#settings.clock.now();
+  }
+
+  #invalidate(): void {
+    this.#changed = true;
+    this.current = undefined;
+    if (this.#table.refused > 0 && !this.#full) {
+      this.#full = true;
+      this.#settings.onFull(this);
+    }
+  }
+
+  /** List in the background; once more if a list is running that may have begun too early. */
+  #relist(): void {
+    if (this.#dropped) return;
+    if (this.#listing === undefined) void this.#list();
+    else this.#again = true;
+  }
+
+  /** Never rejects: the outcome is in the fields. */
+  #list(): Promise<void> {
+    const run = async (): Promise<void> => {
+      try {
+        if (!this.#loaded && !this.#watching && this.#watchError === undefined) {
+          this.#awaitsWatch = true;
+          const { clock } = this.#settings;
+          const limit = new AbortController();
+          const waited = sleep(watchWaitMs, { clock, signal: limit.signal, keepAlive: true });
+          await Promise.race([this.#watchSettled.promise, waited]);
+          limit.abort();
+          this.#awaitsWatch = false;
+        }
+        do {
+          this.#again = false;
+          await this.#listOnce();
+        } while (this.#again && !this.#dropped && this.#error === undefined);
+      } finally {
+        this.#listing = undefined;
+        this.#schedule();
+      }
+    };
+    // Everybody shares it, so it belongs to no caller's context.
+    return (this.#listing = detach(run));
+  }
+
+  async #listOnce(): Promise<void> {
+    const { registry, clock, timeoutMs, signal, missesToRemove } = this.#settings;
+    const what = `registry ${registry.name}: look-up of ${this.name}`;
+    this.#askedAt = clock.now();
+    this.#pendingEvents = [];
+    try {
+      const answer = registry.getService(this.name, { signal, timeoutMs, domain: this.domain });
+      const services = await withLimit(answer, { timeoutMs: timeoutMs + 100, signal, clock, what });
+      this.#unconfirmed = this.#takeOver(services, missesToRemove);
+      this.#error = undefined;
+      this.#listBackoff.reset();
+    } catch (error) {
+      this.#error = lookUpError(what, error);
+      this.#negativeUntil = clock.now() + negativeMs;
+      // The watch may have told of nodes all the same.
+      if (!this.#loaded && this.#table.size > 0) this.#loadedByEvents();
+    } finally {
+      this.#pendingEvents = undefined;
+    }
+    this.#tell();
+  }
+
+  #takeOver(services: readonly Service[], missesToRemove: number): number {
+    const { clock } = this.#settings;
+    const outcome = this.#table.list(services, missesToRemove);
+    let changed = outcome.changed;
+    // The list may be older than the events that arrived while it was under way.
+    for (const event of this.#pendingEvents ?? []) if (this.#table.event(event)) changed = true;
+    this.#loaded = true;
+    this.#fetchedAt = clock.now();
+    if (changed) this.#invalidate();
+    else this.current = undefined;
+    if (this.#table.size > 0) {
+      this.#negativeMs = negativeMs;
+    } else {
+      this.#negativeUntil = clock.now() + this.#negativeMs;
+      this.#negativeMs = this.#watching ? Math.min(this.#negativeMs * 2, longestNegativeMs) : negativeMs;
+    }
+    return outcome.unconfirmed;
+  }
+
+  #schedule(): void {
+    const { clock, ttlMs, idleMs, random } = this.#settings;
+    clock.clearTimeout(this.#timer);
+    if (this.#dropped) return;
+    let delayMs = this.#watching ? ttlMs * (0.9 + 0.2 * random()) : Math.min(ttlMs, unwatchedTtlMs);
+    if (this.#error !== undefined) delayMs = this.#listBackoff.next();
+    else if (this.#unconfirmed > 0) delayMs = Math.min(confirmMs, ttlMs);
+    else if (this.#table.size === 0) delayMs = unknownIdleMs;
+    this.#timer = clock.setTimeout(() => this.#tick(), Math.min(delayMs, idleMs));
+  }
+
+  #tick(): void {
+    const { clock, idleMs, onIdle } = this.#settings;
+    const now = clock.now();
+    if (this.used) {
+      this.used = false;
+      this.#lastUsedAt = now;
+    } else if (now - this.#lastUsedAt >= (this.#table.size > 0 ? idleMs : Math.min(unknownIdleMs, idleMs))) {
+      return onIdle(this);
+    }
+    this.#relist();
+  }
+
+  #trouble(): string | undefined {
+    if (this.#error !== undefined) return this.#error.detail;
+    return this.#watchError?.message;
+  }
+
+  #tell(): void {
+    if (this.#dropped) return;
+    const reason = this.#trouble();
+    if (this.#troubled === (reason !== undefined)) return;
+    this.#troubled = reason !== undefined;
+    this.#settings.onTrouble(this, reason);
+  }
+}
+
+function lookUpError(what: string, error: unknown): MicroError {
+  const text = error instanceof Error ? error.message : String(error);
+  const code = MicroError.is(error) ? error.code : "unavailable";
+  return new MicroError(text.startsWith("registry ") ? text : `${what}: ${text}`, {
+    id: "go.micro.client",
+    code,
+    cause: error,
+  });
+}
