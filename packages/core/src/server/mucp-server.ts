@@ -1,0 +1,293 @@
+/** The default server: go-micro's mucp over any transport. */
+import type { Codec } from "../codec/codec.ts";
+import { codecTable, oldProtocolCodecs } from "../codec/table.ts";
+import { MicroError, newError, timeout } from "../errors.ts";
+import type { Logger } from "../logger/logger.ts";
+import type { Endpoint } from "../registry/registry.ts";
+import type { Listener, ServerExchange } from "../transport/transport.ts";
+import type { Call, CallHost } from "./call.ts";
+import { describeEndpoints } from "./endpoints.ts";
+import { errorMessage } from "./failure.ts";
+import { readRegistration } from "./handlers.ts";
+import { Limiter } from "./limiter.ts";
+import { type MessageFormat, defaultContentType, noBytes, undecodable } from "./messages.ts";
+import { QueuedCall } from "./queued-call.ts";
+import { type Plan, Router } from "./router.ts";
+import type { HandleOptions, Server, ServerOptions, ServerStats } from "./server.ts";
+import { StreamCall } from "./streams.ts";
+import { UnaryCall } from "./unary.ts";
+
+const defaultMaxConcurrency = 10_000;
+const defaultMaxMessageBytes = 64 * 1024 * 1024;
+const disposalDrainMs = 5_000;
+
+/**
+ * Make a server. Nothing is bound before `start()`; handlers may be added at any time. It may be started again after
+ * `stop()`. Disposal drains for up to 5 seconds, then stops.
+ * @throws {TypeError} for a missing name, or a limit that is not a positive whole number.
+ */
+export function mucpServer(options: ServerOptions): Server {
+  if (typeof options.name !== "string" || options.name === "") throw new TypeError("mucpServer: `name` is missing");
+  for (const limit of ["maxConcurrency", "maxMessageBytes"] as const) {
+    const value = options[limit];
+    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
+      throw new TypeError(`mucpServer: \`${limit}\` must be a positive whole number, not ${String(value)}`);
+  }
+  return new MucpServer(options);
+}
+
+class MucpServer implements Server, CallHost {
+  readonly name = "mucp";
+  readonly service: string;
+  readonly logger: Logger;
+  readonly #options: ServerOptions;
+  readonly #codecs: ReadonlyMap<string, Codec>;
+  readonly #router: Router;
+  readonly #limiter: Limiter<QueuedCall>;
+  /** Calls whose handlers are running; those that answer at once never get here. */
+  readonly #calls = new Set<Call>();
+  #listener: Promise<Listener> | undefined;
+  #stopping: Promise<void> | undefined;
+  #address: string | undefined;
+  #refusing = false;
+  #requests = 0;
+  #errors = 0;
+  #inFlight = 0;
+  #idle: PromiseWithResolvers<void> | undefined;
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.service = options.name;
+    this.logger = options.logger;
+    this.#codecs = codecTable(options.codecs);
+    this.#router = new Router(options.wrapHandler ?? []);
+    this.#limiter = new Limiter(options.maxConcurrency ?? defaultMaxConcurrency);
+  }
+
+  get address(): string | undefined {
+    return this.#address;
+  }
+
+  get stats(): ServerStats {
+    return { requests: this.#requests, errors: this.#errors, inFlight: this.#inFlight };
+  }
+
+  handle(target: unknown, second?: unknown, third?: HandleOptions): void {
+    this.#router.add(readRegistration(target, second, third));
+  }
+
+  endpoints(): Endpoint[] {
+    return describeEndpoints(this.#router.sorted());
+  }
+
+  async start(): Promise<void> {
+    if (this.#listener !== undefined) throw new TypeError("the server is started already: stop it first");
+    const { transport, address, maxMessageBytes } = this.#options;
+    const starting = transport.listen((exchange) => this.#accept(exchange), {
+      address,
+      maxMessageBytes: maxMessageBytes ?? defaultMaxMessageBytes,
+    });
+    this.#listener = starting;
+    this.#refusing = false;
+    this.#requests = 0;
+    this.#errors = 0;
+    try {
+      const listener = await starting;
+      if (this.#listener === starting) this.#address = listener.address;
+    } catch (error) {
+      if (this.#listener === starting) this.#listener = undefined;
+      throw error;
+    }
+    if (this.#listener !== starting)
+      throw new MicroError("the server was stopped while it started", { id: this.service, code: "closed" });
+    this.logger.info(`Transport [${transport.name}] Listening on ${this.#address}`);
+  }
+
+  refuse(): void {
+    this.#refusing = true;
+    for (const job of this.#limiter.leaveAll()) job.refuse(this.#drainingError());
+  }
+
+  async drain(timeoutMs: number): Promise<boolean> {
+    if (!(timeoutMs >= 0)) throw new TypeError(`drain: \`timeoutMs\` must not be negative, as ${timeoutMs} is`);
+    this.refuse();
+    // A reader of the log would wait for ever.
+    for (const call of this.#calls) if (call.plan.method.internal) call.cancel(this.#stoppingError());
+    if (this.#inFlight === 0) return true;
+    this.#idle ??= Promise.withResolvers();
+    const { promise: late, resolve } = Promise.withResolvers<"late">();
+    const timer = setTimeout(resolve, Math.min(timeoutMs, 0x7fff_ffff), "late" as const);
+    const outcome = await Promise.race([this.#idle.promise, late]);
+    clearTimeout(timer);
+    if (outcome !== "late") return true;
+    await this.#cancelAll();
+    return false;
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop().finally(() => {
+      this.#stopping = undefined;
+    });
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.refuse();
+    const starting = this.#listener;
+    if (this.#calls.size > 0) await this.#cancelAll();
+    const listener = await starting?.catch(() => undefined);
+    try {
+      await listener?.close();
+      await listener?.[Symbol.asyncDispose]();
+    } finally {
+      if (this.#listener === starting) {
+        this.#listener = undefined;
+        this.#address = undefined;
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.drain(disposalDrainMs);
+    await this.stop();
+  }
+
+  /** Handlers get a turn of the event loop to answer for themselves; then their callers are told. */
+  async #cancelAll(): Promise<void> {
+    const reason = this.#stoppingError();
+    for (const call of this.#calls) call.cancel(reason);
+    await new Promise((resolve) => void setImmediate(resolve));
+    for (const call of this.#calls) {
+      this.logger.warn(`${call.plan.endpoint} was still running when the server stopped`, {
+        endpoint: call.plan.endpoint,
+        remote: call.exchange.remote,
+      });
+      call.abandon(reason);
+    }
+  }
+
+  #accept(exchange: ServerExchange): void {
+    try {
+      this.#dispatch(exchange);
+    } catch (error) {
+      this.logger.error("an exchange could not be handled", { error, remote: exchange.remote });
+      exchange.reply(errorMessage(new MicroError("internal error", { id: this.service }), undefined, "", false));
+    }
+  }
+
+  #dispatch(exchange: ServerExchange): void {
+    const contentType = exchange.contentType === "" ? defaultContentType : exchange.contentType;
+    const codec = this.#codec(contentType, exchange.oldProtocol);
+    const format = codec === undefined ? undefined : { codec, contentType, envelopeId: exchange.id };
+    if (this.#refusing) return this.#refuse(exchange, this.#drainingError(), format, true);
+    // Nobody subscribes here: Go counts an event without a subscriber as delivered (`server/rpc_router.go`).
+    if (exchange.topic !== undefined) return exchange.reply({ body: noBytes });
+    if (format === undefined) return this.#refuseContentType(exchange, contentType);
+    if (format.codec.envelope === undefined || exchange.body.length === 0)
+      return this.#route(exchange, exchange.endpoint, format, exchange.body);
+    this.#openEnvelope(exchange, format);
+  }
+
+  #openEnvelope(exchange: ServerExchange, format: MessageFormat): void {
+    const plan = this.#router.find(exchange.endpoint);
+    // The opening message of a stream is dropped unread.
+    if (plan !== undefined && plan.method.kind !== "unary")
+      return this.#route(exchange, exchange.endpoint, format, noBytes);
+    let opened;
+    try {
+      opened = format.codec.envelope!.unwrap(exchange.body, "request");
+    } catch (error) {
+      return this.#reject(exchange, undecodable(this.service, error), format);
+    }
+    const { endpoint, id } = opened.envelope;
+    this.#route(
+      exchange,
+      exchange.endpoint === "" ? endpoint : exchange.endpoint,
+      { ...format, envelopeId: id === "" ? exchange.id : id },
+      opened.payload,
+    );
+  }
+
+  #route(exchange: ServerExchange, endpoint: string, format: MessageFormat, payload: Uint8Array): void {
+    const plan = this.#router.find(endpoint);
+    if (plan === undefined) return this.#reject(exchange, this.#router.refusal(endpoint, this.service), format);
+    const call =
+      plan.method.kind === "unary"
+        ? new UnaryCall(this, plan, exchange, format, payload)
+        : new StreamCall(this, plan, exchange, format);
+    if (bypassesLimit(plan) || this.#limiter.tryEnter()) return this.#begin(call);
+    const queued = new QueuedCall(call, this.#limiter, (waited) => this.#begin(waited));
+    if (this.#limiter.wait(queued)) queued.watch(this.service);
+    else this.#refuse(exchange, newError(this.service, "the server is overloaded", 503), format, true);
+  }
+
+  #begin(call: Call): void {
+    if (!call.plan.method.internal) {
+      this.#requests++;
+      this.#inFlight++;
+    }
+    call.start();
+  }
+
+  running(call: Call): void {
+    this.#calls.add(call);
+  }
+
+  finished(call: Call, failed: boolean): void {
+    this.#calls.delete(call);
+    call.exchange.cancellation.end();
+    if (!call.plan.method.internal) {
+      this.#inFlight--;
+      if (failed) this.#errors++;
+    }
+    if (!bypassesLimit(call.plan)) this.#limiter.release();
+    if (this.#inFlight === 0 && this.#idle !== undefined) {
+      this.#idle.resolve();
+      this.#idle = undefined;
+    }
+  }
+
+  /** Answer a request that never got to a handler because something is wrong with it. */
+  #reject(exchange: ServerExchange, error: MicroError, format: MessageFormat): void {
+    this.#requests++;
+    this.#errors++;
+    if (this.logger.enabled("debug"))
+      this.logger.debug(`request refused: ${error.detail}`, { endpoint: exchange.endpoint, remote: exchange.remote });
+    this.#refuse(exchange, error, format, false);
+  }
+
+  #refuse(exchange: ServerExchange, error: MicroError, format: MessageFormat | undefined, notRun: boolean): void {
+    exchange.cancellation.end();
+    exchange.reply(errorMessage(error, format, exchange.endpoint, notRun));
+  }
+
+  /** Go's text and content type, which look like a success there; the error beside them makes callers see a failure. */
+  #refuseContentType(exchange: ServerExchange, contentType: string): void {
+    this.#requests++;
+    this.#errors++;
+    const text = `unsupported Content-Type: ${contentType.slice(0, 256)}`;
+    const { error } = errorMessage(newError(this.service, text, 415), undefined, "", false);
+    exchange.cancellation.end();
+    exchange.reply({ contentType: "text/plain", error, body: Buffer.from(text) });
+  }
+
+  #codec(contentType: string, oldProtocol: boolean): Codec | undefined {
+    const codec = oldProtocol ? oldProtocolCodecs.get(contentType) : undefined;
+    return codec ?? this.#codecs.get(contentType);
+  }
+
+  /** Both generations of Go's client try again after a 408. */
+  #drainingError(): MicroError {
+    return timeout(this.service, "the server is stopping and takes no more requests");
+  }
+
+  /** Not a 408 or 500, which Go callers repeat: the handler did run. */
+  #stoppingError(): MicroError {
+    return newError(this.service, "the server stopped before the call was finished", 503);
+  }
+}
+
+/** Health and statistics are told also when all places are taken; the log, which may be read for hours, is not. */
+function bypassesLimit({ method }: Plan): boolean {
+  return method.internal && method.kind === "unary";
+}
