@@ -66,6 +66,8 @@ export interface WatchOptions {
   domain?: string | undefined;
   /** Ends the watch: the iteration finishes without an error. */
   signal?: AbortSignal | undefined;
+  /** The watch alone does not keep the process alive, for those who watch on behalf of others. Default: false. */
+  background?: boolean | undefined;
 }
 
 /**
