@@ -1,0 +1,317 @@
+/**
+ * The default registry: multicast DNS, on the wire the same as go-micro's (`registry/mdns_registry.go`), so that
+ * services of both languages find each other without any server.
+ */
+import type dgram from "node:dgram";
+import os from "node:os";
+import { MicroError } from "../../errors.ts";
+import { copyService } from "../record.ts";
+import type {
+  Node,
+  RegisterOptions,
+  Registry,
+  RegistryCallOptions,
+  Service,
+  WatchOptions,
+  Watcher,
+} from "../registry.ts";
+import { registryWatcher, type WatchSink } from "../watch-stream.ts";
+import { EntryCollector, maxInstances, readEntry, withdrawn, type Entry } from "./entries.ts";
+import { Listener, type ListenerLease } from "./listener.ts";
+import type { MulticastSocket } from "./multicast-socket.ts";
+import { checkName, listName, partBefore, serviceName } from "./names.ts";
+import { Neighbourhood } from "./neighbourhood.ts";
+import type { Family, MdnsRegistryOptions, MdnsSettings } from "./options.ts";
+import { flagResponse, type Message } from "./packet.ts";
+import { Querier } from "./querier.ts";
+import { advertiseNode } from "./records.ts";
+import { Responder } from "./responder.ts";
+
+const source = "registry.mdns";
+
+/**
+ * Create a registry over multicast DNS. Opens nothing until it is used; sockets are closed while nothing is
+ * registered, watched or looked up.
+ *
+ * What differs from other registries, as in Go: TTLs are ignored (nodes live until they say goodbye or stop
+ * answering), service metadata does not travel, `listServices` gives names only, and a look-up takes `timeoutMs`. A
+ * domain given to an operation takes the place of the registry's own.
+ * @throws {TypeError} for options out of range.
+ */
+export function mdnsRegistry(options: MdnsRegistryOptions = {}): Registry {
+  return new MdnsRegistry(readOptions(options));
+}
+
+function readOptions(options: MdnsRegistryOptions): MdnsSettings {
+  const { domain = "micro", timeoutMs = 100, quietMs, ttlSeconds = 120, port = 5353 } = options;
+  const families: Family[] = [];
+  if (options.ipv4 !== false) families.push("IPv4");
+  if (options.ipv6 !== false) families.push("IPv6");
+  if (families.length === 0) throw new TypeError("mdnsRegistry: `ipv4` and `ipv6` cannot both be false");
+  if (!(timeoutMs > 0 && timeoutMs <= 0x7fff_ffff)) throw new TypeError("mdnsRegistry: `timeoutMs` must be above 0");
+  if (quietMs !== undefined && !(quietMs > 0 && quietMs <= 0x7fff_ffff))
+    throw new TypeError("mdnsRegistry: `quietMs` must be above 0");
+  if (!Number.isInteger(ttlSeconds) || ttlSeconds < 1 || ttlSeconds > 0x7fff_ffff)
+    throw new TypeError("mdnsRegistry: `ttlSeconds` must be a whole number from 1");
+  if (!Number.isInteger(port) || port < 1 || port > 65_535)
+    throw new TypeError("mdnsRegistry: `port` must be from 1 to 65535");
+  if (options.interfaces?.length === 0) throw new TypeError("mdnsRegistry: `interfaces` is empty; leave it out for all");
+  try {
+    checkName("domain", domain, serviceName("_services", domain));
+    if (options.host !== undefined) checkName("host", options.host, options.host);
+  } catch (cause) {
+    throw new TypeError(`mdnsRegistry: ${(cause as Error).message}`, { cause });
+  }
+  return {
+    domain,
+    timeoutMs,
+    quietMs,
+    ttlSeconds,
+    port,
+    families,
+    interfaces: options.interfaces,
+    loopbackOnly: options.loopbackOnly ?? false,
+    host: options.host,
+    logger: options.logger,
+  };
+}
+
+class MdnsRegistry implements Registry {
+  readonly name = "mdns";
+  readonly #settings: MdnsSettings;
+  readonly #listener: Listener;
+  readonly #responder: Responder;
+  readonly #querier: Querier;
+  readonly #neighbourhood: Neighbourhood;
+  readonly #watches = new Set<WatchSink>();
+  readonly #closed = new AbortController();
+  #closing: Promise<void> | undefined;
+  #host: string | undefined;
+  #ignored = 0;
+
+  constructor(settings: MdnsSettings) {
+    this.#settings = settings;
+    this.#listener = new Listener({
+      settings,
+      onMessage: (message, remote, socket) => this.#handle(message, remote, socket),
+      onIgnored: (reason, remote) => this.#ignore(reason, remote.address),
+      onLost: (error) => {
+        for (const watch of this.#watches) watch.fail(error);
+      },
+      onRestored: () => this.#responder.announce(),
+    });
+    this.#responder = new Responder(settings, this.#listener);
+    this.#querier = new Querier(settings, (reason, remote) => this.#ignore(reason, remote.address));
+    this.#neighbourhood = new Neighbourhood({
+      settings,
+      refresh: async (service, domain) => void (await this.#lookup(service, domain, {})),
+    });
+  }
+
+  async register(service: Service, options: RegisterOptions = {}): Promise<void> {
+    this.#check(options);
+    const copy = copyService(service);
+    const host = (this.#host ??= hostName(this.#settings.host));
+    const settings = { domain: this.#domain(options), host, ttlSeconds: this.#settings.ttlSeconds };
+    // All or none: nothing is announced if one of them is refused.
+    const nodes = copy.nodes.map((node) => advertiseNode(copy, node, settings));
+    await Promise.all(nodes.map((node) => this.#responder.register(node, host)));
+  }
+
+  async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
+    this.#check(options);
+    const { name, nodes } = copyService(service, { nodes: "any" });
+    const domain = this.#domain(options);
+    await Promise.all(nodes.map(({ id }) => this.#responder.deregister({ domain, service: name, id })));
+  }
+
+  async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
+    this.#check(options);
+    const domain = this.#domain(options);
+    // What cannot be registered is not there either.
+    if (!isLookupName(name, domain)) return [];
+    const found = await this.#lookup(name, domain, options);
+    return groupByVersion(found);
+  }
+
+  async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
+    this.#check(options);
+    const domain = this.#domain(options);
+    const list = listName(domain);
+    const names = new Set(this.#responder.services(domain));
+    let answered = false;
+    const collect = (message: Message): boolean => {
+      const before = names.size;
+      answered = true;
+      for (const record of [...message.answers, ...message.additionals]) {
+        if (record.type !== "PTR" || record.name !== list || record.ttl === 0) continue;
+        const service = partBefore(record.target, list);
+        if (service !== undefined && names.size < maxInstances) names.add(service);
+      }
+      return names.size > before;
+    };
+    const end = await this.#ask(list, collect, options);
+    if (end === "cut" && !answered && names.size === 0) throw timedOut(options);
+    return [...names].map((name) =>
+      Object.freeze({ name, version: "", metadata: Object.freeze(Object.create(null)), endpoints: [], nodes: [] }),
+    );
+  }
+
+  watch(options: WatchOptions = {}): Watcher {
+    return registryWatcher({
+      signal: options.signal,
+      open: async (sink) => {
+        this.#check({});
+        const domain = this.#domain(options);
+        this.#watches.add(sink);
+        const lease: ListenerLease = this.#listener.acquire({ keepsAlive: options.background !== true });
+        const stop = this.#neighbourhood.watch({ domain, service: options.service, emit: sink.emit });
+        const close = async (): Promise<void> => {
+          this.#watches.delete(sink);
+          stop();
+          await lease.release();
+        };
+        try {
+          await lease.opened;
+        } catch (error) {
+          await close();
+          throw error;
+        }
+        return close;
+      },
+    });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    this.#closed.abort();
+    for (const watch of [...this.#watches]) watch.end();
+    await this.#responder.close();
+    await this.#querier.close();
+    await this.#listener.close();
+  }
+
+  /** Everything that answers for a service: our own nodes, and those of others. */
+  async #lookup(name: string, domain: string, options: RegistryCallOptions): Promise<Service[]> {
+    const found = new Map<string, Service>();
+    const collector = new EntryCollector();
+    const suffix = serviceName(name, domain);
+    const collect = (message: Message): boolean => {
+      let fresh = false;
+      for (const entry of collector.add(message)) {
+        if (entry.ttl === 0 || !entry.instance.endsWith(`.${suffix}`)) continue;
+        const service = this.#reading(entry, () => readEntry(entry, domain));
+        if (service?.name !== name) continue;
+        this.#neighbourhood.hear(entry, domain, "answered", service);
+        const before = found.get(entry.instance);
+        found.set(entry.instance, service);
+        fresh ||= before === undefined;
+      }
+      return fresh;
+    };
+    const end = await this.#ask(suffix, collect, options);
+    const own = this.#responder.nodes(name, domain);
+    const ownIds = new Set(own.map((node) => node.id));
+    const others = [...found.values()].filter((service) => !ownIds.has(service.nodes[0]!.id));
+    const services = [...own.map((node) => node.record), ...others];
+    if (end === "cut" && services.length === 0) throw timedOut(options);
+    return services;
+  }
+
+  async #ask(name: string, collect: (message: Message) => boolean, options: RegistryCallOptions): Promise<"full" | "cut"> {
+    try {
+      const end = await this.#querier.ask(name, collect, options);
+      if (this.#closed.signal.aborted) throw closed();
+      return end;
+    } catch (error) {
+      throw this.#closed.signal.aborted ? closed(error) : error;
+    }
+  }
+
+  /** A message on the group's port. */
+  #handle(message: Message, remote: dgram.RemoteInfo, socket: MulticastSocket): void {
+    if ((message.flags & flagResponse) === 0) return this.#responder.answer(message, remote, socket);
+    this.#querier.deliver(message);
+    for (const domain of this.#neighbourhood.domains()) {
+      const suffix = `.${domain}.`;
+      for (const entry of new EntryCollector().add(message))
+        if (entry.instance.endsWith(suffix))
+          this.#reading(entry, () => this.#neighbourhood.hear(entry, domain, "announced"));
+    }
+    for (const instance of withdrawn(message)) this.#neighbourhood.withdraw(instance);
+  }
+
+  /** What `read` makes of an entry; undefined, and noted, if it cannot be read. */
+  #reading<T>(entry: Entry, read: () => T): T | undefined {
+    try {
+      return read();
+    } catch (error) {
+      if (!MicroError.is(error)) throw error;
+      this.#ignore(error, entry.instance);
+      return undefined;
+    }
+  }
+
+  #ignore(reason: unknown, from: string): void {
+    this.#ignored++;
+    this.#settings.logger?.debug("mdns: a packet was ignored", { from, reason, ignored: this.#ignored });
+  }
+
+  #domain({ domain }: { readonly domain?: string | undefined }): string {
+    if (domain === undefined) return this.#settings.domain;
+    if (domain === "*")
+      throw new MicroError("mdns cannot ask for all domains at once", { id: source, code: "not_implemented" });
+    checkName("domain", domain, serviceName("_services", domain));
+    return domain;
+  }
+
+  #check({ signal, timeoutMs }: RegistryCallOptions): void {
+    if (this.#closed.signal.aborted) throw closed();
+    if (signal?.aborted === true)
+      throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });
+    if (timeoutMs !== undefined && !(timeoutMs > 0)) throw new TypeError(`timeoutMs must be above 0, not ${timeoutMs}`);
+  }
+}
+
+/** One service per version, with the description that came first. */
+function groupByVersion(services: readonly Service[]): Service[] {
+  const versions = new Map<string, { first: Service; nodes: Node[] }>();
+  for (const service of services) {
+    const version = versions.get(service.version) ?? { first: service, nodes: [] };
+    version.nodes.push(...service.nodes);
+    versions.set(service.version, version);
+  }
+  return [...versions.values()].map(({ first, nodes }) => Object.freeze({ ...first, nodes: Object.freeze(nodes) }));
+}
+
+function isLookupName(name: string, domain: string): boolean {
+  try {
+    checkName("service name", name, serviceName(name, domain));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The machine's name if DNS can carry it: others use it only to join records. */
+function hostName(host: string | undefined): string {
+  if (host !== undefined) return host;
+  try {
+    const name = os.hostname();
+    checkName("host", name, name);
+    return name;
+  } catch {
+    return "localhost";
+  }
+}
+
+function timedOut({ timeoutMs }: RegistryCallOptions): MicroError {
+  return new MicroError(`nothing answered within ${timeoutMs} ms`, { id: source, code: "timeout" });
+}
+
+function closed(cause?: unknown): MicroError {
+  return new MicroError("the registry is closed", { id: source, code: "closed", cause });
+}
