@@ -71,7 +71,8 @@ export function decodeError(codec: string, type: MessageType | undefined, cause:
 function codecError(codec: string, text: string, cause: unknown): MicroError {
   if (MicroError.is(cause)) return cause;
   const reason = cause instanceof Error ? cause.message.split("\n", 1)[0]! : String(cause);
-  return new MicroError(`${text}: ${reason}`, {
+  const short = reason.length > 200 ? `${reason.slice(0, 200).toWellFormed()}…` : reason;
+  return new MicroError(`${text}: ${short}`, {
     id: `codec.${codec}`,
     code: "codec",
     cause: cause instanceof Error ? cause : undefined,
@@ -108,23 +109,27 @@ function special(this: Record<string, unknown>, key: string, value: unknown): un
   return value;
 }
 
+/** `JSON.parse` with the source text of each number, which the library's types do not know yet. */
+type ParseWithSource = (
+  text: string,
+  reviver: (key: string, value: unknown, context: { source?: string }) => unknown,
+) => unknown;
+
 /** Like `JSON.parse`, with integers that a number cannot hold exactly as decimal strings. */
 function parseKeepingIntegers(text: string): unknown {
   parseJsonText(id, text); // For its error.
-  const parse = JSON.parse as (
-    text: string,
-    reviver: (key: string, value: unknown, context: { source?: string }) => unknown,
-  ) => unknown;
-  const reviver = (_key: string, value: unknown, { source }: { source?: string }): unknown =>
-    typeof value === "number" && !Number.isSafeInteger(value) && source !== undefined && /^-?\d+$/.test(source)
-      ? source
-      : value;
   try {
-    return parse(text, reviver);
+    return (JSON.parse as ParseWithSource)(text, exactInteger);
   } catch (cause) {
-    // The reviver walks recursively: nesting far below our limit can exhaust the stack here.
+    // The reviver is called recursively: nesting within our limit can still exhaust the stack.
     throw new MicroError("invalid JSON: nested too deep", { id, code: "codec", cause });
   }
+}
+
+function exactInteger(_key: string, value: unknown, { source }: { source?: string }): unknown {
+  return typeof value === "number" && !Number.isSafeInteger(value) && source !== undefined && /^-?\d+$/.test(source)
+    ? source
+    : value;
 }
 
 function hostileKey(key: string): MicroError {

@@ -32,7 +32,7 @@ const envelope: EnvelopeFormat = {
         envelope: {
           kind,
           endpoint: text(members.get("method"), "method"),
-          id: callId(members.get("id")),
+          id: idText(members.get("id")),
           error: undefined,
         },
         payload: payloadOf(jsonMembers(id, params)[0]?.value),
@@ -41,7 +41,7 @@ const envelope: EnvelopeFormat = {
     const error = errorText(members.get("error"));
     if (error === undefined && !members.has("result")) throw failure("the response has neither `result` nor `error`");
     return {
-      envelope: { kind, endpoint: "", id: callId(members.get("id")), error },
+      envelope: { kind, endpoint: "", id: idText(members.get("id")), error },
       payload: error === undefined ? members.get("result")! : Buffer.alloc(0),
     };
   },
@@ -75,7 +75,7 @@ function text(value: Uint8Array | undefined, name: string): string {
 }
 
 /** Ids of any type are kept as text. */
-function callId(value: Uint8Array | undefined): string {
+function idText(value: Uint8Array | undefined): string {
   const found = parsed(value);
   if (found === null) return "";
   return typeof found === "string" ? found : Buffer.from(value!).toString();

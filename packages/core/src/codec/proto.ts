@@ -24,7 +24,10 @@ export const protoCodec: Codec = {
   decode(body, type) {
     if (type?.binary === undefined) throw noBinary(type, "decode");
     try {
-      return type.binary.decode(body);
+      // Fields of type bytes are views of what the decoder is given: of a Buffer they would be Buffers.
+      return type.binary.decode(
+        Buffer.isBuffer(body) ? new Uint8Array(body.buffer, body.byteOffset, body.byteLength) : body,
+      );
     } catch (cause) {
       throw decodeError("proto", type, cause);
     }

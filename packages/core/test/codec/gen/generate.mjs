@@ -68,7 +68,7 @@ const request = CodeGeneratorRequest.encode(
   CodeGeneratorRequest.fromPartial({
     fileToGenerate: [file.name],
     protoFile: [file],
-    parameter: "esModuleInterop=true,importSuffix=.ts,forceLong=bigint,outputServices=none",
+    parameter: "esModuleInterop=true,importSuffix=.ts,forceLong=bigint,enumsAsLiterals=true,outputServices=none",
   }),
 ).finish();
 const plugin = require.resolve("ts-proto").replace("build/src/plugin.js", "protoc-gen-ts_proto");

@@ -11,10 +11,14 @@ export const protobufPackage = "greeter";
 
 export const protobufFileName = "greeter.proto";
 
-export enum Mood {
-  MOOD_UNSPECIFIED = 0,
-  MOOD_GLAD = 1,
-  UNRECOGNIZED = -1,
+export const Mood = { MOOD_UNSPECIFIED: 0, MOOD_GLAD: 1, UNRECOGNIZED: -1 } as const;
+
+export type Mood = typeof Mood[keyof typeof Mood];
+
+export namespace Mood {
+  export type MOOD_UNSPECIFIED = typeof Mood.MOOD_UNSPECIFIED;
+  export type MOOD_GLAD = typeof Mood.MOOD_GLAD;
+  export type UNRECOGNIZED = typeof Mood.UNRECOGNIZED;
 }
 
 export function moodFromJSON(object: any): Mood {

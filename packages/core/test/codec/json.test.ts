@@ -1,0 +1,186 @@
+import { describe, expect, it } from "vitest";
+import { jsonCodec } from "../../src/codec/json.ts";
+import type { MessageType } from "../../src/definition.ts";
+import { MicroError } from "../../src/errors.ts";
+
+const encode = (message: unknown, type?: MessageType): string =>
+  Buffer.from(jsonCodec.encode(message, type)).toString();
+const decode = (text: string | Uint8Array, type?: MessageType): unknown =>
+  jsonCodec.decode(typeof text === "string" ? Buffer.from(text) : text, type);
+
+const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels);
+
+function failure(run: () => unknown): MicroError {
+  try {
+    run();
+  } catch (error) {
+    if (MicroError.is(error)) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+}
+
+describe("jsonCodec writing", () => {
+  it("ends each value with a newline, as Go's encoder", () => {
+    expect(encode({ name: "John" })).toBe('{"name":"John"}\n');
+    expect(encode(undefined)).toBe("{}\n");
+    expect(encode(null)).toBe("null\n");
+  });
+
+  it("writes bytes as padded base64, wherever they are", () => {
+    const bytes = new Uint8Array([1, 2, 3, 4]);
+    const expected = '{"a":"AQIDBA==","b":["AQIDBA==",""],"c":""}\n';
+    expect(encode({ a: bytes, b: [Buffer.from(bytes), Buffer.alloc(0)], c: new Uint8Array(0) })).toBe(expected);
+    expect(encode(new Uint8Array([255]))).toBe('"/w=="\n');
+    expect(encode({ view: new Uint8Array([0, 9, 8, 0]).subarray(1, 3) })).toBe('{"view":"CQg="}\n');
+  });
+
+  it("leaves objects alone that look like bytes", () => {
+    expect(encode({ "0": "a", empty: {}, like: { type: "Buffer", data: "x" } })).toBe(
+      '{"0":"a","empty":{},"like":{"type":"Buffer","data":"x"}}\n',
+    );
+  });
+
+  it("writes bigints as decimal strings and other views as arrays", () => {
+    expect(encode({ id: 2n ** 63n, floats: new Float64Array([1.5, 2]), big: [1n] })).toBe(
+      '{"id":"9223372036854775808","floats":[1.5,2],"big":["1"]}\n',
+    );
+    expect(encode({ at: new Date(0), id: 1n })).toBe('{"at":"1970-01-01T00:00:00.000Z","id":"1"}\n');
+  });
+
+  it("refuses what would be lost or has no end", () => {
+    const circle: Record<string, unknown> = {};
+    circle["self"] = circle;
+    for (const message of [circle, { map: new Map([["a", 1]]) }, { set: new Set([1]) }, () => 1, Symbol("s")]) {
+      const error = failure(() => encode(message));
+      expect(error.code).toBe("codec");
+      expect(error.detail).not.toContain("\n");
+    }
+    expect(failure(() => encode({ map: new Map() })).detail).toBe(
+      "cannot encode the message: a Map has no JSON form (map)",
+    );
+  });
+
+  it("uses the form of the message's type and names the type where that fails", () => {
+    const type: MessageType<{ a: number }> = {
+      name: "Thing",
+      json: {
+        encode: ({ a }) => ({ A: a.toFixed(1) }),
+        decode: (value) => ({ a: Number((value as { A: string }).A) }),
+      },
+    };
+    expect(encode({ a: 2 }, type as MessageType)).toBe('{"A":"2.0"}\n');
+    expect(decode('{"A":"2.5"}', type as MessageType)).toEqual({ a: 2.5 });
+    expect(failure(() => encode({}, type as MessageType)).detail).toMatch(/^cannot encode Thing: /);
+    expect(failure(() => decode("null", type as MessageType)).detail).toMatch(/^cannot decode Thing: /);
+  });
+});
+
+describe("jsonCodec reading", () => {
+  it("takes an empty body as the empty message", () => {
+    expect(decode("")).toEqual({});
+  });
+
+  it("accepts blanks around one value", () => {
+    expect(decode(' \r\n\t{"a":1}\n\n')).toEqual({ a: 1 });
+  });
+
+  it.each([
+    ['{"a":1} x', 8, '"x"'],
+    ['{"a":1}{"b":2}', 7, '"{"'],
+    ['{"a" 1}', 5, '"1"'],
+    ["{'a':1}", 1, `"'"`],
+    ['{"a":x}', 5, '"x"'],
+    ['{"é":x}', 6, '"x"'],
+    ["[1,]", 3, '"]"'],
+    ["[1 2]", 3, '"2"'],
+    ['{"a":1,}', 7, '"}"'],
+    ['{"a":"b\nc"}', 7, '"\\n"'],
+    ['"\\x"', 1, '"\\\\"'],
+    ["01", 1, '"1"'],
+    ["]", 0, '"]"'],
+    ["[}", 1, '"}"'],
+    ["\ufeff{}", 0, '"\ufeff"'],
+    ["nul", 0, '"n"'],
+    ["-", 0, '"-"'],
+  ])("says where %j is wrong", (text, offset, found) => {
+    const error = failure(() => decode(text));
+    expect(error.code).toBe("codec");
+    expect(error.detail).toContain(`invalid JSON: unexpected ${found} at offset ${offset}`);
+  });
+
+  it.each(["{", '{"a"', '{"a":', '{"a":1', "[", "[1,", '"abc', " "])("says that %j ends too early", (text) => {
+    expect(failure(() => decode(text)).detail).toContain(`invalid JSON: unexpected end at offset ${text.length}`);
+  });
+
+  it("shows a short piece of the text and never all of it", () => {
+    const error = failure(() => decode(`{"list":[${"1,".repeat(5000)}oops]}`));
+    expect(error.detail).toContain("oops");
+    expect(error.detail.length).toBeLessThan(140);
+  });
+
+  it("refuses bytes that are not UTF-8, and keeps a real replacement character", () => {
+    expect(failure(() => decode(Buffer.from([0x22, 0xc3, 0x28, 0x22]))).detail).toContain("not UTF-8");
+    expect(decode('"\ufffd"')).toBe("\ufffd");
+  });
+
+  it.each([
+    '{"__proto__":{"polluted":true}}',
+    '{"a":[{"b":{"__proto__":1}}]}',
+    '{"\\u005f_proto__":{}}',
+    '{"__pr\\u006Fto__":{}}',
+    '{"\\u005f\\u005f\\u0070\\u0072\\u006f\\u0074\\u006f\\u005f\\u005f":{}}',
+    '{"id":12345678901234567890,"__proto__":1}',
+  ])("refuses the key __proto__ in %s", (text) => {
+    const typed: MessageType = { name: "T", json: { encode: (value) => value, decode: (value) => value } };
+    for (const type of [undefined, typed]) {
+      const error = failure(() => decode(text, type));
+      expect(error.code).toBe("codec");
+      expect(error.detail).toContain('"__proto__"');
+    }
+  });
+
+  it("refuses constructor.prototype and nothing less", () => {
+    expect(failure(() => decode('{"constructor":{"prototype":{}}}')).detail).toContain("constructor.prototype");
+    expect(failure(() => decode('{"c\\u006fnstructor":{"prototyp\\u0065":{}}}')).detail).toContain(
+      "constructor.prototype",
+    );
+    expect(decode('{"constructor":"Bob","prototype":{"a":1}}')).toEqual({ constructor: "Bob", prototype: { a: 1 } });
+    expect(decode('{"text":"__proto__","list":["__proto__"]}')).toEqual({ text: "__proto__", list: ["__proto__"] });
+  });
+
+  it("bounds nesting at Go's 10000 levels", () => {
+    expect(() => decode(nested(10_000))).not.toThrow();
+    expect(failure(() => decode(nested(10_001))).detail).toContain("10000 levels");
+    expect(failure(() => decode('{"a":'.repeat(50_000))).code).toBe("codec");
+    expect(failure(() => decode("[".repeat(100_000))).code).toBe("codec");
+    // Brackets in strings do not count, whatever is escaped around them.
+    expect(decode(JSON.stringify('\\"'.repeat(30_000) + "[".repeat(30_000)))).toContain("[[[");
+  });
+
+  it("keeps all digits of integers for types with a JSON form, and leaves plain JSON to JavaScript", () => {
+    const typed: MessageType = { name: "T", json: { encode: (value) => value, decode: (value) => value } };
+    expect(decode('{"id":9007199254740993,"n":-9223372036854775808,"f":0.1234567890123456789,"s":1}', typed)).toEqual({
+      id: "9007199254740993",
+      n: "-9223372036854775808",
+      f: 0.12345678901234568,
+      s: 1,
+    });
+    expect(decode('{"id":9007199254740993}')).toEqual({ id: 9007199254740992 });
+    expect(failure(() => decode(`${"[".repeat(9_999)}1234567890123456789${"]".repeat(9_999)}`, nothing)).code).toBe(
+      "codec",
+    );
+  });
+});
+
+/** A type whose reader walks the message recursively, as generated code does. */
+const nothing: MessageType = {
+  name: "Nothing",
+  json: {
+    encode: (value) => value,
+    decode: (value) => {
+      const walk = (at: unknown): number => (Array.isArray(at) ? 1 + walk([...at, ...at][0]) : 0);
+      throw new Error(String(walk(value)));
+    },
+  },
+};
