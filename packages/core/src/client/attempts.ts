@@ -1,0 +1,338 @@
+/** The attempts of one call: pick a node, try, and decide by the error whether to try another. */
+import { MicroError, type CallAttempt } from "../errors.ts";
+import { Metadata } from "../metadata.ts";
+import type { Selection } from "../selector/selector.ts";
+import type { ExchangeOptions, ExchangeRequest } from "../transport/transport.ts";
+import { Attempt, type Call, type Carrier } from "./call-context.ts";
+import { cancelledError, clientId, deadlineError, pause } from "./deadline.ts";
+import type { ClientCore } from "./core.ts";
+import type { Wire } from "./wire.ts";
+
+const noBytes = new Uint8Array(0);
+
+/** What a selector is told of a node that was picked and not used. */
+const unused = new MicroError("the node was not used", { id: clientId, code: "aborted" });
+
+/** Shared by unary calls and the opening of streams; `T` is what the call resolves to. */
+export abstract class Attempts<T> implements Carrier {
+  protected readonly core: ClientCore;
+  protected readonly call: Call;
+  protected request: unknown;
+  protected selection!: Selection;
+  /** What the selector is told of the attempt: an error only where the node did not answer, or refused. */
+  protected verdict: MicroError | undefined;
+  /** The node took no connection, or is draining: the next one may be tried for free. */
+  protected refused = false;
+  /** The error is the peer's, and passed on as it is. */
+  protected answered = false;
+  /** Another attempt could not help, whatever the policy says. */
+  protected hopeless = false;
+  /** A stream reports to the selector itself when it ends. */
+  protected handedOver = false;
+  #attempt = 1;
+  #attemptStartedAt: number;
+  #retries = 0;
+  #allTried = false;
+  #attempts: CallAttempt[] | undefined;
+  #tried: Set<string> | undefined;
+
+  constructor(core: ClientCore, call: Call, request: unknown) {
+    this.core = core;
+    this.call = call;
+    this.request = request;
+    this.#attemptStartedAt = call.startedAt;
+  }
+
+  start(): Promise<T> {
+    const { signal, deadline, startedAt } = this.call;
+    if (signal?.aborted === true) return Promise.reject(cancelledError(signal.reason));
+    if (deadline !== undefined && deadline <= startedAt) return Promise.reject(deadlineError("", this.call.toString()));
+    try {
+      const picked = this.#pick();
+      return picked instanceof Promise
+        ? picked.then(
+            (selection) => this.#begin(selection),
+            (error: unknown) => Promise.reject(this.call.ended("call timeout: ") ?? error),
+          )
+        : this.#begin(picked);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** One attempt on `this.selection`; failures end in {@link failed}. */
+  protected abstract attempt(): Promise<T>;
+
+  /** The innermost part of an attempt. Throws or rejects with the attempt's error. */
+  abstract carry(request: unknown, attempt: Attempt): unknown;
+
+  /** The wire the node asks for; undefined for a protocol other than mucp. @throws {MicroError} `codec` */
+  protected wire(): Wire | undefined {
+    const { call, core } = this;
+    const contentType = call.own?.contentType ?? call.target.defaults.contentType;
+    // Only the presence of the key matters to Go; a node given by its address counts as mucp there.
+    const protocol = this.selection.node.metadata["protocol"];
+    try {
+      if (protocol === "mucp" || protocol === "" || this.#address() !== undefined)
+        return core.wires.current(contentType);
+      return protocol === undefined ? core.wires.old(contentType) : undefined;
+    } catch (error) {
+      this.hopeless = true;
+      throw error;
+    }
+  }
+
+  protected encode(wire: Wire, request: unknown): Uint8Array {
+    const target = this.call.target;
+    try {
+      return this.core.wires.encode(wire, target.endpoint, request, target.request);
+    } catch (error) {
+      this.hopeless = true;
+      throw error;
+    }
+  }
+
+  protected exchangeRequest(wire: Wire, metadata: Metadata | undefined, body: Uint8Array = noBytes): ExchangeRequest {
+    const { service, endpoint } = this.call.target;
+    return { service, endpoint, contentType: wire.contentType, accept: wire.accept, metadata, body };
+  }
+
+  protected exchangeOptions(): ExchangeOptions {
+    const { own, target, deadline, signal } = this.call;
+    return {
+      deadline,
+      signal,
+      dialTimeoutMs: own?.dialTimeoutMs ?? target.defaults.dialTimeoutMs,
+      freshConnection: own?.freshConnection ?? target.defaults.freshConnection,
+    };
+  }
+
+  /** The attempt through the call wrappers, or on another protocol. */
+  protected around(settled: (value: unknown) => T): Promise<T> {
+    const attempt = new Attempt(this.call, this, this.selection.node, this.#attempt);
+    this.verdict = unused; // Until the innermost part has run.
+    try {
+      const around = this.core.aroundAttempt;
+      const result: unknown = around === undefined ? this.carry(this.request, attempt) : around(this.request, attempt);
+      return Promise.resolve(result).then(settled, (error: unknown) => this.failed(error));
+    } catch (error) {
+      return this.failed(error);
+    }
+  }
+
+  /** Through the client of another protocol. */
+  protected async carryOther(request: unknown, attempt: Attempt): Promise<unknown> {
+    const protocol = this.selection.node.metadata["protocol"] ?? "";
+    const { protocols } = this.core;
+    try {
+      if (protocols === undefined) throw unknownProtocol(protocol, this.toString());
+      const client = await protocols(protocol);
+      this.verdict = undefined;
+      return await client.attempt(request, attempt);
+    } catch (error) {
+      throw this.noteOther(error);
+    }
+  }
+
+  /** Take note of an error of another protocol's client, which does not tell the peer's errors from its own. */
+  protected noteOther(error: unknown): unknown {
+    if (!MicroError.is(error)) return error;
+    const atNode = error.notRun || error.code === "unavailable" || error.code === "timeout" || error.code === "aborted";
+    this.verdict = atNode ? error : undefined;
+    this.refused = error.notRun;
+    this.answered = !atNode;
+    return error;
+  }
+
+  /** Take note of an error of the transport, and give it its final form. */
+  protected noteTransport(cause: unknown): MicroError {
+    const error = MicroError.is(cause)
+      ? cause
+      : new MicroError(
+          `transport ${this.core.transport.name}: ${cause instanceof Error ? cause.message : String(cause)}`,
+          {
+            id: clientId,
+            code: "internal",
+            cause,
+          },
+        );
+    this.verdict = error;
+    this.refused = error.notRun;
+    this.answered = false;
+    return error;
+  }
+
+  /** Tell the selector how the attempt went, unless a stream will. */
+  protected done(): void {
+    if (this.handedOver) return;
+    this.selection.done(this.verdict);
+  }
+
+  /** The attempt failed: another one, or the error of the call. */
+  protected async failed(thrown: unknown): Promise<T> {
+    const { call, core } = this;
+    if (this.hopeless) this.verdict = unused;
+    this.done();
+    if (this.hopeless || !MicroError.is(thrown)) throw thrown;
+    const error = thrown;
+    const now = performance.now();
+    const node = this.selection.node;
+    const durationMs = now - this.#attemptStartedAt;
+    (this.#attempts ??= []).push({ node: node.id, address: node.address, error, durationMs });
+    const tried = (this.#tried ??= new Set());
+    tried.add(node.id);
+
+    if (call.signal?.aborted === true) throw this.#failure(cancelledError(call.signal.reason));
+    if (error.code === "timeout" && !this.answered && call.expired) throw this.#timeout(error);
+    if (error.code === "aborted" && !this.answered) throw this.#failure(error);
+    const policy = call.own?.retry ?? call.target.defaults.retry;
+    if (!this.mayRetry(error) || !(await policy(error, call, this.#attempt))) throw this.#failure(error);
+
+    let selection = this.refused && !this.#allTried ? await this.#pickAgain(error) : undefined;
+    if (selection !== undefined && tried.has(selection.node.id)) {
+      selection.done(unused);
+      selection = undefined;
+      this.#allTried = true;
+    }
+    if (selection === undefined) {
+      await this.#countRetry(error);
+      selection = await this.#pickAgain(error);
+    }
+    this.#attempt += 1;
+    this.#attemptStartedAt = performance.now();
+    return await this.#begin(selection);
+  }
+
+  /** Whether the policy is asked at all. */
+  protected mayRetry(_error: MicroError): boolean {
+    return true;
+  }
+
+  /** For error texts: the call and the node. */
+  toString(): string {
+    const { id, address } = this.selection.node;
+    return `${this.call} at ${id === address ? address : `${id} (${address})`}`;
+  }
+
+  #begin(selection: Selection): Promise<T> {
+    this.selection = selection;
+    this.verdict = undefined;
+    this.refused = false;
+    this.answered = false;
+    this.handedOver = false;
+    try {
+      return this.attempt();
+    } catch (error) {
+      return this.failed(error);
+    }
+  }
+
+  #address(): string | readonly string[] | undefined {
+    return this.call.own?.address ?? this.call.target.defaults.address;
+  }
+
+  #pick(): Selection | Promise<Selection> {
+    const { core, call } = this;
+    const address = this.#address();
+    if (address !== undefined) return core.selector.pickAddress(this.#pickAddress(address));
+    const select = call.own?.select ?? call.target.defaults.select;
+    return core.selector.pick(call.target.service, {
+      filters: select?.filters,
+      strategy: select?.strategy,
+      domain: select?.domain,
+      exclude: this.#tried,
+      signal: call.signal,
+      deadline: call.deadline,
+    });
+  }
+
+  /** The next address in turn, one not tried before where there is one. */
+  #pickAddress(address: string | readonly string[]): string {
+    const addresses = typeof address === "string" ? [address] : address;
+    const first = this.core.nextAddress++;
+    let chosen = addresses[first % addresses.length];
+    for (let offset = 1; offset < addresses.length && this.#wasTried(chosen); offset += 1)
+      chosen = addresses[(first + offset) % addresses.length];
+    if (typeof chosen !== "string" || chosen === "")
+      throw new TypeError("address must be `host:port`, or a list of at least one of them");
+    return chosen;
+  }
+
+  #wasTried(address: string | undefined): boolean {
+    return this.#attempts?.some((attempt) => attempt.address === address) === true;
+  }
+
+  async #pickAgain(error: MicroError): Promise<Selection> {
+    try {
+      return await this.#pick();
+    } catch (cause) {
+      const ended = this.call.ended("call timeout: ");
+      if (ended !== undefined) throw this.#failure(ended);
+      throw this.#failure(error, cause instanceof Error ? cause.message : String(cause));
+    }
+  }
+
+  /** Count a retry and wait before it. @throws {MicroError} the call's error when there may be none. */
+  async #countRetry(error: MicroError): Promise<void> {
+    const { call, core } = this;
+    const { defaults } = call.target;
+    if (this.#retries >= (call.own?.retries ?? defaults.retries)) throw this.#failure(error);
+    const now = performance.now();
+    // On the same node once more Go's second wait is the first that makes sense.
+    const wait = (call.own?.backoff ?? defaults.backoff)(this.#allTried ? this.#retries + 1 : this.#retries);
+    if (call.deadline !== undefined && now + wait >= call.deadline)
+      throw this.#failure(error, "no time was left for another attempt");
+    if (!core.budget.retry(now)) throw this.#failure(error, "not tried again: the client's retry budget is used up");
+    this.#retries += 1;
+    if (!(wait > 0)) return;
+    await pause(wait, call.signal);
+    const ended = call.ended("call timeout: ");
+    if (ended !== undefined) throw this.#failure(ended);
+  }
+
+  #timeout(cause: MicroError): MicroError {
+    const milliseconds = Math.round(performance.now() - this.call.startedAt);
+    const explanation = `${this.call}, after ${milliseconds} ms; ${this.#tries()}`;
+    return this.#failure(deadlineError("call timeout: ", explanation, cause));
+  }
+
+  /** The call's error: that of the last attempt with the list of all. A peer's own words stay as they came. */
+  #failure(error: MicroError, note?: string): MicroError {
+    const attempts = this.#attempts ?? [];
+    let { detail, cause } = error;
+    if (this.answered && !error.notRun) {
+      if (note !== undefined) cause ??= new Error(note);
+    } else if (attempts.length > 1 || note !== undefined) {
+      const parts = [detail, note, attempts.length > 1 && error.code !== "timeout" ? this.#tries() : undefined];
+      detail = parts.filter((part) => part !== undefined).join("; ");
+    }
+    return new MicroError(detail, {
+      id: error.id === "" && !this.answered ? clientId : error.id,
+      code: error.code,
+      statusCode: error.statusCode,
+      status: error.status,
+      notRun: error.notRun,
+      cause,
+      attempts,
+    });
+  }
+
+  #tries(): string {
+    const tries = (this.#attempts ?? []).map(({ node, address, error, durationMs }) => {
+      const name = node === address ? address : `${node} at ${address}`;
+      return `${name} (${error.detail || error.code}, ${Math.round(durationMs)} ms)`;
+    });
+    return `tried ${tries.join(", ")}`;
+  }
+}
+
+function unknownProtocol(protocol: string, where: string): MicroError {
+  const remedy = protocol === "grpc" ? "; install @micro/transport-grpc" : "";
+  return new MicroError(
+    `${where}: the node speaks ${JSON.stringify(protocol)}, for which there is no client${remedy}`,
+    {
+      id: clientId,
+      code: "not_implemented",
+    },
+  );
+}

@@ -1,0 +1,151 @@
+/** A stream by name seen as two async iterables, for wrappers and other protocols. */
+import { MicroError } from "../errors.ts";
+import type { Call } from "./call-context.ts";
+import type { ClientStream } from "./client.ts";
+import { cancelledError, clientId } from "./deadline.ts";
+
+interface Push {
+  readonly value: unknown;
+  readonly resolve: () => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** Hands messages from a sender to a reader; a push is settled when the reader comes back for the next message. */
+export class Channel implements AsyncIterableIterator<unknown> {
+  readonly #waiting: Push[] = [];
+  #inTransit: Push | undefined;
+  #reader: ((step: IteratorResult<unknown, undefined>) => void) | undefined;
+  #ended = false;
+  #closed: unknown;
+
+  /** Rejects with the reason when the reader has gone. */
+  push(value: unknown): Promise<void> {
+    if (this.#closed !== undefined) return Promise.reject(this.#closed);
+    if (this.#ended) return Promise.reject(new TypeError("stream.send: nothing can be sent after closeSend()"));
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#waiting.push({ value, resolve, reject });
+    this.#hand();
+    return promise;
+  }
+
+  /** Nothing more will be pushed. */
+  end(): void {
+    this.#ended = true;
+    this.#hand();
+  }
+
+  /** Fail what was pushed and not taken, and what will be. */
+  close(reason: unknown): void {
+    if (this.#closed !== undefined) return;
+    this.#closed = reason;
+    this.#inTransit?.reject(reason);
+    for (const push of this.#waiting.splice(0)) push.reject(reason);
+    this.end();
+  }
+
+  next(): Promise<IteratorResult<unknown, undefined>> {
+    this.#inTransit?.resolve();
+    this.#inTransit = undefined;
+    const { promise, resolve } = Promise.withResolvers<IteratorResult<unknown, undefined>>();
+    this.#reader = resolve;
+    this.#hand();
+    return promise;
+  }
+
+  return(): Promise<IteratorResult<unknown, undefined>> {
+    this.close(new MicroError("the stream has ended", { id: clientId, code: "closed" }));
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #hand(): void {
+    const reader = this.#reader;
+    if (reader === undefined) return;
+    const push = this.#waiting.shift();
+    if (push === undefined && !this.#ended) return;
+    this.#reader = undefined;
+    this.#inTransit = push;
+    reader(push === undefined ? { value: undefined, done: true } : { value: push.value, done: false });
+  }
+}
+
+/** A stream by name over a channel and the answers of whoever reads it. */
+export class ChannelStream implements ClientStream, AsyncIterableIterator<unknown> {
+  readonly #channel: Channel;
+  readonly #answers: AsyncIterator<unknown>;
+  readonly #call: Call;
+  #ahead: Promise<IteratorResult<unknown>> | undefined;
+  #over = false;
+
+  constructor(channel: Channel, answers: AsyncIterable<unknown>, call: Call) {
+    this.#channel = channel;
+    this.#answers = answers[Symbol.asyncIterator]();
+    this.#call = call;
+  }
+
+  /** Ask for the first answer already now, and settle when it is there: wrappers may open the stream no earlier. */
+  begin(): Promise<unknown> {
+    this.#ahead = this.#step();
+    return this.#ahead;
+  }
+
+  send(message: unknown): Promise<void> {
+    return this.#channel.push(message);
+  }
+
+  closeSend(): void {
+    this.#channel.end();
+  }
+
+  async receive(): Promise<unknown> {
+    const step = await this.next();
+    return step.done === true ? undefined : step.value;
+  }
+
+  next(): Promise<IteratorResult<unknown, undefined>> {
+    const ahead = this.#ahead ?? this.#step();
+    this.#ahead = undefined;
+    return ahead as Promise<IteratorResult<unknown, undefined>>;
+  }
+
+  async return(): Promise<IteratorResult<unknown, undefined>> {
+    this.cancel(new MicroError("the caller left the stream", { id: clientId, code: "aborted" }));
+    return { value: undefined, done: true };
+  }
+
+  cancel(reason?: unknown): void {
+    if (this.#over) return;
+    const error = cancelledError(reason);
+    this.#call.abort(error);
+    this.#end(error);
+    // Not waited for: the wrapper's generator may be waiting for an answer, which the abort has ended.
+    Promise.resolve(this.#answers.return?.()).catch(() => {});
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
+
+  async #step(): Promise<IteratorResult<unknown>> {
+    try {
+      const step = await this.#answers.next();
+      if (step.done === true) this.#end(new MicroError("the stream has ended", { id: clientId, code: "closed" }));
+      return step;
+    } catch (error) {
+      this.#end(error);
+      throw error;
+    }
+  }
+
+  #end(reason: unknown): void {
+    this.#over = true;
+    this.#channel.close(reason);
+  }
+}

@@ -1,0 +1,192 @@
+/** Calls whose request, answer or both are streams. */
+import type { Streamable } from "../definition.ts";
+import { MicroError } from "../errors.ts";
+import type { Metadata } from "../metadata.ts";
+import type { Selection } from "../selector/selector.ts";
+import { Attempts } from "./attempts.ts";
+import type { Attempt, Call } from "./call-context.ts";
+import { Channel, ChannelStream } from "./channel.ts";
+import type { ClientStream } from "./client.ts";
+import { clientId } from "./deadline.ts";
+import type { ClientCore } from "./core.ts";
+import { Pump } from "./pump.ts";
+import { MessageStream } from "./stream.ts";
+import { TrackedIterator } from "./tracked-iterator.ts";
+import { codecId } from "./wire.ts";
+
+/** Open a stream by definition: an async iterable of answers, or for a client stream the answer. */
+export function startStream(core: ClientCore, call: Call, request: unknown): Promise<unknown> {
+  return new StreamCall(core, call, request, call.kind as StreamMode).start();
+}
+
+/** Open a stream by name. */
+export function openStream(core: ClientCore, call: Call): Promise<ClientStream> {
+  return new StreamCall(core, call, undefined, "open").start() as Promise<ClientStream>;
+}
+
+/** `open` hands the stream itself to the caller. */
+type StreamMode = "server" | "client" | "bidi" | "open";
+
+class StreamCall extends Attempts<unknown> {
+  readonly #mode: StreamMode;
+  /** Something of the input was sent, so that no other node can take over. */
+  #begun = false;
+  #delivered = false;
+  #running = 0;
+  #released = false;
+
+  constructor(core: ClientCore, call: Call, request: unknown, mode: StreamMode) {
+    super(core, call, request);
+    this.#mode = mode;
+  }
+
+  override start(): Promise<unknown> {
+    this.call.link();
+    this.core.streams.add(this.call);
+    return super.start().then(
+      (result) => {
+        this.#delivered = true;
+        this.#release();
+        return result;
+      },
+      (error: unknown) => {
+        this.#delivered = true;
+        this.#release();
+        throw error;
+      },
+    );
+  }
+
+  protected override attempt(): Promise<unknown> {
+    const wire = this.wire();
+    if (wire === undefined || this.core.aroundAttempt !== undefined) {
+      const channel = this.#mode === "open" ? new Channel() : undefined;
+      if (channel !== undefined) this.request = channel;
+      return this.around((result) => {
+        this.done();
+        return channel === undefined ? result : new ChannelStream(channel, expectIterable(result), this.call);
+      });
+    }
+    return this.#connect(this.request, this.call.sentMetadata, this.#mode).catch((error: unknown) =>
+      this.failed(error),
+    );
+  }
+
+  override carry(request: unknown, attempt: Attempt): Promise<unknown> {
+    const mode = this.#mode === "open" ? "bidi" : this.#mode;
+    if (this.wire() === undefined) return this.#foreign(request, attempt);
+    return this.#connect(request, attempt.metadata.size === 0 ? undefined : attempt.metadata, mode);
+  }
+
+  /** Only the opening is repeated, and only while nothing has been consumed. */
+  protected override mayRetry(error: MicroError): boolean {
+    return error.notRun && !this.#begun;
+  }
+
+  async #connect(request: unknown, metadata: Metadata | undefined, mode: StreamMode): Promise<unknown> {
+    let pump: Pump | undefined;
+    const stream = await this.#open(metadata, () => pump?.stop());
+    if (mode === "open") return stream;
+    if (mode === "server") {
+      await this.#first(stream, request);
+      return stream;
+    }
+    this.#begun = true;
+    pump = new Pump(stream, request as Streamable<unknown>, this.core.logger);
+    if (stream.over) pump.stop();
+    else void pump.run();
+    if (mode === "bidi") return stream;
+    try {
+      // The first message is the answer: Go servers send no end of stream to a caller that closed its side.
+      const answer = await stream.receive();
+      stream.finish();
+      if (answer !== undefined) return answer;
+    } catch (error) {
+      throw this.#note(stream, error);
+    }
+    throw new MicroError(`${stream}: the stream ended without an answer`, { id: clientId, code: "protocol" });
+  }
+
+  /** Send the one request and wait for what comes first, so that a refusal can still move on to another node. */
+  async #first(stream: MessageStream, request: unknown): Promise<void> {
+    try {
+      await stream.push(request);
+    } catch (error) {
+      if (!MicroError.is(error) || error.id === codecId) stream.fail(error);
+      else stream.break(error);
+    }
+    try {
+      await stream.peek();
+    } catch (error) {
+      throw this.#note(stream, error);
+    }
+  }
+
+  #note(stream: MessageStream, error: unknown): unknown {
+    this.answered = stream.answered;
+    this.hopeless = stream.inputFailed;
+    this.refused = stream.refused || (!stream.answered && MicroError.is(error) && error.notRun);
+    return error;
+  }
+
+  async #open(metadata: Metadata | undefined, onEnd: () => void): Promise<MessageStream> {
+    const { core, call } = this;
+    const wire = this.wire()!;
+    const request = this.exchangeRequest(wire, metadata);
+    let exchange;
+    try {
+      exchange = await core.transport.open(this.selection.node.address, request, this.exchangeOptions());
+    } catch (error) {
+      throw this.noteTransport(error);
+    }
+    this.verdict = undefined;
+    this.refused = false;
+    this.#running += 1;
+    return new MessageStream({
+      call,
+      exchange,
+      wire,
+      wires: core.wires,
+      selection: this.#handOver(),
+      onEnd: () => {
+        onEnd();
+        this.#running -= 1;
+        this.#release();
+      },
+    });
+  }
+
+  async #foreign(request: unknown, attempt: Attempt): Promise<unknown> {
+    const result = await this.carryOther(request, attempt);
+    if (this.#mode === "client") return result;
+    const selection = this.#handOver();
+    this.#running += 1;
+    return new TrackedIterator(expectIterable(result), (error) => {
+      this.verdict = undefined;
+      this.noteOther(error);
+      selection.done(this.verdict);
+      this.#running -= 1;
+      this.#release();
+    });
+  }
+
+  /** From now on the stream tells the selector; a wrapper that opens a second one on the same node tells nothing. */
+  #handOver(): Selection {
+    const { selection, handedOver } = this;
+    this.handedOver = true;
+    return handedOver ? { node: selection.node, service: selection.service, done() {} } : selection;
+  }
+
+  #release(): void {
+    if (!this.#delivered || this.#running > 0 || this.#released) return;
+    this.#released = true;
+    this.call.unlink();
+    this.core.streams.delete(this.call);
+  }
+}
+
+function expectIterable(result: unknown): AsyncIterable<unknown> {
+  if (typeof (result as Partial<AsyncIterable<unknown>> | undefined)?.[Symbol.asyncIterator] === "function")
+    return result as AsyncIterable<unknown>;
+  throw new TypeError("a wrapper of a stream must return an async iterable");
+}

@@ -1,0 +1,282 @@
+/** One stream on an exchange: messages out and in, and what ends it. */
+import { MicroError } from "../errors.ts";
+import type { Selection } from "../selector/selector.ts";
+import type { ClientExchange, ExchangeMessage } from "../transport/transport.ts";
+import type { Call } from "./call-context.ts";
+import type { ClientStream } from "./client.ts";
+import { cancelledError, clientId, deadlineError } from "./deadline.ts";
+import { decodeReply, peerError, type Wire, type Wires } from "./wire.ts";
+
+export interface MessageStreamInit {
+  call: Call;
+  exchange: ClientExchange;
+  wire: Wire;
+  wires: Wires;
+  /** Told once how the stream went. */
+  selection: Selection;
+  /** Called once at the end. */
+  onEnd: (stream: MessageStream) => void;
+}
+
+const sent = Promise.resolve();
+const nothing = Symbol("nothing");
+
+/** A stream by name, and the core of every typed stream. Iterating it is the same as receiving. */
+export class MessageStream implements ClientStream, AsyncIterableIterator<unknown> {
+  readonly #call: Call;
+  readonly #exchange: ClientExchange;
+  readonly #wire: Wire;
+  readonly #wires: Wires;
+  readonly #selection: Selection;
+  readonly #onEnd: (stream: MessageStream) => void;
+  readonly #idleMs: number | undefined;
+  #over = false;
+  #failure: unknown;
+  #sendClosed = false;
+  /** Received ahead, for the next reader. */
+  #peeked: unknown = nothing;
+  #receiving = 0;
+  #last: Promise<unknown> = sent;
+  #activeAt = 0;
+  #deadlineTimer: NodeJS.Timeout | undefined;
+  #idleTimer: NodeJS.Timeout | undefined;
+  readonly #aborted = (): void => this.cancel(this.#call.signal?.reason);
+
+  constructor(init: MessageStreamInit) {
+    this.#call = init.call;
+    this.#exchange = init.exchange;
+    this.#wire = init.wire;
+    this.#wires = init.wires;
+    this.#selection = init.selection;
+    this.#onEnd = init.onEnd;
+    const { own, target, deadline, signal } = init.call;
+    const idleMs = own?.streamIdleTimeoutMs ?? target.defaults.streamIdleTimeoutMs;
+    this.#idleMs = idleMs === undefined || idleMs === Infinity ? undefined : idleMs;
+    signal?.addEventListener("abort", this.#aborted, { once: true });
+    if (deadline !== undefined) this.#watchDeadline(deadline);
+    if (signal?.aborted === true) this.#aborted();
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** True once the failure came from the peer's handler. */
+  answered = false;
+  /** True once the failure is that of the caller's own input. */
+  inputFailed = false;
+  /** True when the peer refused the stream because it is draining. */
+  refused = false;
+
+  send(message: unknown): Promise<void> {
+    try {
+      return this.push(message) ?? sent;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** As `send`, without a promise where none is needed. Throws, or rejects. */
+  push(message: unknown): void | Promise<void> {
+    if (this.#over) throw this.#endedError();
+    if (this.#sendClosed) throw new TypeError("stream.send: nothing can be sent after closeSend()");
+    const target = this.#call.target;
+    const body = this.#wires.encode(this.#wire, target.endpoint, message, target.request);
+    this.#activeAt = performance.now();
+    const room = this.#exchange.send(body);
+    if (room === undefined) return undefined;
+    return room.catch((error: unknown) => {
+      if (this.#over) throw this.#endedError();
+      throw this.#transportError(error);
+    });
+  }
+
+  closeSend(): void {
+    if (this.#over || this.#sendClosed) return;
+    this.#sendClosed = true;
+    this.#exchange.closeSend();
+  }
+
+  receive(): Promise<unknown> {
+    return this.#turn(value) as Promise<unknown>;
+  }
+
+  next(): Promise<IteratorResult<unknown, undefined>> {
+    return this.#turn(step) as Promise<IteratorResult<unknown, undefined>>;
+  }
+
+  /** Receive one message for the next reader; undefined at the end. */
+  async peek(): Promise<unknown> {
+    const message = await this.receive();
+    if (message !== undefined) this.#peeked = message;
+    return message;
+  }
+
+  /** Leaving a loop over the stream cancels it. */
+  return(): Promise<IteratorResult<unknown, undefined>> {
+    this.#finish(undefined, new MicroError("the caller left the stream", { id: clientId, code: "aborted" }));
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  cancel(reason?: unknown): void {
+    const error = cancelledError(reason);
+    this.#finish(error, error);
+  }
+
+  /** End the stream with an error of the caller's own input, which a reader gets as it is. */
+  fail(error: unknown): void {
+    if (!this.#over) this.inputFailed = true;
+    this.#finish(error, new MicroError("the caller's input failed", { id: clientId, code: "aborted", cause: error }));
+  }
+
+  /** End the stream with an error of the way to the peer. */
+  break(error: MicroError): void {
+    this.#finish(error, error);
+  }
+
+  /** The answer is there: nothing more is wanted of the peer. */
+  finish(): void {
+    this.#finish(undefined, undefined);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.return().then(() => undefined);
+  }
+
+  #turn(read: Reader): Promise<unknown> {
+    // One at a time on the exchange; readers that come together are served in order.
+    const take = (): Promise<unknown> => this.#take(read);
+    this.#last = this.#receiving === 0 ? take() : this.#last.then(take, take);
+    this.#receiving += 1;
+    return this.#last;
+  }
+
+  #take(read: Reader): Promise<unknown> {
+    const peeked = this.#peeked;
+    if (peeked !== nothing) {
+      this.#peeked = nothing;
+      this.#receiving -= 1;
+      return Promise.resolve(read(peeked));
+    }
+    if (this.#over) {
+      this.#receiving -= 1;
+      return this.#failure === undefined ? Promise.resolve(read(undefined)) : Promise.reject(this.#failure);
+    }
+    if (this.#idleMs !== undefined) this.#watchSilence(this.#idleMs);
+    return this.#exchange.receive().then(
+      (message) => {
+        this.#receiving -= 1;
+        return read(this.#received(message));
+      },
+      (error: unknown) => {
+        this.#receiving -= 1;
+        if (!this.#over) {
+          const failure = this.#transportError(error);
+          this.#finish(failure, failure);
+        }
+        if (this.#failure === undefined) return read(undefined);
+        throw this.#failure;
+      },
+    );
+  }
+
+  #received(message: ExchangeMessage | undefined): unknown {
+    clearTimeout(this.#idleTimer);
+    if (this.#over) {
+      if (this.#failure === undefined) return undefined;
+      throw this.#failure;
+    }
+    if (message === undefined) {
+      this.#finish(undefined, undefined);
+      return undefined;
+    }
+    const wire = this.#wire;
+    if (message.error !== undefined || message.notRun || wire.codec.envelope !== undefined) {
+      const failure = peerError(wire, message);
+      if (failure !== undefined) {
+        this.answered = true;
+        this.refused = failure.refused;
+        this.#finish(failure.error, failure.error.notRun ? failure.error : undefined);
+        throw failure.error;
+      }
+    }
+    try {
+      return decodeReply(wire, message, this.#call.target.response, this);
+    } catch (error) {
+      this.#finish(error, undefined);
+      throw error;
+    }
+  }
+
+  /** For error texts. */
+  toString(): string {
+    return `${this.#call} at ${this.#selection.node.id}`;
+  }
+
+  #finish(failure: unknown, verdict: MicroError | undefined): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#failure = failure;
+    clearTimeout(this.#deadlineTimer);
+    clearTimeout(this.#idleTimer);
+    this.#call.signal?.removeEventListener("abort", this.#aborted);
+    // Harmless when the peer has ended it; otherwise the peer's handler must hear of it.
+    this.#exchange.cancel(failure ?? verdict);
+    this.#selection.done(verdict);
+    this.#onEnd(this);
+  }
+
+  #transportError(error: unknown): MicroError {
+    const { signal, expired } = this.#call;
+    if (signal?.aborted === true) return cancelledError(signal.reason);
+    if (!MicroError.is(error))
+      return new MicroError(`${this}: ${error instanceof Error ? error.message : String(error)}`, {
+        id: clientId,
+        code: "internal",
+        cause: error,
+      });
+    return error.code === "timeout" && expired ? deadlineError("", this.toString(), error) : error;
+  }
+
+  #endedError(): unknown {
+    return this.#failure ?? new MicroError(`${this}: the stream has ended`, { id: clientId, code: "closed" });
+  }
+
+  /** The transport keeps the deadline, too; this one is for a stream that nobody reads. */
+  #watchDeadline(deadline: number): void {
+    const left = Math.min(Math.max(1, Math.ceil(deadline - performance.now())), 0x7fff_ffff);
+    this.#deadlineTimer = setTimeout(() => {
+      if (performance.now() < deadline) return this.#watchDeadline(deadline);
+      const error = deadlineError("", this.toString());
+      return this.#finish(error, error);
+    }, left);
+  }
+
+  #watchSilence(idleMs: number): void {
+    this.#activeAt = performance.now();
+    const check = (): void => {
+      const left = this.#activeAt + idleMs - performance.now();
+      if (left > 0) {
+        this.#idleTimer = setTimeout(check, Math.ceil(left));
+        return;
+      }
+      const error = new MicroError(`${this}: no message for ${idleMs} ms`, { id: clientId, code: "timeout" });
+      this.#finish(error, error);
+    };
+    this.#idleTimer = setTimeout(check, Math.min(Math.ceil(idleMs), 0x7fff_ffff));
+  }
+}
+
+type Reader = (message: unknown) => unknown;
+
+function value(message: unknown): unknown {
+  return message;
+}
+
+function step(message: unknown): IteratorResult<unknown, undefined> {
+  return message === undefined ? { value: undefined, done: true } : { value: message, done: false };
+}

@@ -1,0 +1,41 @@
+/** The typed client of a definition: one function per method, everything about it looked up once. */
+import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
+import type { Target } from "./call-context.ts";
+import type { CallDefaults } from "./call-options.ts";
+import type { CallOptions, ServiceClient } from "./client.ts";
+
+/** How a client carries out calls; options are those of the one call. */
+export interface Callers {
+  unary(target: Target, request: unknown, options: CallOptions | undefined): Promise<unknown>;
+  /** Server and bidirectional streams. */
+  answers(target: Target, request: unknown, options: CallOptions | undefined): AsyncIterableIterator<unknown>;
+  clientStream(target: Target, requests: unknown, options: CallOptions | undefined): Promise<unknown>;
+}
+
+/** @throws {TypeError} for a definition that is none. */
+export function typedClient<Methods extends MethodDefinitions>(
+  callers: Callers,
+  definition: ServiceDefinition<Methods>,
+  service: string,
+  defaults: CallDefaults,
+): ServiceClient<Methods> {
+  // Without a prototype: methods may have any name.
+  const client = Object.create(null) as Record<string, unknown>;
+  for (const [name, method] of Object.entries(definition.methods)) {
+    const target: Target = {
+      service,
+      endpoint: `${definition.type}.${method.name}`,
+      kind: method.kind,
+      defaults,
+      request: method.request,
+      response: method.response,
+      method,
+    };
+    if (method.kind === "unary")
+      client[name] = (request: unknown, options?: CallOptions) => callers.unary(target, request, options);
+    else if (method.kind === "client")
+      client[name] = (requests: unknown, options?: CallOptions) => callers.clientStream(target, requests, options);
+    else client[name] = (request: unknown, options?: CallOptions) => callers.answers(target, request, options);
+  }
+  return Object.freeze(client) as ServiceClient<Methods>;
+}
