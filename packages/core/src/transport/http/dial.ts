@@ -1,0 +1,62 @@
+/** Sockets to a node, and what their failures mean. */
+import { connect as netConnect, isIP, type Socket } from "node:net";
+import { connect as tlsConnect, type ConnectionOptions } from "node:tls";
+import { MicroError } from "../../errors.ts";
+import type { DialAddress } from "./address.ts";
+
+/** Id of the transport's own errors; go-micro's client uses it as well (`client/rpc_client.go`). */
+export const transportId = "go.micro.client.transport";
+
+/** Start connecting. The socket's `readyEvent` tells when it can be used. */
+export function openSocket(target: DialAddress, tls: ConnectionOptions | undefined): Socket {
+  const { host, port } = target;
+  if (tls === undefined) return netConnect({ host, port, noDelay: true });
+  // RFC 6066 allows no addresses as server name.
+  const servername = tls.servername ?? (isIP(host) === 0 ? host : undefined);
+  const socket = tlsConnect({ ...tls, host, port, ...(servername === undefined ? {} : { servername }) });
+  socket.setNoDelay(true);
+  return socket;
+}
+
+/** The node could not be reached: nothing of a request was sent. */
+export function dialError(address: string, cause: NodeJS.ErrnoException): MicroError {
+  const text = tlsReason(cause) ?? cause.code ?? cause.message;
+  const reason = text === "ECONNREFUSED" ? "connection refused" : text;
+  return new MicroError(`connection to ${address} failed: ${reason}`, {
+    id: transportId,
+    code: cause.code === "ETIMEDOUT" ? "timeout" : "unavailable",
+    cause,
+    notRun: true,
+  });
+}
+
+function tlsReason(cause: NodeJS.ErrnoException): string | undefined {
+  const { code = "", message } = cause;
+  if (code === "ERR_SSL_WRONG_VERSION_NUMBER" || code === "ERR_SSL_PACKET_LENGTH_TOO_LONG")
+    return "the peer does not speak TLS";
+  if (code === "ECONNRESET" && message.includes("TLS"))
+    return "the peer closed the connection during the TLS handshake";
+  if (code.startsWith("ERR_") || code.includes("CERT") || code.includes("SIGN") || code.includes("LEAF"))
+    return `${message} (${code})`;
+  return undefined;
+}
+
+export function dialTimeout(address: string, limitMs: number): MicroError {
+  return new MicroError(`connection to ${address} failed: not established within ${limitMs} ms`, {
+    id: transportId,
+    code: "timeout",
+    notRun: true,
+  });
+}
+
+export function deadlineExceeded(notRun: boolean): MicroError {
+  return new MicroError("context deadline exceeded", { id: "go.micro.client", code: "timeout", notRun });
+}
+
+export function cancelled(reason: unknown, notRun: boolean): MicroError {
+  return new MicroError("cancelled by the caller", { id: "go.micro.client", code: "aborted", cause: reason, notRun });
+}
+
+export function transportClosed(notRun: boolean): MicroError {
+  return new MicroError("the transport is closed", { id: transportId, code: "closed", notRun });
+}

@@ -1,0 +1,167 @@
+/**
+ * go-micro's http transport: HTTP/1.1 messages framed on raw sockets, as Go does it (`transport/http_transport.go`). An
+ * HTTP library could not: on a stream there are replies without requests and requests without replies.
+ */
+import type { ConnectionOptions } from "node:tls";
+import type {
+  ClientExchange,
+  ExchangeHandler,
+  ExchangeMessage,
+  ExchangeOptions,
+  ExchangeRequest,
+  Listener,
+  ListenOptions,
+  Transport,
+} from "../transport.ts";
+import { HttpClientStream } from "./client-stream.ts";
+import { ConnectionPool } from "./connection-pool.ts";
+import { cancelled, deadlineExceeded, transportClosed } from "./dial.ts";
+import { HttpListener } from "./listener.ts";
+import { clientTls, type HttpTlsOptions } from "./tls.ts";
+
+/** Settings of `httpTransport()`; all have defaults. */
+export interface HttpTransportOptions {
+  /** Speak TLS, on both sides. A listener without a certificate makes a self-signed one. Default: true if `tls` is given. */
+  secure?: boolean | undefined;
+  /** Certificates and authorities. Default: none; the system's authorities are trusted. */
+  tls?: HttpTlsOptions | undefined;
+  /** Client: accept any certificate, self-signed ones included. Default: false. */
+  insecureSkipVerify?: boolean | undefined;
+  /** Client: largest reply or stream message accepted, in bytes. Default: 67108864 (64 MiB). */
+  maxMessageBytes?: number | undefined;
+  /** Client: largest header block accepted, in bytes. Default: 65536. */
+  maxHeaderBytes?: number | undefined;
+  /** Client: idle connections kept for each address. Default: 100, as Go's client. */
+  maxIdlePerAddress?: number | undefined;
+  /** Client: a connection older than this, counted from dialing, is closed instead of used again, in milliseconds. Default: 60000, as Go's client. */
+  maxConnectionAgeMs?: number | undefined;
+  /** Client: calls made on one connection before it is closed: Go servers keep about 2 kB for each until then. Default: 5000. */
+  maxCallsPerConnection?: number | undefined;
+  /** Server: connections open at once; further ones are closed at once. Default: 10000. */
+  maxConnections?: number | undefined;
+  /** Server: exchanges running at once on one connection; further requests wait unread. Default: 1000. */
+  maxExchangesPerConnection?: number | undefined;
+  /**
+   * Server: a connection without a running exchange is closed when nothing came for so long, in milliseconds. Go clients
+   * reuse connections for 60 s without looking, so it may not be short. At least 120000. Default: 300000.
+   */
+  idleTimeoutMs?: number | undefined;
+  /** Server: the first request must begin so soon after connecting, in milliseconds. Default: 10000. */
+  firstRequestTimeoutMs?: number | undefined;
+  /** Server: a request that has begun must make progress within this time, its headers be complete, in milliseconds. Default: 30000. */
+  stalledTimeoutMs?: number | undefined;
+}
+
+/**
+ * Create the http transport. Nothing is opened before the first call or `listen`.
+ * @throws {TypeError} for a limit that is not a positive number.
+ */
+export function httpTransport(options: HttpTransportOptions = {}): Transport {
+  for (const [name, value] of Object.entries(options))
+    if (typeof value === "number" && !(value > 0))
+      throw new TypeError(`httpTransport: \`${name}\` must be greater than 0, not ${value}`);
+  if (options.idleTimeoutMs !== undefined && options.idleTimeoutMs < 120_000)
+    throw new TypeError("httpTransport: `idleTimeoutMs` must be at least 120000, or Go clients lose calls");
+  if ((options.tls?.cert === undefined) !== (options.tls?.key === undefined))
+    throw new TypeError("httpTransport: `tls.cert` and `tls.key` go together");
+  return new HttpTransport(options);
+}
+
+const defaultMaxMessageBytes = 64 * 1024 * 1024;
+const defaultMaxHeaderBytes = 64 * 1024;
+
+class HttpTransport implements Transport {
+  readonly name = "http";
+  readonly #options: HttpTransportOptions;
+  readonly #secure: boolean;
+  #pool: ConnectionPool | undefined;
+  readonly #streams = new Set<HttpClientStream>();
+  #nextId = 0;
+  #closed = false;
+
+  constructor(options: HttpTransportOptions) {
+    this.#options = options;
+    this.#secure = options.secure ?? options.tls !== undefined;
+  }
+
+  call(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ExchangeMessage> {
+    const now = performance.now();
+    const refusal = this.#refusal(options, now);
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return new Promise((resolve, reject) => {
+      const pool = (this.#pool ??= this.#makePool());
+      // A bad address throws here, which rejects.
+      const connection = pool.take(pool.address(address), options.freshConnection === true, now);
+      connection.start(String(this.#nextId++), request, options, resolve, reject, now);
+    });
+  }
+
+  open(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ClientExchange> {
+    const refusal = this.#refusal(options, performance.now());
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return new Promise((resolve, reject) => {
+      const pool = (this.#pool ??= this.#makePool());
+      const stream = new HttpClientStream({
+        address: pool.address(address),
+        tls: pool.options.tls,
+        limits: pool.options.limits,
+        id: String(this.#nextId++),
+        request,
+        options,
+        opened: resolve,
+        failed: reject,
+        ended: () => void this.#streams.delete(stream),
+      });
+      this.#streams.add(stream);
+    });
+  }
+
+  listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {
+    if (this.#closed) return Promise.reject(transportClosed(true));
+    const own = this.#options;
+    return HttpListener.listen(handler, {
+      address: options.address ?? ":0",
+      limits: {
+        maxMessageBytes: options.maxMessageBytes ?? defaultMaxMessageBytes,
+        maxHeaderBytes: options.maxHeaderBytes ?? defaultMaxHeaderBytes,
+      },
+      maxConnections: own.maxConnections ?? 10_000,
+      maxExchangesPerConnection: own.maxExchangesPerConnection ?? 1_000,
+      idleTimeoutMs: own.idleTimeoutMs ?? 300_000,
+      firstRequestTimeoutMs: own.firstRequestTimeoutMs ?? 10_000,
+      stalledTimeoutMs: own.stalledTimeoutMs ?? 30_000,
+      secure: this.#secure,
+      tls: own.tls,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    this.#pool?.close();
+    for (const stream of this.#streams) stream.fail(transportClosed(false));
+  }
+
+  #refusal(options: ExchangeOptions, now: number): Error | undefined {
+    if (this.#closed) return transportClosed(true);
+    if (options.signal?.aborted === true) return cancelled(options.signal.reason, true);
+    if (options.deadline !== undefined && options.deadline <= now) return deadlineExceeded(true);
+    return undefined;
+  }
+
+  #makePool(): ConnectionPool {
+    const own = this.#options;
+    const tls: ConnectionOptions | undefined = this.#secure
+      ? clientTls(own.tls, own.insecureSkipVerify === true)
+      : undefined;
+    return new ConnectionPool({
+      tls,
+      limits: {
+        maxMessageBytes: own.maxMessageBytes ?? defaultMaxMessageBytes,
+        maxHeaderBytes: own.maxHeaderBytes ?? defaultMaxHeaderBytes,
+      },
+      maxIdlePerAddress: own.maxIdlePerAddress ?? 100,
+      maxAgeMs: own.maxConnectionAgeMs ?? 60_000,
+      maxCallsPerConnection: own.maxCallsPerConnection ?? 5_000,
+    });
+  }
+}

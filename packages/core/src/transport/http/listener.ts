@@ -1,0 +1,185 @@
+/** A bound port and its connections. */
+import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
+import { createServer as createTlsServer } from "node:tls";
+import { MicroError } from "../../errors.ts";
+import type { ExchangeHandler, Listener } from "../transport.ts";
+import { formatAddress, parseListenAddress, type ListenAddress } from "./address.ts";
+import { transportId } from "./dial.ts";
+import type { MessageLimits } from "./message-parser.ts";
+import { ServerConnection, type ConnectionOwner } from "./server-connection.ts";
+import { serverTls, type HttpTlsOptions } from "./tls.ts";
+
+export interface HttpListenerOptions {
+  readonly address: string;
+  readonly limits: MessageLimits;
+  readonly maxConnections: number;
+  readonly maxExchangesPerConnection: number;
+  readonly idleTimeoutMs: number;
+  readonly firstRequestTimeoutMs: number;
+  readonly stalledTimeoutMs: number;
+  readonly secure: boolean;
+  readonly tls: HttpTlsOptions | undefined;
+}
+
+const backlog = 1024;
+/** How long disposal waits for peers to take what was written for them, and to close their end. */
+const flushMs = 5_000;
+const lingerMs = 200;
+
+export class HttpListener implements Listener, ConnectionOwner {
+  readonly limits: MessageLimits;
+  readonly maxExchangesPerConnection: number;
+  readonly handler: ExchangeHandler;
+  tick = 0;
+  #address = "";
+  readonly #options: HttpListenerOptions;
+  readonly #server: Server;
+  readonly #connections = new Set<ServerConnection>();
+  readonly #handshakes = new Set<Socket>();
+  #sweeper: NodeJS.Timeout | undefined;
+  #closed: Promise<void> | undefined;
+  #disposed: Promise<void> | undefined;
+  #allGone: (() => void) | undefined;
+
+  /** @throws {MicroError} */
+  static async listen(handler: ExchangeHandler, options: HttpListenerOptions): Promise<HttpListener> {
+    const address = parseListenAddress(options.address);
+    const listener = new HttpListener(handler, options, address.host);
+    await listener.#bind(address);
+    return listener;
+  }
+
+  private constructor(handler: ExchangeHandler, options: HttpListenerOptions, host: string) {
+    this.handler = handler;
+    this.#options = options;
+    this.limits = options.limits;
+    this.maxExchangesPerConnection = options.maxExchangesPerConnection;
+    if (options.secure) {
+      const server = createTlsServer(certificate(options.tls, host), (socket) => this.#accept(socket));
+      // Sockets in their handshake belong to nobody yet: disposal must find them.
+      server.on("connection", (socket: Socket) => {
+        this.#handshakes.add(socket);
+        socket.once("close", () => this.#handshakes.delete(socket));
+      });
+      server.on("tlsClientError", (_error, socket) => socket.destroy());
+      this.#server = server;
+    } else {
+      this.#server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
+    }
+    this.#server.maxConnections = options.maxConnections;
+  }
+
+  get address(): string {
+    return this.#address;
+  }
+
+  async #bind(address: ListenAddress): Promise<void> {
+    let failure: NodeJS.ErrnoException | undefined;
+    for (let port = address.firstPort; port <= address.lastPort; port++) {
+      // Go's `:0` is IPv6 and IPv4 on one socket; where IPv6 is switched off, IPv4 alone.
+      for (const host of address.host === "" ? ["::", "0.0.0.0"] : [address.host]) {
+        failure = await this.#tryBind(host, port);
+        if (failure === undefined) {
+          const bound = this.#server.address() as AddressInfo;
+          this.#address = formatAddress(bound.address, bound.port);
+          this.#server.on("error", () => {}); // accept errors: the connection concerned is lost, the port goes on
+          return;
+        }
+        if (failure.code !== "EAFNOSUPPORT" && failure.code !== "EADDRNOTAVAIL" && failure.code !== "EINVAL") break;
+      }
+      if (failure?.code !== "EADDRINUSE") break;
+    }
+    throw new MicroError(`cannot listen on ${this.#options.address}: ${failure?.code ?? failure?.message}`, {
+      id: transportId,
+      code: "unavailable",
+      cause: failure,
+    });
+  }
+
+  #tryBind(host: string, port: number): Promise<NodeJS.ErrnoException | undefined> {
+    return new Promise((resolve) => {
+      const onError = (error: NodeJS.ErrnoException): void => {
+        this.#server.removeListener("listening", onListening);
+        resolve(error);
+      };
+      const onListening = (): void => {
+        this.#server.removeListener("error", onError);
+        resolve(undefined);
+      };
+      this.#server.once("error", onError);
+      this.#server.once("listening", onListening);
+      this.#server.listen({ host, port, backlog });
+    });
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#disposed !== undefined) {
+      socket.destroy();
+      return;
+    }
+    socket.setNoDelay(true);
+    this.#connections.add(new ServerConnection(this, socket));
+    this.#sweeper ??= setInterval(() => this.#sweep(), 1_000).unref();
+  }
+
+  gone(connection: ServerConnection): void {
+    this.#connections.delete(connection);
+    if (this.#connections.size > 0) return;
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+    this.#allGone?.();
+  }
+
+  #sweep(): void {
+    this.tick++;
+    const { firstRequestTimeoutMs, stalledTimeoutMs, idleTimeoutMs } = this.#options;
+    const limits = { first: firstRequestTimeoutMs / 1e3, stalled: stalledTimeoutMs / 1e3, idle: idleTimeoutMs / 1e3 };
+    for (const connection of this.#connections) connection.sweep(this.tick, limits);
+  }
+
+  close(): Promise<void> {
+    // The server's own callback waits for connections; that the port is free is known at once.
+    this.#closed ??= Promise.resolve().then(() => void this.#server.close());
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return (this.#disposed ??= this.#dispose());
+  }
+
+  async #dispose(): Promise<void> {
+    await this.close();
+    for (const connection of this.#connections) connection.shutDown();
+    if (this.#connections.size > 0) await this.#waitForPeers();
+    for (const connection of this.#connections) connection.destroy();
+    for (const socket of this.#handshakes) socket.destroy();
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  async #waitForPeers(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#allGone = resolve;
+    const until = performance.now() + flushMs;
+    const quietSince = performance.now() + lingerMs;
+    const timer = setInterval(() => {
+      const now = performance.now();
+      if (now >= until) resolve();
+      else if (now >= quietSince && ![...this.#connections].some((connection) => connection.unsentBytes > 0)) resolve();
+    }, 20);
+    try {
+      await promise;
+    } finally {
+      clearInterval(timer);
+    }
+  }
+}
+
+function certificate(options: HttpTlsOptions | undefined, host: string): ReturnType<typeof serverTls> {
+  const wildcard = host === "" || host === "::" || host === "0.0.0.0";
+  const addresses = Object.values(networkInterfaces())
+    .flatMap((list) => list ?? [])
+    .map(({ address }) => address);
+  return serverTls(options, wildcard ? ["localhost", ...addresses] : [host]);
+}

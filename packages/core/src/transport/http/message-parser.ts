@@ -1,0 +1,237 @@
+/**
+ * The incremental HTTP/1.1 parser of both sides: bytes in any portions, whole messages out.
+ *
+ * A message that arrives in one piece costs one search for the end of its head, one pass over the head and no copy: the
+ * body is a view of what the socket delivered. What arrives in pieces is gathered in buffers that grow with the bytes
+ * really there. The result does not depend on how the bytes were split.
+ */
+import { ByteBuffer } from "./byte-buffer.ts";
+import { ChunkedBody } from "./chunked-body.ts";
+import { FramingError } from "./framing-error.ts";
+import { isTokenByte, parseRequestHead, parseResponseHead, type Head } from "./head.ts";
+
+export interface MessageLimits {
+  readonly maxHeaderBytes: number;
+  readonly maxMessageBytes: number;
+}
+
+export type MessageListener = (head: Head, body: Buffer) => void;
+
+const headEnd = Buffer.from("\r\n\r\n");
+const noBytes = Buffer.alloc(0);
+
+type State = "head" | "length" | "chunked" | "until close" | "failed";
+
+export class MessageParser {
+  readonly #isRequest: boolean;
+  readonly #limits: MessageLimits;
+  readonly #onMessage: MessageListener;
+  #state: State = "head";
+  readonly #partial = new ByteBuffer();
+  /** The head whose body is being read. */
+  #head: Head | undefined;
+  #chunked: ChunkedBody | undefined;
+  #held = false;
+  #running = false;
+  /** Bytes that came while held. */
+  #waiting: Buffer | undefined;
+
+  constructor(kind: "request" | "response", limits: MessageLimits, onMessage: MessageListener) {
+    this.#isRequest = kind === "request";
+    this.#limits = limits;
+    this.#onMessage = onMessage;
+  }
+
+  /** True between messages: nothing of a next one has arrived. */
+  get idle(): boolean {
+    return this.#state === "head" && this.#partial.length === 0 && this.#waiting === undefined;
+  }
+
+  /** True while a head is half received: the part a peer can stretch most cheaply. */
+  get inHead(): boolean {
+    return this.#state === "head" && this.#partial.length > 0;
+  }
+
+  /** Hand out no further message until {@link release}, not even those that have arrived already. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  /** @throws {FramingError} as {@link push}. */
+  release(): void {
+    this.#held = false;
+    if (this.#running || this.#waiting === undefined) return;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    this.push(waiting);
+  }
+
+  /** Ignore everything from now on. */
+  stop(): void {
+    this.#state = "failed";
+    this.#waiting = undefined;
+  }
+
+  /** @throws {FramingError} once; later bytes are ignored. */
+  push(chunk: Buffer): void {
+    if (this.#held || this.#running) {
+      this.#waiting = this.#waiting === undefined ? chunk : Buffer.concat([this.#waiting, chunk]);
+      return;
+    }
+    this.#running = true;
+    try {
+      let bytes = chunk;
+      let offset = 0;
+      while (offset < bytes.length && this.#state !== "failed") {
+        if (this.#held) {
+          // A message listener may have pushed more meanwhile: keep the order.
+          const rest = bytes.subarray(offset);
+          this.#waiting = this.#waiting === undefined ? rest : Buffer.concat([rest, this.#waiting]);
+          return;
+        }
+        offset = this.#step(bytes, offset);
+        if (offset === bytes.length && this.#waiting !== undefined && !this.#held) {
+          bytes = this.#waiting;
+          this.#waiting = undefined;
+          offset = 0;
+        }
+      }
+    } catch (error) {
+      this.#state = "failed";
+      throw error;
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  /** The connection has ended. @throws {FramingError} if it ended inside a message. */
+  end(): void {
+    const { idle } = this;
+    const state = this.#state;
+    this.#state = "failed";
+    if (state === "until close") this.#emit(this.#partial.take());
+    else if (state !== "failed" && !idle) throw new FramingError(400, "the connection ended inside a message");
+  }
+
+  #step(chunk: Buffer, offset: number): number {
+    switch (this.#state) {
+      case "head":
+        return this.#readHead(chunk, offset);
+      case "length":
+        return this.#readLength(chunk, offset);
+      case "chunked":
+        return this.#readChunked(chunk, offset);
+      default:
+        this.#bound(this.#partial.length + chunk.length - offset);
+        this.#partial.append(chunk.subarray(offset));
+        return chunk.length;
+    }
+  }
+
+  #readHead(chunk: Buffer, offset: number): number {
+    if (this.#partial.length === 0) {
+      const end = chunk.indexOf(headEnd, offset);
+      if (end !== -1 && end + 4 - offset <= this.#limits.maxHeaderBytes)
+        return this.#startBody(chunk.toString("latin1", offset, end), chunk, end + 4);
+    }
+    return this.#gatherHead(chunk, offset);
+  }
+
+  #gatherHead(chunk: Buffer, offset: number): number {
+    const before = this.#partial.length;
+    const end = Math.min(chunk.length, offset + this.#limits.maxHeaderBytes - before);
+    this.#partial.append(chunk.subarray(offset, end));
+    const gathered = this.#partial.view();
+    const headLength = gathered.indexOf(headEnd, Math.max(0, before - 3));
+    // Judged before it is complete, or a peer that never completes it would have to be waited for.
+    this.#checkUnfinished(gathered, before, headLength === -1 ? gathered.length : headLength);
+    if (headLength === -1) {
+      if (gathered.length >= this.#limits.maxHeaderBytes)
+        throw new FramingError(431, `the headers are larger than ${this.#limits.maxHeaderBytes} bytes`);
+      return end;
+    }
+    const text = gathered.toString("latin1", 0, headLength);
+    this.#partial.take();
+    return this.#startBody(text, chunk, offset + headLength + 4 - before);
+  }
+
+  #checkUnfinished(bytes: Buffer, checked: number, end: number): void {
+    const first = bytes[0] ?? 0;
+    if (this.#isRequest) {
+      if (first === 0x16) throw new FramingError(0, "TLS bytes on a plain port");
+      if (!isTokenByte(first)) throw new FramingError(400, "the request line is malformed");
+    } else {
+      if (first === 0x15 || first === 0x16) throw new FramingError(400, "the peer speaks TLS, this side does not");
+      for (let index = 0; index < Math.min(5, bytes.length); index++)
+        if (bytes[index] !== "HTTP/".charCodeAt(index)) throw new FramingError(400, "the reply is not HTTP");
+    }
+    let lineFeed = bytes.indexOf(10, checked);
+    while (lineFeed !== -1 && lineFeed < end) {
+      if (bytes[lineFeed - 1] !== 13) throw new FramingError(400, "a line does not end in CR LF");
+      lineFeed = bytes.indexOf(10, lineFeed + 1);
+    }
+  }
+
+  #startBody(text: string, chunk: Buffer, offset: number): number {
+    const head = this.#isRequest ? parseRequestHead(text) : parseResponseHead(text);
+    this.#head = head;
+    if (head.chunked) {
+      this.#chunked = new ChunkedBody(this.#limits.maxMessageBytes, this.#limits.maxHeaderBytes);
+      this.#state = "chunked";
+      return offset;
+    }
+    const length = this.#bodyLength(head);
+    if (length === -1) {
+      this.#state = "until close";
+      return offset;
+    }
+    this.#bound(length);
+    if (length === 0) {
+      this.#emit(noBytes);
+      return offset;
+    }
+    if (chunk.length - offset >= length) {
+      this.#emit(chunk.subarray(offset, offset + length));
+      return offset + length;
+    }
+    this.#state = "length";
+    return offset;
+  }
+
+  /** -1: until the connection ends, which only replies without a length may do (Go's own error pages are such). */
+  #bodyLength(head: Head): number {
+    if (this.#isRequest) return Math.max(0, head.contentLength);
+    if (head.status < 200 || head.status === 204 || head.status === 304) return 0;
+    return head.contentLength;
+  }
+
+  #bound(length: number): void {
+    if (length > this.#limits.maxMessageBytes)
+      throw new FramingError(413, `the body is larger than ${this.#limits.maxMessageBytes} bytes`);
+  }
+
+  #readLength(chunk: Buffer, offset: number): number {
+    const length = this.#head?.contentLength ?? 0;
+    const end = Math.min(chunk.length, offset + length - this.#partial.length);
+    this.#partial.append(chunk.subarray(offset, end), length);
+    if (this.#partial.length === length) this.#emit(this.#partial.take());
+    return end;
+  }
+
+  #readChunked(chunk: Buffer, offset: number): number {
+    const chunked = this.#chunked as ChunkedBody;
+    const end = chunked.push(chunk, offset);
+    if (chunked.done) {
+      this.#chunked = undefined;
+      this.#emit(chunked.take());
+    }
+    return end;
+  }
+
+  #emit(body: Buffer): void {
+    const head = this.#head as Head;
+    this.#head = undefined;
+    if (this.#state !== "failed") this.#state = "head";
+    this.#onMessage(head, body);
+  }
+}

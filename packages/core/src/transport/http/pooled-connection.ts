@@ -1,0 +1,181 @@
+/** A pooled connection and the one call it carries. Everything a call needs is kept here, so that a call makes few objects. */
+import { MicroError } from "../../errors.ts";
+import type { ExchangeMessage, ExchangeOptions, ExchangeRequest } from "../transport.ts";
+import { ClientConnection, type ConnectionUser } from "./client-connection.ts";
+import type { ConnectionPool, PooledAddress } from "./connection-pool.ts";
+import { cancelled, deadlineExceeded, dialTimeout, transportId } from "./dial.ts";
+import type { Head } from "./head.ts";
+import { metadataLines, timeoutLine } from "./head-writer.ts";
+import { HttpReply, statusError } from "./reply.ts";
+
+interface RunningCall {
+  readonly id: string;
+  readonly request: ExchangeRequest;
+  readonly options: ExchangeOptions;
+  readonly resolve: (reply: ExchangeMessage) => void;
+  readonly reject: (error: MicroError) => void;
+  onAbort: (() => void) | undefined;
+}
+
+export class PooledConnection implements ConnectionUser {
+  readonly #pool: ConnectionPool;
+  readonly #address: PooledAddress;
+  readonly #fresh: boolean;
+  readonly #dialedAt: number;
+  readonly #connection: ClientConnection;
+  #connected = false;
+  #calls = 0;
+  #call: RunningCall | undefined;
+  // One timer serves all calls of the connection in turn: it is set again only when it is too late for the next one.
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = 0;
+  #dialLimitMs = 0;
+
+  constructor(pool: ConnectionPool, address: PooledAddress, fresh: boolean, now: number) {
+    this.#pool = pool;
+    this.#address = address;
+    this.#fresh = fresh;
+    this.#dialedAt = now;
+    const { tls, limits } = pool.options;
+    this.#connection = new ClientConnection(address.address, address.target, tls, limits, this);
+  }
+
+  reusable(now: number): boolean {
+    const { maxAgeMs, maxCallsPerConnection } = this.#pool.options;
+    return this.#connection.usable && now - this.#dialedAt < maxAgeMs && this.#calls < maxCallsPerConnection;
+  }
+
+  /** Carry a call. Only on a new connection or one taken from the pool. */
+  start(
+    id: string,
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    resolve: (reply: ExchangeMessage) => void,
+    reject: (error: MicroError) => void,
+    now: number,
+  ): void {
+    this.#calls++;
+    const call: RunningCall = { id, request, options, resolve, reject, onAbort: undefined };
+    this.#call = call;
+    const { deadline, signal } = options;
+    if (signal !== undefined) {
+      call.onAbort = () => this.abandon(cancelled(signal.reason, !this.#connected));
+      signal.addEventListener("abort", call.onAbort, { once: true });
+    }
+    if (this.#connected) {
+      this.#connection.socket.ref();
+      if (deadline !== undefined) this.#arm(deadline, now);
+      this.#send(call, now);
+    } else {
+      this.#dialLimitMs = options.dialTimeoutMs ?? 5_000;
+      this.#arm(Math.min(this.#dialedAt + this.#dialLimitMs, deadline ?? Number.POSITIVE_INFINITY), now);
+    }
+  }
+
+  #send(call: RunningCall, now: number): void {
+    const { id, request, options } = call;
+    this.#connection.writer.write(
+      `${this.#address.prefixes.get(request)}Content-Length: ${request.body.length}\r\nMicro-Id: ${id}\r\nMicro-Stream: ${id}\r\n${
+        timeoutLine(options.deadline, now) + metadataLines(request.metadata)
+      }${this.#fresh ? "Connection: close\r\n\r\n" : "\r\n"}`,
+      request.body,
+    );
+  }
+
+  connected(): void {
+    this.#connected = true;
+    const call = this.#call;
+    if (call === undefined) return;
+    const now = performance.now();
+    // The dial limit may stand in the way of a later deadline.
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (call.options.deadline !== undefined) this.#arm(call.options.deadline, now);
+    this.#send(call, now);
+  }
+
+  message(head: Head, body: Buffer): void {
+    const call = this.#call;
+    if (call === undefined) {
+      // Nobody asked: the server says goodbye, or is out of step. Either way the connection is of no more use.
+      this.close();
+      return;
+    }
+    this.#release(call);
+    if (head.status !== 200) {
+      this.close();
+      call.reject(statusError(head, body));
+      return;
+    }
+    if (head.error === "EOS") {
+      // A streaming endpoint that had nothing to say.
+      this.close();
+      call.reject(new MicroError("the stream ended before a reply came", { id: transportId, code: "protocol" }));
+      return;
+    }
+    if (head.close || this.#fresh) this.close();
+    else {
+      this.#connection.socket.unref();
+      this.#pool.giveBack(this, this.#address);
+    }
+    call.resolve(new HttpReply(head, body));
+  }
+
+  informed(): void {}
+
+  lost(error: MicroError): void {
+    this.#end();
+    const call = this.#call;
+    if (call === undefined) return;
+    this.#release(call);
+    call.reject(error);
+  }
+
+  close(): void {
+    this.#connection.destroy();
+    this.#end();
+  }
+
+  /** Close; the call in flight fails with `error`. The peer cancels its handler when it sees the connection go. */
+  abandon(error: MicroError): void {
+    this.close();
+    const call = this.#call;
+    if (call === undefined) return;
+    this.#release(call);
+    call.reject(error);
+  }
+
+  #end(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#pool.forget(this, this.#address);
+  }
+
+  #release(call: RunningCall): void {
+    this.#call = undefined;
+    if (call.onAbort !== undefined) call.options.signal?.removeEventListener("abort", call.onAbort);
+  }
+
+  #arm(at: number, now: number): void {
+    if (this.#timer !== undefined && this.#timerAt <= at) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => this.#expired(), Math.min(Math.max(1, Math.ceil(at - now)), 0x7fff_ffff));
+    // The socket of a running call keeps the process alive; an idle connection should not.
+    this.#timer.unref();
+  }
+
+  #expired(): void {
+    this.#timer = undefined;
+    const call = this.#call;
+    if (call === undefined) return;
+    const now = performance.now();
+    const { deadline } = call.options;
+    if (deadline !== undefined && now >= deadline) this.abandon(deadlineExceeded(!this.#connected));
+    else if (this.#connected) {
+      if (deadline !== undefined) this.#arm(deadline, now);
+    } else if (now >= this.#dialedAt + this.#dialLimitMs)
+      this.abandon(dialTimeout(this.#address.address, this.#dialLimitMs));
+    else this.#arm(Math.min(this.#dialedAt + this.#dialLimitMs, deadline ?? Number.POSITIVE_INFINITY), now);
+  }
+}

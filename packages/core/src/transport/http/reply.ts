@@ -1,0 +1,46 @@
+/** A reply as the caller sees it. */
+import { MicroError } from "../../errors.ts";
+import type { Metadata } from "../../metadata.ts";
+import type { ExchangeMessage } from "../transport.ts";
+import { transportId } from "./dial.ts";
+import { decodeValue, type Head } from "./head.ts";
+
+export class HttpReply implements ExchangeMessage {
+  readonly #head: Head;
+  #header: Metadata | undefined;
+  readonly error: string | undefined;
+  readonly body: Uint8Array;
+
+  constructor(head: Head, body: Uint8Array) {
+    this.#head = head;
+    this.body = body;
+    const { error } = head;
+    this.error = error === undefined || error === "" ? undefined : decodeValue(error);
+  }
+
+  get header(): Metadata {
+    return (this.#header ??= this.#head.metadata());
+  }
+
+  get notRun(): boolean {
+    return this.#head.retry === "not-run";
+  }
+
+  get contentType(): string {
+    return this.#head.contentType ?? "";
+  }
+}
+
+/**
+ * Any status but 200 comes from below go-micro (a parser, a proxy, a web server): a failure of the transport, worded as
+ * Go's client words it (`transport/http_client.go`). Sizes that were refused keep a code of their own.
+ */
+export function statusError(head: Head, body: Buffer): MicroError {
+  const text = body.subarray(0, 1024).toString("utf8").trim();
+  const tooLarge = head.status === 413 || head.status === 431;
+  return new MicroError(`${head.statusText}: ${text}`, {
+    id: transportId,
+    code: tooLarge ? "too_large" : "internal",
+    statusCode: tooLarge ? 413 : 500,
+  });
+}
