@@ -57,7 +57,7 @@ const profiles = fc
     byKey: fc.dictionary(
       fc.string().filter((key) => key !== "__proto__"),
       fc.string(),
-      { noNullPrototype: true } as never,
+      { noNullPrototype: true },
     ),
     heightMetres: fc.double({ noNaN: true, noDefaultInfinity: true }).map((value) => value + 0),
     isAdmin: fc.boolean(),
