@@ -82,6 +82,17 @@ const serviceFlags: readonly ServiceFlag[] = [
     transportAddress,
   })),
   text("selector", "Selector: registry, random, roundRobin, or the name of a plugin", (selector) => ({ selector })),
+  {
+    ...text("tracer", "Tracer: memory, for Debug.Trace", () => ({})),
+    apply: (values) => {
+      const tracer = values.string("tracer");
+      if (tracer !== "memory")
+        throw new UsageError(
+          `${values.source("tracer")}: tracer ${JSON.stringify(tracer)} does not exist; there is memory`,
+        );
+      return { tracer };
+    },
+  },
   list("plugin", "Modules that export plugins, comma separated", () => ({})),
 ];
 
@@ -89,7 +100,7 @@ const serviceFlags: readonly ServiceFlag[] = [
 const laterFlags: ReadonlyMap<string, string> = new Map([
   ...["broker", "broker_address"].map((name) => [name, "broker"] as const),
   ...["store", "store_address", "store_database", "store_table"].map((name) => [name, "store"] as const),
-  ...["tracer", "tracer_address"].map((name) => [name, "tracer"] as const),
+  ["tracer_address", "tracer with an address"],
   ...["auth", "auth_id", "auth_secret", "auth_namespace", "auth_public_key", "auth_private_key"].map(
     (name) => [name, "auth"] as const,
   ),

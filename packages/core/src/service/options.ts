@@ -1,11 +1,11 @@
 /** The options of a service, and how several sets of them become one. */
-import type { SecureContextOptions } from "node:tls";
 import type { Backoff, CallWrapper, Client, ClientWrapper, RetryPolicy } from "../client/client.ts";
 import type { CodecTable } from "../codec/codec.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Registry, StringMap } from "../registry/registry.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { HandlerWrapper, Server } from "../server/server.ts";
+import type { HttpTlsOptions } from "../transport/http/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { FlagDefinition, FlagValues } from "./flags.ts";
 import type { Hook } from "./hooks.ts";
@@ -15,8 +15,8 @@ import type { PluginDescriptor } from "./plugins.ts";
 export interface TlsSettings {
   /** Serve and dial with TLS. A server without a certificate makes a self-signed one, as Go does. */
   readonly secure: boolean;
-  /** Certificate, key, CA, …, as `node:tls` takes them. */
-  readonly tls: SecureContextOptions | undefined;
+  /** Certificate, key, authorities. */
+  readonly tls: HttpTlsOptions | undefined;
   /** Do not verify the certificates of other nodes. */
   readonly insecureSkipVerify: boolean;
 }
@@ -64,6 +64,9 @@ export interface ServiceOptions {
   /** An instance, or `console` or the name of a plugin. Default: `console`. */
   logger?: Logger | string | undefined;
 
+  /** `memory` keeps spans of the newest calls for `Debug.Trace`, and sends trace ids with calls. Default: none. */
+  tracer?: "memory" | undefined;
+
   /** Further codecs by content type, for client and server; they replace defaults of the same type. */
   codecs?: CodecTable | undefined;
 
@@ -97,8 +100,8 @@ export interface ServiceOptions {
 
   /** Serve and dial with TLS. Default: false, or true where `tls` is given. */
   secure?: boolean | undefined;
-  /** Certificate, key, CA, …, as `node:tls` takes them. Default: none. */
-  tls?: SecureContextOptions | undefined;
+  /** Certificate, key, authorities to trust; `requestClientCert` for mTLS. Default: none. */
+  tls?: HttpTlsOptions | undefined;
   /** Do not verify the certificates of other nodes. A warning is logged. Default: false; `MICRO_TLS_INSECURE=true` sets it. */
   insecureSkipVerify?: boolean | undefined;
 
@@ -258,6 +261,8 @@ function check(options: ServiceOptions): void {
     for (const hook of toList(options[name]))
       if (typeof hook !== "function")
         throw new TypeError(`createService: \`${name}\` must be a function or a list of them`);
+  if (options.tracer !== undefined && options.tracer !== "memory")
+    throw new TypeError("createService: `tracer` must be `memory`");
   // An instance comes with what it was made of; dropping these silently would be worse than saying so.
   refuseWith(options, "client", [
     "wrapClient",
@@ -271,6 +276,7 @@ function check(options: ServiceOptions): void {
     "retry",
     "backoff",
     "retryBudget",
+    "tracer",
   ]);
   refuseWith(options, "server", ["wrapHandler", "address", "maxConcurrency", "maxMessageBytes"]);
   refuseWith(options, "transport", [

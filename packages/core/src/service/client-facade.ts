@@ -1,0 +1,53 @@
+/** The client as a service shows it: valid before `init()`, which may exchange the one behind it. */
+import type { CallOptions, Client, ServiceClient } from "../client/client.ts";
+import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
+
+/**
+ * The service's client, and a function that makes typed clients: `service.client(Greeter)` is
+ * `service.client.client(Greeter)`.
+ */
+export interface ServiceClientPiece extends Client {
+  <Methods extends MethodDefinitions>(
+    definition: ServiceDefinition<Methods>,
+    options?: CallOptions & { service?: string | undefined },
+  ): ServiceClient<Methods>;
+  call: Client["call"];
+  readonly name: string;
+}
+
+type Call = (request: unknown, options?: CallOptions) => unknown;
+
+/** @param close what disposing it does: the client belongs to the service. */
+export function clientFacade(current: () => Client, close: () => Promise<void>): ServiceClientPiece {
+  const client = (definition: ServiceDefinition, options?: CallOptions & { service?: string | undefined }) =>
+    typedClient(current, definition, options);
+  const members: { readonly [Name in keyof Client]: PropertyDescriptor } = {
+    name: { get: () => current().name },
+    call: { value: ((...args) => current().call(...args)) as Client["call"] },
+    stream: { value: ((...args) => current().stream(...args)) as Client["stream"] },
+    client: { value: client },
+    [Symbol.asyncDispose]: { value: close },
+  };
+  // A function of its own: it gets a `name` and a `call` that are not those of functions.
+  return Object.defineProperties(client.bind(undefined), members) as unknown as ServiceClientPiece;
+}
+
+function typedClient(
+  current: () => Client,
+  definition: ServiceDefinition,
+  options: CallOptions | undefined,
+): Readonly<Record<string, Call>> {
+  let madeBy: Client | undefined;
+  let made: Readonly<Record<string, Call>> = {};
+  const method = (name: string): Call => {
+    return (request, callOptions) => {
+      const client = current();
+      if (client !== madeBy) {
+        made = client.client(definition, options) as Readonly<Record<string, Call>>;
+        madeBy = client;
+      }
+      return made[name]!(request, callOptions);
+    };
+  };
+  return Object.fromEntries(Object.keys(definition.methods).map((name) => [name, method(name)]));
+}

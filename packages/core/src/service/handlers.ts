@@ -1,0 +1,76 @@
+/** Handlers of a service, kept so that they outlive an exchange of the server by `init()`. */
+import type { Endpoint } from "../registry/registry.ts";
+import type { Server, ServerStats } from "../server/server.ts";
+
+type HandleArguments = readonly [target: unknown, ...rest: unknown[]];
+
+/** The server as a service shows it. */
+export class ServiceServer implements Server {
+  readonly #current: () => Server;
+  readonly #canMake: () => boolean;
+  readonly #close: () => Promise<void>;
+  readonly #registrations: HandleArguments[] = [];
+
+  /**
+   * @param canMake false while the server's plugin is not loaded; handlers are only kept then.
+   * @param close what disposing it does: the server belongs to the service.
+   */
+  constructor(current: () => Server, canMake: () => boolean, close: () => Promise<void>) {
+    this.#current = current;
+    this.#canMake = canMake;
+    this.#close = close;
+  }
+
+  get name(): string {
+    return this.#current().name;
+  }
+  get address(): string | undefined {
+    return this.#current().address;
+  }
+  get stats(): ServerStats {
+    return this.#current().stats;
+  }
+
+  handle(...registration: HandleArguments): void {
+    // First, because it throws for what cannot be registered.
+    if (this.#canMake()) register(this.#current(), registration);
+    this.#registrations.push(registration);
+  }
+
+  /** Give a server that comes into use the handlers so far. */
+  handOver(server: Server): void {
+    for (const registration of this.#registrations) register(server, registration);
+  }
+
+  /** True if the user has handlers of this type of their own. */
+  has(type: string): boolean {
+    return this.#registrations.some(([target]) =>
+      typeof target === "string"
+        ? target.split(".")[0] === type
+        : (target as { type?: unknown }).type === type || (target as object).constructor?.name === type,
+    );
+  }
+
+  endpoints(): Endpoint[] {
+    return this.#current().endpoints();
+  }
+  start(): Promise<void> {
+    return this.#current().start();
+  }
+  refuse(): void {
+    this.#current().refuse();
+  }
+  drain(timeoutMs: number): Promise<boolean> {
+    return this.#current().drain(timeoutMs);
+  }
+  stop(): Promise<void> {
+    return this.#current().stop();
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#close();
+  }
+}
+
+function register(server: Server, registration: HandleArguments): void {
+  (server.handle as (...args: HandleArguments) => void).apply(server, registration as never);
+}

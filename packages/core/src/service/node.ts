@@ -1,0 +1,47 @@
+/** The record under which a service is found. Source: go-micro `server/rpc_server.go` (`Register`). */
+import { advertiseAddress } from "../registry/address.ts";
+import type { Endpoint, Service } from "../registry/registry.ts";
+import type { ServiceSettings } from "./options.ts";
+
+/** Names of the pieces, as they stand in the metadata of the node. */
+export interface NodePieces {
+  readonly server: string;
+  readonly transport: string;
+  readonly registry: string;
+}
+
+/** `<name>-<id>`. */
+export function nodeId(settings: Pick<ServiceSettings, "name" | "id">): string {
+  return `${settings.name}-${settings.id}`;
+}
+
+/**
+ * The record of a running service.
+ * @param bound the address its server is bound to.
+ */
+export function serviceRecord(
+  settings: ServiceSettings,
+  bound: string,
+  pieces: NodePieces,
+  endpoints: readonly Endpoint[],
+): Service {
+  const metadata = new Map(Object.entries(settings.metadata));
+  // Ours last: peers choose the wire by `protocol`.
+  metadata.set("transport", pieces.transport);
+  metadata.set("server", pieces.server);
+  metadata.set("registry", pieces.registry);
+  metadata.set("protocol", pieces.server);
+  return {
+    name: settings.name,
+    version: settings.version,
+    metadata: {},
+    endpoints,
+    nodes: [
+      {
+        id: nodeId(settings),
+        address: advertiseAddress(settings.advertise ?? bound),
+        metadata: Object.fromEntries(metadata),
+      },
+    ],
+  };
+}

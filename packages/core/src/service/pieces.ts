@@ -1,0 +1,363 @@
+/**
+ * The composed pieces of a service: made on first use, exchanged by `init()`, closed with the service.
+ *
+ * A piece given as an instance is used as it is and left open; one given by name is made here and closed here.
+ */
+import type { Client, ClientOptions, ProtocolClient } from "../client/client.ts";
+import { mucpClient } from "../client/mucp-client.ts";
+import { logRing } from "../debug/log-ring.ts";
+import type { LogRing } from "../debug/log-ring.ts";
+import { spanRing } from "../debug/spans.ts";
+import { MicroError } from "../errors.ts";
+import { consoleLogger } from "../logger/console-logger.ts";
+import type { Logger, LogLevel } from "../logger/logger.ts";
+import { mdnsRegistry } from "../registry/mdns/mdns-registry.ts";
+import { memoryRegistry } from "../registry/memory.ts";
+import type { Registry } from "../registry/registry.ts";
+import { cachedSelector } from "../selector/cached-selector.ts";
+import type { Selector, StrategyName } from "../selector/selector.ts";
+import { mucpServer } from "../server/mucp-server.ts";
+import type { Server, ServerOptions } from "../server/server.ts";
+import { httpTransport } from "../transport/http/http-transport.ts";
+import { memoryTransport } from "../transport/memory.ts";
+import type { Transport } from "../transport/transport.ts";
+import { isModule, pluginName } from "./aliases.ts";
+import type { PluginKind } from "./aliases.ts";
+import type { FlagValues } from "./flags.ts";
+import { UsageError } from "./flags.ts";
+import { followingLogger } from "./following-logger.ts";
+import type { ServiceSettings } from "./options.ts";
+import type { PluginContext, PluginTable } from "./plugins.ts";
+
+interface PieceTypes {
+  registry: Registry;
+  transport: Transport;
+  logger: Logger;
+  selector: Selector;
+  client: Client;
+  server: Server;
+}
+
+type PieceName = keyof PieceTypes;
+
+/** What pieces are made from. */
+export interface PieceSource {
+  readonly settings: ServiceSettings;
+  readonly plugins: PluginTable;
+  readonly flags: FlagValues | undefined;
+  readonly logLevel: LogLevel | undefined;
+}
+
+/** In the order of use: each may need those before it. */
+const pieceNames: readonly PieceName[] = ["logger", "registry", "transport", "selector", "client", "server"];
+
+const strategies: ReadonlyMap<string, StrategyName> = new Map([
+  ["registry", "powerOfTwoChoices"],
+  ["powerOfTwoChoices", "powerOfTwoChoices"],
+  ["random", "random"],
+  ["roundRobin", "roundRobin"],
+]);
+
+const builtIn: Readonly<Record<PieceName, readonly string[]>> = {
+  registry: ["mdns", "memory"],
+  transport: ["http", "memory"],
+  logger: ["console"],
+  selector: [...strategies.keys()],
+  client: ["mucp"],
+  server: ["mucp"],
+};
+
+const tlsSettings = ["secure", "tls", "insecureSkipVerify"] as const;
+const callSettings = [
+  "contentType",
+  "timeoutMs",
+  "dialTimeoutMs",
+  "streamTimeoutMs",
+  "streamIdleTimeoutMs",
+  "retries",
+  "retry",
+  "backoff",
+  "retryBudget",
+  "codecs",
+] as const;
+
+/** The settings a piece is made from: it is exchanged when one of them changes. */
+const inputs: Readonly<Record<PieceName, readonly (keyof ServiceSettings)[]>> = {
+  registry: ["registry", "registryAddress"],
+  transport: ["transport", "transportAddress", "poolSize", "poolTtlMs", "maxMessageBytes", ...tlsSettings],
+  logger: ["logger"],
+  selector: ["selector", "domain"],
+  client: ["client", "name", "wrapClient", "wrapCall", "tracer", ...callSettings],
+  server: ["server", "name", "address", "codecs", "wrapHandler", "tracer", "maxConcurrency", "maxMessageBytes"],
+};
+
+const needs: Readonly<Record<PieceName, readonly PieceName[]>> = {
+  registry: [],
+  transport: [],
+  logger: [],
+  selector: ["registry"],
+  client: ["selector", "transport"],
+  server: ["transport"],
+};
+
+export class Pieces implements AsyncDisposable {
+  #source: PieceSource;
+  readonly #made = new Map<PieceName, PieceTypes[PieceName]>();
+  readonly #protocols = new Map<string, Promise<ProtocolClient>>();
+  /** The newest log records, for `Debug.Log`. */
+  readonly logs: LogRing;
+  /** The newest spans, for `Debug.Trace`; empty unless the memory tracer is chosen. */
+  readonly spans = spanRing();
+  readonly #madeServer: (server: Server) => void;
+  #closed = false;
+
+  /** @param madeServer called with every server that comes into use, to hand it the handlers. */
+  constructor(source: PieceSource, madeServer: (server: Server) => void) {
+    this.#source = source;
+    this.#madeServer = madeServer;
+    const logger = followingLogger(() => this.#get("logger", makeLogger));
+    this.logs = logRing({ logger });
+  }
+
+  /** Keeps what it logs, and follows later changes of the logger or its level. */
+  get logger(): Logger {
+    return this.logs.logger;
+  }
+  get registry(): Registry {
+    return this.#get("registry", makeRegistry);
+  }
+  get transport(): Transport {
+    return this.#get("transport", makeTransport);
+  }
+  get selector(): Selector {
+    return this.#get("selector", makeSelector);
+  }
+  get client(): Client {
+    return this.#get("client", makeClient);
+  }
+  get server(): Server {
+    return this.#get("server", makeServer);
+  }
+
+  get source(): PieceSource {
+    return this.#source;
+  }
+
+  /** Import the packages of pieces chosen by name. @param sources what chose them, for errors. */
+  async load(sources: ReadonlyMap<string, string>): Promise<void> {
+    for (const kind of pieceNames) {
+      const chosen = this.#source.settings[kind];
+      if (typeof chosen !== "string" || builtIn[kind].includes(pluginName(kind, chosen))) continue;
+      await this.#source.plugins.load(kind, chosen, sources.get(kind) ?? `createService: ${kind}`, builtIn[kind]);
+    }
+  }
+
+  /** Use other settings from now on; what was made from changed ones is closed. */
+  async reconfigure(source: PieceSource): Promise<void> {
+    const before = this.#source;
+    this.#source = source;
+    const changed = new Set<PieceName>();
+    for (const name of pieceNames) {
+      if (
+        needs[name].some((needed) => changed.has(needed)) ||
+        inputs[name].some((key) => !same(before.settings[key], source.settings[key])) ||
+        (name === "logger" && before.logLevel !== source.logLevel) ||
+        (this.#isPlugin(name) && (before.settings.name !== source.settings.name || before.flags !== source.flags))
+      )
+        changed.add(name);
+    }
+    const dropped: AsyncDisposable[] = [];
+    for (const name of pieceNames.toReversed()) {
+      const piece = changed.has(name) ? this.#made.get(name) : undefined;
+      if (piece === undefined) continue;
+      this.#made.delete(name);
+      if (typeof before.settings[name] === "string") dropped.push(...disposable(piece));
+    }
+    for (const piece of dropped) await piece[Symbol.asyncDispose]();
+  }
+
+  /** Close what was made here, last made first. Pieces asked for afterwards are not made any more. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    const errors: unknown[] = [];
+    const close = async (piece: AsyncDisposable) => {
+      try {
+        await piece[Symbol.asyncDispose]();
+      } catch (error) {
+        errors.push(error);
+      }
+    };
+    for (const name of pieceNames.toReversed()) {
+      const piece = this.#made.get(name);
+      if (piece === undefined || name === "logger" || typeof this.#source.settings[name] !== "string") continue;
+      for (const each of disposable(piece)) await close(each);
+    }
+    for (const protocol of this.#protocols.values())
+      for (const each of disposable(await protocol.catch(() => undefined))) await close(each);
+    this.#protocols.clear();
+    if (errors.length > 0) throw errors.at(-1);
+  }
+
+  /** False while a plugin it needs is not loaded. */
+  canMake(name: PieceName): boolean {
+    const chosen = this.#source.settings[name];
+    const loaded =
+      typeof chosen !== "string" || !this.#isPlugin(name) || this.#source.plugins.get(name, chosen) !== undefined;
+    return loaded && needs[name].every((needed) => this.canMake(needed));
+  }
+
+  /** What a plugin is made with. */
+  context(addresses: readonly string[] = []): PluginContext {
+    const { settings, flags } = this.#source;
+    return {
+      service: settings.name,
+      version: settings.version,
+      logger: this.logger,
+      addresses,
+      domain: settings.domain,
+      tls: { secure: settings.secure, tls: settings.tls, insecureSkipVerify: settings.insecureSkipVerify },
+      flags,
+    };
+  }
+
+  /** The client for nodes that speak `protocol`, which is whatever a node says: no path, no scope. */
+  protocol(protocol: string): Promise<ProtocolClient> {
+    const known = this.#protocols.get(protocol);
+    if (known !== undefined) return known;
+    const loading = this.#loadProtocol(protocol);
+    this.#protocols.set(protocol, loading);
+    // A failure is not kept: the names come from the registry, and there may be any number of them.
+    loading.catch(() => this.#protocols.delete(protocol));
+    return loading;
+  }
+
+  async #loadProtocol(protocol: string): Promise<ProtocolClient> {
+    const { plugins } = this.#source;
+    const notSpoken = (reason: string, cause?: unknown) =>
+      new MicroError(`protocol ${JSON.stringify(protocol)} of the node cannot be spoken: ${reason}`, {
+        id: "go.micro.client",
+        code: "not_implemented",
+        notRun: true,
+        cause,
+      });
+    if (isModule(protocol)) throw notSpoken("it is not a name");
+    try {
+      await plugins.load("client", protocol, "node metadata", builtIn.client);
+    } catch (error) {
+      if (error instanceof UsageError) throw notSpoken(error.message, error);
+      throw error;
+    }
+    const create = plugins.get("client", protocol)?.createProtocol;
+    if (create === undefined) throw notSpoken("its plugin only makes whole clients");
+    if (this.#closed) throw closed();
+    return create(this.context());
+  }
+
+  #isPlugin(name: PieceName): boolean {
+    const chosen = this.#source.settings[name];
+    return typeof chosen === "string" && !builtIn[name].includes(pluginName(name, chosen));
+  }
+
+  #get<Name extends PieceName>(
+    name: Name,
+    make: (chosen: string, pieces: Pieces, source: PieceSource) => PieceTypes[Name],
+  ): PieceTypes[Name] {
+    const made = this.#made.get(name);
+    if (made !== undefined) return made as PieceTypes[Name];
+    // The logger alone may still be wanted, to say what went wrong.
+    if (this.#closed && name !== "logger") throw closed();
+    const chosen: unknown = this.#source.settings[name];
+    const piece =
+      typeof chosen === "string" ? make(pluginName(name, chosen), this, this.#source) : (chosen as PieceTypes[Name]);
+    this.#made.set(name, piece);
+    if (name === "server") this.#madeServer(piece as Server);
+    return piece;
+  }
+}
+
+function makeRegistry(chosen: string, pieces: Pieces, { settings }: PieceSource): Registry {
+  if (chosen === "mdns") return mdnsRegistry({ logger: pieces.logger });
+  if (chosen === "memory") return memoryRegistry();
+  return plugin(pieces, "registry", chosen).create(pieces.context(settings.registryAddress));
+}
+
+function makeTransport(chosen: string, pieces: Pieces, { settings }: PieceSource): Transport {
+  if (chosen === "http") {
+    return httpTransport({
+      secure: settings.secure,
+      tls: settings.tls,
+      insecureSkipVerify: settings.insecureSkipVerify,
+      maxMessageBytes: settings.maxMessageBytes,
+      maxIdlePerAddress: settings.poolSize,
+      maxConnectionAgeMs: settings.poolTtlMs,
+    });
+  }
+  if (chosen === "memory") return memoryTransport();
+  return plugin(pieces, "transport", chosen).create(pieces.context(settings.transportAddress));
+}
+
+function makeLogger(chosen: string, pieces: Pieces, { logLevel }: PieceSource): Logger {
+  const logger = consoleLogger({ level: logLevel });
+  if (chosen === "console") return logger;
+  return plugin(pieces, "logger", chosen).create({ ...pieces.context(), logger });
+}
+
+function makeSelector(chosen: string, pieces: Pieces, { settings }: PieceSource): Selector {
+  const strategy = strategies.get(chosen);
+  const { registry, logger } = pieces;
+  if (strategy !== undefined) return cachedSelector({ registry, logger, strategy, domain: settings.domain });
+  return plugin(pieces, "selector", chosen).create({ ...pieces.context(), registry });
+}
+
+function makeClient(chosen: string, pieces: Pieces, { settings }: PieceSource): Client {
+  const options: ClientOptions = {
+    ...Object.fromEntries(callSettings.map((name) => [name, settings[name]])),
+    transport: pieces.transport,
+    selector: pieces.selector,
+    logger: pieces.logger,
+    wrapClient: [...(settings.tracer === "memory" ? [pieces.spans.wrapClient] : []), ...settings.wrapClient],
+    wrapCall: settings.wrapCall,
+    from: settings.name,
+    protocols: (protocol) => pieces.protocol(protocol),
+  };
+  if (chosen === "mucp") return mucpClient(options);
+  return plugin(pieces, "client", chosen).create({ ...pieces.context(), client: options });
+}
+
+function makeServer(chosen: string, pieces: Pieces, { settings }: PieceSource): Server {
+  const options: ServerOptions = {
+    name: settings.name,
+    transport: pieces.transport,
+    logger: pieces.logger,
+    address: settings.address,
+    codecs: settings.codecs,
+    wrapHandler: [...(settings.tracer === "memory" ? [pieces.spans.wrapHandler] : []), ...settings.wrapHandler],
+    maxConcurrency: settings.maxConcurrency,
+    maxMessageBytes: settings.maxMessageBytes,
+  };
+  if (chosen === "mucp") return mucpServer(options);
+  return plugin(pieces, "server", chosen).create({ ...pieces.context(), server: options });
+}
+
+function plugin<Kind extends PieceName & PluginKind>(pieces: Pieces, kind: Kind, name: string) {
+  const found = pieces.source.plugins.get(kind, name);
+  if (found === undefined)
+    throw new MicroError(`${kind} ${JSON.stringify(name)} is not loaded yet: await service.init() first`, {
+      id: pieces.source.settings.name,
+      code: "unavailable",
+    });
+  return found;
+}
+
+function same(a: unknown, b: unknown): boolean {
+  if (Array.isArray(a) && Array.isArray(b)) return a.length === b.length && a.every((item, index) => item === b[index]);
+  return Object.is(a, b);
+}
+
+function disposable(piece: unknown): AsyncDisposable[] {
+  return typeof piece === "object" && piece !== null && Symbol.asyncDispose in piece ? [piece as AsyncDisposable] : [];
+}
+
+function closed(): MicroError {
+  return new MicroError("the service is stopped", { code: "closed" });
+}

@@ -1,0 +1,118 @@
+/** What the process was started with: plugins, variables and flags. Read once, by the first `init()`. */
+import { parseLogLevel } from "../logger/console-logger.ts";
+import type { LogLevel } from "../logger/logger.ts";
+import { formatDuration } from "./duration.ts";
+import { applyServiceFlags, ignoredVariables, serviceFlagDefinitions } from "./flag-table.ts";
+import { FlagValues, UsageError, flagMap, parseFlags, scanFlag, splitList } from "./flags.ts";
+import { helpText } from "./help.ts";
+import type { ServiceOptions, ServiceSettings } from "./options.ts";
+import { importPlugins } from "./plugins.ts";
+import type { PluginTable } from "./plugins.ts";
+
+/** What variables and flags say. */
+export interface ProcessInput {
+  readonly options: Partial<ServiceOptions>;
+  /** What set an option: `--registry`, `MICRO_REGISTRY`. */
+  readonly sources: ReadonlyMap<string, string>;
+  readonly logLevel: LogLevel | undefined;
+  readonly flags: FlagValues;
+  readonly warnings: readonly string[];
+  /** Text of `--help` or `--version`: to be printed instead of doing anything. */
+  readonly output: string | undefined;
+}
+
+/**
+ * Load the plugins of `--plugin` or `MICRO_PLUGIN` into `plugins`, then read variables and flags.
+ * @throws {UsageError} for anything that cannot be used.
+ * @throws {TypeError} for flags of the program that cannot be defined.
+ */
+export async function readProcess(settings: ServiceSettings, plugins: PluginTable): Promise<ProcessInput> {
+  const args = settings.args ?? process.argv.slice(2);
+  const env = settings.env ?? process.env;
+  await loadPlugins(args, env, plugins);
+
+  const own = [...settings.flags, ...plugins.flags()];
+  const definitions = flagMap([...own, ...serviceFlagDefinitions(own)]);
+  const flags = parseFlags(definitions, args, env);
+  const asked = (name: string) => !own.some((flag) => flag.name === name) && flags.boolean(name);
+  let output: string | undefined;
+  if (asked("help") || asked("h"))
+    output = helpText({
+      name: settings.name,
+      version: settings.version,
+      definitions: definitions.values(),
+      own: new Set(own.map((flag) => flag.name)),
+      defaults: defaultTexts(settings),
+    });
+  else if (asked("version") || asked("v")) output = `${settings.name} version ${settings.version}\n`;
+  if (output !== undefined)
+    return { options: {}, sources: new Map(), logLevel: undefined, flags, warnings: [], output };
+
+  const { options, sources } = applyServiceFlags(flags, own);
+  const warnings = ignoredVariables(env).map(
+    ([variable, piece]) => `${variable} is set, but this version has no ${piece} yet: ignored`,
+  );
+  if (env["MICRO_TLS_INSECURE"] === "true") {
+    if (typeof (options.transport ?? settings.transport) === "string") options.insecureSkipVerify = true;
+    else warnings.push("MICRO_TLS_INSECURE is set, but the transport was made elsewhere: ignored");
+  }
+  return { options, sources, logLevel: readLogLevel(env["MICRO_LOG_LEVEL"]), flags, warnings, output };
+}
+
+/** Print a text and end the process: help to stdout with code 0, an error to stderr with code 1. */
+export async function endProcess(code: number, text: string, exit: (code: number) => void): Promise<void> {
+  const stream = code === 0 ? process.stdout : process.stderr;
+  // A pipe may take it late.
+  await new Promise<void>((resolve) => void stream.write(text, () => resolve()));
+  exit(code);
+}
+
+async function loadPlugins(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  plugins: PluginTable,
+): Promise<void> {
+  const typed = scanFlag("plugin", args);
+  const source = typed === undefined ? "MICRO_PLUGIN" : "--plugin";
+  for (const module of typed ?? splitList(env["MICRO_PLUGIN"] ?? "")) {
+    const missing = `${source}: ${JSON.stringify(module)} cannot be found`;
+    const descriptors = await importPlugins(module, missing);
+    try {
+      plugins.add(descriptors, module);
+    } catch (error) {
+      throw new UsageError(`${source}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+}
+
+function readLogLevel(text: string | undefined): LogLevel | undefined {
+  if (text === undefined || text === "") return undefined;
+  try {
+    return parseLogLevel(text);
+  } catch (error) {
+    throw new UsageError(`MICRO_LOG_LEVEL: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** Values without a flag or variable, as one would write them. */
+function defaultTexts(settings: ServiceSettings): ReadonlyMap<string, string> {
+  const piece = (value: { readonly name: string } | string) => (typeof value === "string" ? value : value.name);
+  return new Map([
+    ["client", piece(settings.client)],
+    ["client_request_timeout", formatDuration(settings.timeoutMs ?? 5000)],
+    ["client_retries", String(settings.retries ?? 1)],
+    ["client_pool_size", String(settings.poolSize ?? 100)],
+    ["client_pool_ttl", formatDuration(settings.poolTtlMs ?? 60_000)],
+    ["register_ttl", String(settings.registerTtlMs / 1000)],
+    ["register_interval", String(settings.registerIntervalMs / 1000)],
+    ["server", piece(settings.server)],
+    ["server_name", settings.name],
+    ["server_version", settings.version],
+    ["server_address", settings.address],
+    ["registry", piece(settings.registry)],
+    ["registry_address", settings.registryAddress.join(",")],
+    ["transport", piece(settings.transport)],
+    ["transport_address", settings.transportAddress.join(",")],
+    ["selector", piece(settings.selector)],
+  ]);
+}

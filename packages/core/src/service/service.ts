@@ -1,0 +1,405 @@
+/**
+ * The service: composes the pieces, reads flags and variables, runs, drains.
+ *
+ * Order of start and stop: go-micro `service.go`; between deregistration and the end of the server ours waits for
+ * callers to learn of it, refuses what still comes with a retryable error, and finishes what runs.
+ */
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Client } from "../client/client.ts";
+import { detach } from "../context.ts";
+import { processMeter } from "../debug/process-stats.ts";
+import type { ProcessMeter } from "../debug/process-stats.ts";
+import { MicroError } from "../errors.ts";
+import type { LogLevel, Logger } from "../logger/logger.ts";
+import { registrar } from "../registry/registrar.ts";
+import type { Registrar } from "../registry/registrar.ts";
+import type { Registry } from "../registry/registry.ts";
+import type { Selector } from "../selector/selector.ts";
+import { debugDefinition, debugHandlers } from "../server/debug.ts";
+import type { HandlerRegistration, Server } from "../server/server.ts";
+import type { Transport } from "../transport/transport.ts";
+import { clientFacade } from "./client-facade.ts";
+import type { ServiceClientPiece } from "./client-facade.ts";
+import { UsageError } from "./flags.ts";
+import type { FlagValues } from "./flags.ts";
+import { ServiceServer } from "./handlers.ts";
+import { runAllHooks, runHooks } from "./hooks.ts";
+import { nodeId, serviceRecord } from "./node.ts";
+import { FixedPieceError, mergeOptions, resolveOptions } from "./options.ts";
+import type { ServiceOptions, ServiceSettings } from "./options.ts";
+import { Pieces } from "./pieces.ts";
+import { PluginTable } from "./plugins.ts";
+import { endProcess, readProcess } from "./process.ts";
+import { onStopSignal } from "./signals.ts";
+
+/** What {@link createService} returns. Go's `micro.Service`. */
+export interface MicroService extends HandlerRegistration, AsyncDisposable {
+  readonly name: string;
+  readonly version: string;
+  /** Id of this instance's node: `<name>-<id>`. */
+  readonly nodeId: string;
+  /** The bound address, e.g. `[::]:43211`; undefined unless it is running. */
+  readonly address: string | undefined;
+  /** True while the service is registered and takes calls: from the end of its start to the beginning of its stop. */
+  readonly ready: boolean;
+  /** What it runs with: all options and defaults. */
+  readonly options: ServiceSettings;
+
+  /** The client; called as a function it makes typed clients: `service.client(Greeter)`. */
+  readonly client: ServiceClientPiece;
+  readonly server: Server;
+  /** The registry, as chosen so far: `init()` may exchange it, the transport and the selector. */
+  readonly registry: Registry;
+  readonly transport: Transport;
+  readonly selector: Selector;
+  readonly logger: Logger;
+
+  /** Call a service by name: `call("greeter", "Greeter.Hello", { name: "John" })`. */
+  readonly call: Client["call"];
+  /** Open a stream by name. */
+  readonly stream: Client["stream"];
+
+  /**
+   * Apply further options; the first time also load plugins and read variables and flags, then call `action`.
+   *
+   * `--help`, `--version` and anything that cannot be used (an unknown flag, a bad duration, an implementation that is
+   * not installed) print a text and end the process.
+   * @throws {TypeError} for wrong options, or once the service has been started.
+   */
+  init(options?: ServiceOptions): Promise<void>;
+  /**
+   * `init()` unless done, start, wait for a signal, the abort of `signal` or `stop()`, stop.
+   * @throws whatever made the start fail, or the last error of the stop.
+   */
+  run(): Promise<void>;
+  /**
+   * Run the hooks, listen, register. Reads neither variables nor flags: call `init()` first where they should count.
+   * If it fails, what was started is stopped again.
+   * @throws {MicroError} `unavailable` if the port or the registry cannot be had, `closed` after `stop()`.
+   */
+  start(): Promise<void>;
+  /**
+   * Run the hooks, deregister, give callers time to learn of it, refuse calls, finish what runs, close everything the
+   * service made. A service that was never started only closes its client. May be called repeatedly.
+   */
+  stop(): Promise<void>;
+  /** The same as `stop()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** `init()` or `run()` has ended the process; seen only where the option `exit` does not. */
+export class ServiceExit extends Error {
+  readonly exitCode: number;
+  constructor(exitCode: number) {
+    super(`the process ends with code ${exitCode}`);
+    this.exitCode = exitCode;
+  }
+  override get name(): string {
+    return "ServiceExit";
+  }
+}
+
+/**
+ * Compose a service. Nothing is opened, no variable or flag is read.
+ *
+ * A setting comes from, weakest first: an instance's own options, these options, `init(options)`, `MICRO_*` variables,
+ * flags. Without `init()` or `run()` only the options count: a program that just calls others works at once, and
+ * calls `await service.init()` first if variables and flags should count.
+ * @throws {TypeError} for options of the wrong type or out of range.
+ */
+export function createService(options: ServiceOptions = {}): MicroService {
+  return new ComposedService(options);
+}
+
+type State = "idle" | "starting" | "running" | "stopping" | "stopped";
+
+class ComposedService implements MicroService {
+  readonly client: ServiceClientPiece;
+  readonly server: ServiceServer;
+  readonly handle: HandlerRegistration["handle"];
+  readonly call: Client["call"];
+  readonly stream: Client["stream"];
+  readonly #pieces: Pieces;
+  readonly #plugins = new PluginTable();
+  /** The default id stays the same however often options are applied. */
+  readonly #id = randomUUID();
+  readonly #stopRequested = Promise.withResolvers<void>();
+  #given: ServiceOptions;
+  #fromProcess: Partial<ServiceOptions> = {};
+  #sources: ReadonlyMap<string, string> = new Map();
+  #flags: FlagValues | undefined;
+  #logLevel: LogLevel | undefined;
+  #settings: ServiceSettings;
+  #initialised = false;
+  #state: State = "idle";
+  #ready = false;
+  #starting: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
+  #registrar: Registrar | undefined;
+  #debugged: Server | undefined;
+  #meter: ProcessMeter | undefined;
+  #removeAbort: (() => void) | undefined;
+
+  constructor(options: ServiceOptions) {
+    this.#given = mergeOptions({}, options);
+    this.#settings = resolveOptions(this.#given, this.#id);
+    this.#plugins.add(this.#settings.plugins, "createService");
+    this.#pieces = new Pieces(this.#source(), (server) => this.server.handOver(server));
+    const stop = () => this.stop();
+    this.client = clientFacade(() => this.#pieces.client, stop);
+    this.server = new ServiceServer(
+      () => this.#pieces.server,
+      () => this.#pieces.canMake("server"),
+      stop,
+    );
+    this.handle = (...registration: [unknown, ...unknown[]]) => this.server.handle(...registration);
+    this.call = this.client.call;
+    this.stream = this.client.stream;
+  }
+
+  get name(): string {
+    return this.#settings.name;
+  }
+  get version(): string {
+    return this.#settings.version;
+  }
+  get nodeId(): string {
+    return nodeId(this.#settings);
+  }
+  get address(): string | undefined {
+    return this.#state === "running" || this.#state === "stopping" ? this.#pieces.server.address : undefined;
+  }
+  get ready(): boolean {
+    return this.#ready;
+  }
+  get options(): ServiceSettings {
+    return this.#settings;
+  }
+  get registry(): Registry {
+    return this.#pieces.registry;
+  }
+  get transport(): Transport {
+    return this.#pieces.transport;
+  }
+  get selector(): Selector {
+    return this.#pieces.selector;
+  }
+  get logger(): Logger {
+    return this.#pieces.logger;
+  }
+
+  async init(options: ServiceOptions = {}): Promise<void> {
+    if (this.#state !== "idle") throw new TypeError("init: the service has been started; call init() before");
+    const plugins = options.plugins ?? [];
+    const given = mergeOptions(this.#given, options);
+    resolveOptions(given, this.#id);
+    this.#plugins.add(plugins, "init");
+    this.#given = given;
+    try {
+      if (this.#initialised) {
+        await this.#configure();
+      } else {
+        this.#initialised = true;
+        await this.#readProcess();
+      }
+      await this.#pieces.load(this.#sources);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      await this.#endProcess(1, `${this.name}: ${error.message}\n`);
+    }
+  }
+
+  async #readProcess(): Promise<void> {
+    this.#settings = resolveOptions(this.#given, this.#id);
+    const input = await readProcess(this.#settings, this.#plugins);
+    if (input.output !== undefined) await this.#endProcess(0, input.output);
+    this.#fromProcess = input.options;
+    this.#sources = input.sources;
+    this.#flags = input.flags;
+    this.#logLevel = input.logLevel;
+    await this.#configure();
+    for (const warning of input.warnings) this.logger.warn(warning);
+    await this.#settings.action?.(input.flags);
+  }
+
+  async #endProcess(code: number, text: string): Promise<never> {
+    await endProcess(code, text, this.#exit);
+    throw new ServiceExit(code);
+  }
+
+  readonly #exit = (code: number): void => {
+    if (this.#settings.exit === undefined) process.exit(code);
+    this.#settings.exit(code);
+  };
+
+  /** Put variables and flags on top of the options, and use the result. */
+  async #configure(): Promise<void> {
+    try {
+      this.#settings = resolveOptions(mergeOptions(this.#given, this.#fromProcess), this.#id);
+    } catch (error) {
+      const source = error instanceof FixedPieceError ? this.#sources.get(error.option) : undefined;
+      if (source === undefined) throw error;
+      throw new UsageError(`${source}: ${(error as Error).message}`, { cause: error });
+    }
+    await this.#pieces.reconfigure(this.#source());
+  }
+
+  #source() {
+    return { settings: this.#settings, plugins: this.#plugins, flags: this.#flags, logLevel: this.#logLevel };
+  }
+
+  async run(): Promise<void> {
+    if (!this.#initialised) await this.init();
+    const { handleSignals, signal } = this.#settings;
+    using _signals = handleSignals ? onStopSignal(() => void this.#stopQuietly(), this.#exit) : undefined;
+    // A transport without sockets would let the process end while the service waits.
+    const alive = setInterval(() => {}, 0x7fff_ffff);
+    try {
+      if (signal?.aborted !== true) {
+        await this.start();
+        await this.#stopRequested.promise;
+      }
+      await this.stop();
+    } finally {
+      clearInterval(alive);
+    }
+  }
+
+  /** `run()` reports how the stop went. */
+  async #stopQuietly(): Promise<void> {
+    await this.stop().catch(() => {});
+  }
+
+  async start(): Promise<void> {
+    if (this.#state === "running" || this.#state === "starting")
+      throw new TypeError("start: the service has been started already");
+    if (this.#state !== "idle")
+      throw new MicroError("the service is stopped; create another one", { id: this.name, code: "closed" });
+    this.#state = "starting";
+    this.#starting = detach(() => this.#start());
+    await this.#starting;
+    try {
+      await runHooks(this.#settings.afterStart);
+    } catch (error) {
+      await this.stop().catch((stopError: unknown) => {
+        this.logger.error("the service could not be stopped cleanly", { error: stopError });
+      });
+      throw error;
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { logger } = this;
+    try {
+      await this.#pieces.load(this.#sources);
+      const settings = this.#settings;
+      this.#addDebugHandlers(this.#pieces.server);
+      if (settings.insecureSkipVerify) logger.warn("Certificates of other nodes are not verified");
+      logger.info(`Starting [service] ${settings.name}`);
+      await runHooks(settings.beforeStart);
+      await this.#pieces.server.start();
+      await this.#register(settings);
+      this.#state = "running";
+      this.#ready = true;
+      this.#stopOnAbort(settings.signal);
+    } catch (error) {
+      await this.#undoStart();
+      this.#state = "idle";
+      throw error;
+    }
+  }
+
+  async #register(settings: ServiceSettings): Promise<void> {
+    const { server, transport, registry } = this.#pieces;
+    const record = serviceRecord(
+      settings,
+      server.address ?? settings.address,
+      { server: server.name, transport: transport.name, registry: registry.name },
+      server.endpoints(),
+    );
+    this.#registrar = registrar({
+      registry,
+      service: record,
+      logger: this.logger,
+      ttlMs: settings.registerTtlMs,
+      intervalMs: settings.registerIntervalMs,
+      check: settings.registerCheck,
+      domain: settings.domain,
+    });
+    await this.#registrar.start();
+  }
+
+  #addDebugHandlers(server: Server): void {
+    this.#meter ??= processMeter();
+    if (this.#debugged === server || this.server.has("Debug")) return;
+    const handlers = debugHandlers({
+      stats: () => server.stats,
+      process: this.#meter,
+      logs: this.#pieces.logs,
+      traces: this.#pieces.spans,
+    });
+    server.handle(debugDefinition, handlers, { internal: true });
+    this.#debugged = server;
+  }
+
+  #stopOnAbort(signal: AbortSignal | undefined): void {
+    if (signal === undefined) return;
+    const stop = () =>
+      void this.stop().catch((error: unknown) =>
+        this.logger.error("the service could not be stopped cleanly", { error }),
+      );
+    signal.addEventListener("abort", stop, { once: true });
+    this.#removeAbort = () => signal.removeEventListener("abort", stop);
+    if (signal.aborted) stop();
+  }
+
+  async #undoStart(): Promise<void> {
+    const report = (error: unknown) => this.logger.error("a failed start could not be undone cleanly", { error });
+    await this.#registrar?.stop().catch(report);
+    this.#registrar = undefined;
+    await this.#pieces.server.stop().catch(report);
+    this.#meter?.[Symbol.dispose]();
+    this.#meter = undefined;
+  }
+
+  stop(): Promise<void> {
+    this.#stopRequested.resolve();
+    // Outside of any call: it must not inherit the deadline of a handler that asks for it.
+    this.#stopping ??= detach(() => this.#stop());
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    await this.#starting?.catch(() => {});
+    const { spreadMs, drainTimeoutMs, beforeStop, afterStop } = this.#settings;
+    let failure: { readonly error: unknown } | undefined;
+    const failed = (error: unknown) => {
+      failure = { error };
+    };
+    const attempt = (step: () => void | Promise<unknown>) => runAllHooks([async () => void (await step())], failed);
+
+    const started = this.#state === "running";
+    this.#state = "stopping";
+    this.#ready = false;
+    this.#removeAbort?.();
+    if (started) {
+      const { server } = this.#pieces;
+      await runAllHooks(beforeStop, failed);
+      await attempt(() => this.#registrar?.stop());
+      if (spreadMs > 0) await sleep(spreadMs);
+      await attempt(() => server.refuse());
+      await attempt(() => server.drain(drainTimeoutMs));
+      await attempt(() => server.stop());
+      await runAllHooks(afterStop, failed);
+    }
+    await attempt(() => this.#pieces[Symbol.asyncDispose]());
+    this.#meter?.[Symbol.dispose]();
+    this.#state = "stopped";
+    if (failure !== undefined) throw failure.error;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}
