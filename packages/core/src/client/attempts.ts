@@ -170,7 +170,7 @@ export abstract class Attempts<T> implements Carrier {
 
   /** The attempt failed: another one, or the error of the call. */
   protected async failed(thrown: unknown): Promise<T> {
-    const { call, core } = this;
+    const { call } = this;
     if (this.hopeless) this.verdict = unused;
     this.done();
     if (this.hopeless || !MicroError.is(thrown)) throw thrown;
@@ -211,7 +211,7 @@ export abstract class Attempts<T> implements Carrier {
   /** For error texts: the call and the node. */
   toString(): string {
     const { id, address } = this.selection.node;
-    return `${this.call} at ${id === address ? address : `${id} (${address})`}`;
+    return `${this.call.toString()} at ${id === address ? address : `${id} (${address})`}`;
   }
 
   #begin(selection: Selection): Promise<T> {
@@ -292,7 +292,7 @@ export abstract class Attempts<T> implements Carrier {
 
   #timeout(cause: MicroError): MicroError {
     const milliseconds = Math.round(performance.now() - this.call.startedAt);
-    const explanation = `${this.call}, after ${milliseconds} ms; ${this.#tries()}`;
+    const explanation = `${this.call.toString()}, after ${milliseconds} ms; ${this.#tries()}`;
     return this.#failure(deadlineError("call timeout: ", explanation, cause));
   }
 

@@ -99,6 +99,7 @@ class MucpClient implements Client, Callers {
     options?: CallOptions,
   ): Promise<ClientStream<Req, Res>> {
     checkName("stream", service, endpoint);
+    this.#checkOpen();
     const call = this.#start(this.#byName(service, endpoint, "bidi"), options);
     const { aroundCall } = this.#core;
     if (aroundCall === undefined) return (await openStream(this.#core, call)) as ClientStream<Req, Res>;
@@ -128,6 +129,7 @@ class MucpClient implements Client, Callers {
   unary(target: Target, request: unknown, options: CallOptions | undefined): Promise<unknown> {
     const { aroundCall } = this.#core;
     try {
+      this.#checkOpen();
       const call = this.#start(target, options);
       if (aroundCall === undefined) return startUnary(this.#core, call, request);
       return Promise.resolve(aroundCall(request, call) as unknown);
@@ -141,7 +143,7 @@ class MucpClient implements Client, Callers {
     const call = this.#start(target, options);
     const { aroundCall } = this.#core;
     return new LazyIterator(call, () => {
-      if (this.#closed) throw closedError();
+      this.#checkOpen();
       if (aroundCall === undefined) return startStream(this.#core, call, request);
       return aroundCall(target.kind === "bidi" ? asAsyncIterable(request as Iterable<unknown>) : request, call);
     });
@@ -149,6 +151,7 @@ class MucpClient implements Client, Callers {
 
   async clientStream(target: Target, requests: unknown, options: CallOptions | undefined): Promise<unknown> {
     checkStreamable(requests, target.endpoint);
+    this.#checkOpen();
     const call = this.#start(target, options);
     const { aroundCall } = this.#core;
     if (aroundCall === undefined) return await startStream(this.#core, call, requests);
@@ -161,8 +164,11 @@ class MucpClient implements Client, Callers {
     for (const call of this.#core.streams) call.abort(closedError());
   }
 
-  #start(target: Target, options: CallOptions | undefined): Call {
+  #checkOpen(): void {
     if (this.#closed) throw closedError();
+  }
+
+  #start(target: Target, options: CallOptions | undefined): Call {
     const now = performance.now();
     this.#core.budget.call(now);
     return new Call(target, options, now, this.#core.constant);

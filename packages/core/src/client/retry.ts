@@ -4,7 +4,6 @@
  * A policy decides by the error of an attempt whether another one is made at all. Attempts on nodes that refused the
  * connection, or that are draining, do not count towards `retries` as long as there is a node not yet tried.
  */
-import type { MicroError } from "../errors.ts";
 import type { Backoff, RetryPolicy } from "./client.ts";
 
 /** The default: only when the request provably did not run, so that nothing happens twice. */

@@ -104,7 +104,10 @@ class StreamCall extends Attempts<unknown> {
     } catch (error) {
       throw this.#note(stream, error);
     }
-    throw new MicroError(`${stream}: the stream ended without an answer`, { id: clientId, code: "protocol" });
+    throw new MicroError(`${stream.toString()}: the stream ended without an answer`, {
+      id: clientId,
+      code: "protocol",
+    });
   }
 
   /** Send the one request and wait for what comes first, so that a refusal can still move on to another node. */

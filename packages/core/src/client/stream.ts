@@ -32,6 +32,8 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
   readonly #idleMs: number | undefined;
   #over = false;
   #failure: unknown;
+  /** An iteration has thrown the failure, and is over from then on. */
+  #thrown = false;
   #sendClosed = false;
   /** Received ahead, for the next reader. */
   #peeked: unknown = nothing;
@@ -98,7 +100,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
   }
 
   receive(): Promise<unknown> {
-    return this.#turn(value) as Promise<unknown>;
+    return this.#turn(value);
   }
 
   next(): Promise<IteratorResult<unknown, undefined>> {
@@ -164,13 +166,20 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
     }
     if (this.#over) {
       this.#receiving -= 1;
-      return this.#failure === undefined ? Promise.resolve(read(undefined)) : Promise.reject(this.#failure);
+      if (this.#failure === undefined || (this.#thrown && read === step)) return Promise.resolve(read(undefined));
+      this.#thrown ||= read === step;
+      return Promise.reject(this.#failure);
     }
     if (this.#idleMs !== undefined) this.#watchSilence(this.#idleMs);
     return this.#exchange.receive().then(
       (message) => {
         this.#receiving -= 1;
-        return read(this.#received(message));
+        try {
+          return read(this.#received(message));
+        } catch (error) {
+          this.#thrown ||= read === step;
+          throw error;
+        }
       },
       (error: unknown) => {
         this.#receiving -= 1;
@@ -179,6 +188,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
           this.#finish(failure, failure);
         }
         if (this.#failure === undefined) return read(undefined);
+        this.#thrown ||= read === step;
         throw this.#failure;
       },
     );
@@ -214,7 +224,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
 
   /** For error texts. */
   toString(): string {
-    return `${this.#call} at ${this.#selection.node.id}`;
+    return `${this.#call.toString()} at ${this.#selection.node.id}`;
   }
 
   #finish(failure: unknown, verdict: MicroError | undefined): void {
@@ -234,7 +244,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
     const { signal, expired } = this.#call;
     if (signal?.aborted === true) return cancelledError(signal.reason);
     if (!MicroError.is(error))
-      return new MicroError(`${this}: ${error instanceof Error ? error.message : String(error)}`, {
+      return new MicroError(`${this.toString()}: ${error instanceof Error ? error.message : String(error)}`, {
         id: clientId,
         code: "internal",
         cause: error,
@@ -243,7 +253,9 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
   }
 
   #endedError(): unknown {
-    return this.#failure ?? new MicroError(`${this}: the stream has ended`, { id: clientId, code: "closed" });
+    return (
+      this.#failure ?? new MicroError(`${this.toString()}: the stream has ended`, { id: clientId, code: "closed" })
+    );
   }
 
   /** The transport keeps the deadline, too; this one is for a stream that nobody reads. */
@@ -264,7 +276,10 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
         this.#idleTimer = setTimeout(check, Math.ceil(left));
         return;
       }
-      const error = new MicroError(`${this}: no message for ${idleMs} ms`, { id: clientId, code: "timeout" });
+      const error = new MicroError(`${this.toString()}: no message for ${idleMs} ms`, {
+        id: clientId,
+        code: "timeout",
+      });
       this.#finish(error, error);
     };
     this.#idleTimer = setTimeout(check, Math.min(Math.ceil(idleMs), 0x7fff_ffff));

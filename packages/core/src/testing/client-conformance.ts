@@ -1,0 +1,599 @@
+/** What every client must do, whatever wire is below it. */
+import assert from "node:assert/strict";
+import type { CallOptions, Client, ClientOptions } from "../client/client.ts";
+import { currentContext, type Context } from "../context.ts";
+import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
+import { badRequest, MicroError, type ErrorCode } from "../errors.ts";
+import type { HandlerRegistration } from "../server/server.ts";
+import { defineSuite, type Skips, type TestRunner } from "./runner.ts";
+
+/** Options a client under test is made with. */
+export type ClientUnderTestOptions = Pick<ClientOptions, "wrapClient" | "wrapCall" | "from" | "retries" | "retry">;
+
+/** A running instance of a service. */
+export interface ServedInstance {
+  /** `host:port`, dialable. */
+  readonly address: string;
+  /** Take the port away at once, as a crash does: the registration stays. */
+  kill(): Promise<void>;
+}
+
+/** What the suite is handed for each test; disposing it stops clients and servers. */
+export interface ClientFixture extends AsyncDisposable {
+  /** A client that finds what was served. */
+  connect(options?: ClientUnderTestOptions): Client;
+  /** Start an instance of `service` with handlers of its own, and resolve once clients find it. */
+  serve(service: string, register: (handlers: HandlerRegistration) => void): Promise<ServedInstance>;
+}
+
+export interface ClientConformanceOptions {
+  /** Content type of calls by definition. Default: `application/json`. */
+  contentType?: string | undefined;
+  /** Tests that do not apply, with the reason. */
+  skip?: Skips | undefined;
+}
+
+interface Text {
+  text: string;
+}
+interface Count {
+  count: number;
+}
+
+type Method<Request, Response, Kind extends MethodKind> = MethodDefinition<Request, Request, Response, Response, Kind>;
+
+function method<Request, Response, Kind extends MethodKind>(name: string, kind: Kind): Method<Request, Response, Kind> {
+  return { name, kind, request: { name: `${name}Request` }, response: { name: `${name}Response` } };
+}
+
+function definition(contentType: string) {
+  const methods = {
+    say: method<Text, Text, "unary">("Say", "unary"),
+    count: method<Count, Count, "server">("Count", "server"),
+    sum: method<Count, Count, "client">("Sum", "client"),
+    echo: method<Text, Text, "bidi">("Echo", "bidi"),
+  };
+  return { service: "echo", type: "Echo", contentType, methods } satisfies ServiceDefinition;
+}
+
+/**
+ * Hold a client to the contract of `Client`, over real servers.
+ * @throws {TypeError} if `skip` names no test or gives no reason.
+ */
+export function clientConformance(
+  runner: TestRunner,
+  create: () => Promise<ClientFixture>,
+  options: ClientConformanceOptions = {},
+): void {
+  const Echo = definition(options.contentType ?? "application/json");
+
+  const serveEcho = (fixture: ClientFixture, events: string[] = []): Promise<ServedInstance> =>
+    fixture.serve("echo", (handlers) =>
+      handlers.handle(Echo, {
+        say: ({ text }) => ({ text }),
+        async *count({ count }, context) {
+          try {
+            for (let sent = 1; sent <= count; sent += 1) {
+              await settled(context);
+              yield { count: sent };
+            }
+          } finally {
+            events.push("count is over");
+          }
+        },
+        async sum(requests) {
+          let count = 0;
+          for await (const request of requests) count += request.count;
+          return { count };
+        },
+        async *echo(requests) {
+          try {
+            for await (const { text } of requests) yield { text };
+          } finally {
+            events.push("echo is over");
+          }
+        },
+      }),
+    );
+
+  defineSuite<ClientFixture>(
+    runner,
+    "client conformance",
+    create,
+    {
+      async "a call by name is answered with what the handler returns"(fixture) {
+        await serveEcho(fixture);
+        assert.deepEqual(await fixture.connect().call("echo", "Echo.Say", { text: "héllo 你好" }), {
+          text: "héllo 你好",
+        });
+      },
+
+      async "a call by definition is answered with what the handler returns"(fixture) {
+        await serveEcho(fixture);
+        assert.deepEqual(await fixture.connect().client(Echo).say({ text: "hello" }), { text: "hello" });
+      },
+
+      async "a typed client can be made for another service name"(fixture) {
+        await fixture.serve("other", (handlers) => handlers.handle("Echo.Say", () => ({ text: "other" })));
+        const client = fixture.connect().client(Echo, { service: "other" });
+        assert.deepEqual(await client.say({ text: "hello" }), { text: "other" });
+      },
+
+      async "one hundred concurrent calls get their own answers"(fixture) {
+        await serveEcho(fixture);
+        const client = fixture.connect().client(Echo);
+        const texts = Array.from({ length: 100 }, (_, index) => `message ${index}`);
+        const answers = await Promise.all(texts.map((text) => client.say({ text })));
+        assert.deepEqual(
+          answers.map(({ text }) => text),
+          texts,
+        );
+      },
+
+      async "a message of one mebibyte arrives whole in both directions"(fixture) {
+        await serveEcho(fixture);
+        const text = "0123456789abcdef".repeat(65_536);
+        const answer = await fixture.connect().client(Echo).say({ text });
+        assert.equal(answer.text.length, text.length);
+        assert.equal(answer.text, text);
+      },
+
+      async "an error of the handler keeps id, code, detail and status"(fixture) {
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo.Say", () => {
+            throw badRequest("com.example.srv.service", "invalid field");
+          }),
+        );
+        const error = await rejection(fixture.connect().call("echo", "Echo.Say", {}), "bad_request");
+        assert.deepEqual(error.toJSON(), {
+          id: "com.example.srv.service",
+          code: 400,
+          detail: "invalid field",
+          status: "Bad Request",
+        });
+        assert.equal(error.attempts.length, 1);
+        assert.ok(error.attempts[0]!.durationMs >= 0);
+        assert.notEqual(error.attempts[0]!.address, "");
+      },
+
+      async "an error that may have run is not tried again"(fixture) {
+        let calls = 0;
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo.Say", () => {
+            calls += 1;
+            throw new Error("broken");
+          }),
+        );
+        await rejection(fixture.connect().call("echo", "Echo.Say", {}), "internal");
+        assert.equal(calls, 1);
+      },
+
+      async "a service nobody offers is not found"(fixture) {
+        const error = await rejection(fixture.connect().call("nobody", "Echo.Say", {}, { timeoutMs: 2_000 }));
+        assert.ok(["not_found", "unavailable"].includes(error.code), error.code);
+        assert.match(error.detail, /nobody/);
+      },
+
+      async "an unknown endpoint is an error that names it"(fixture) {
+        await serveEcho(fixture);
+        const error = await rejection(fixture.connect().call("echo", "Echo.Nothing", {}));
+        assert.match(error.detail, /Nothing/);
+      },
+
+      async "wrong arguments are a TypeError"(fixture) {
+        const client = fixture.connect();
+        await assert.rejects(client.call("", "Echo.Say", {}), TypeError);
+        await assert.rejects(client.call("echo", "", {}), TypeError);
+        await assert.rejects(client.stream("", "Echo.Say"), TypeError);
+      },
+
+      async "a slow handler is a 408 in time, and its context ends with the call"(fixture) {
+        const ended = Promise.withResolvers<string>();
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo.Say", (_request: unknown, context: Context) => waiting(context, ended.resolve)),
+        );
+        const start = performance.now();
+        const error = await rejection(fixture.connect().call("echo", "Echo.Say", {}, { timeoutMs: 100 }), "timeout");
+        const took = performance.now() - start;
+        assert.ok(took >= 95 && took < 3_000, `${took} ms`);
+        assert.equal(error.statusCode, 408);
+        assert.match(error.detail, /context deadline exceeded/);
+        assert.ok(["timeout", "aborted"].includes(await ended.promise));
+      },
+
+      async "the handler sees the time the caller has left"(fixture) {
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo.Say", (_request: unknown, context: Context) => ({ left: context.remainingMs })),
+        );
+        const { left } = await fixture.connect().call("echo", "Echo.Say", {}, { timeoutMs: 1_000 });
+        assert.ok(left > 100 && left <= 1_000, String(left));
+      },
+
+      async "an aborted signal ends the call with 499 and cancels the handler"(fixture) {
+        const ended = Promise.withResolvers<string>();
+        const started = Promise.withResolvers<void>();
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo.Say", (_request: unknown, context: Context) => {
+            started.resolve();
+            return waiting(context, ended.resolve);
+          }),
+        );
+        const controller = new AbortController();
+        const call = fixture.connect().call("echo", "Echo.Say", {}, { signal: controller.signal });
+        await started.promise;
+        controller.abort();
+        const error = await rejection(call, "aborted");
+        assert.equal(error.statusCode, 499);
+        assert.equal(await ended.promise, "aborted");
+      },
+
+      async "a signal that is aborted already means no attempt"(fixture) {
+        let calls = 0;
+        await fixture.serve("echo", (handlers) => handlers.handle("Echo.Say", () => (calls += 1)));
+        const aborted: CallOptions = { signal: AbortSignal.abort() };
+        const client = fixture.connect();
+        await rejection(client.call("echo", "Echo.Say", {}, aborted), "aborted");
+        await rejection(client.stream("echo", "Echo.Say", aborted), "aborted");
+        assert.equal(calls, 0);
+      },
+
+      async "metadata and the caller's name reach the handler"(fixture) {
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo.Say", (_request: unknown, context: Context) => ({
+            region: context.metadata.get("X-Region"),
+            caller: context.caller,
+          })),
+        );
+        const answer = await fixture
+          .connect({ from: "shop" })
+          .call("echo", "Echo.Say", {}, { metadata: { "x-region": "eu" } });
+        assert.deepEqual(answer, { region: "eu", caller: "shop" });
+      },
+
+      async "a call inside a handler passes metadata on, less what describes one message"(fixture) {
+        const client = fixture.connect({ from: "middle" });
+        await fixture.serve("inner", (handlers) =>
+          handlers.handle("Inner.Say", (_request: unknown, context: Context) => context.metadata.toJSON()),
+        );
+        await fixture.serve("middle", (handlers) =>
+          handlers.handle("Middle.Say", () => client.call("inner", "Inner.Say", {})),
+        );
+        const seen: Record<string, string> = await fixture
+          .connect({ from: "outer" })
+          .call("middle", "Middle.Say", {}, { metadata: { "X-Region": "eu", "User-Agent": "curl" } });
+        assert.equal(seen["X-Region"], "eu");
+        assert.equal(seen["Micro-From-Service"], "middle");
+        assert.notEqual(seen["User-Agent"], "curl");
+      },
+
+      async "three hops share one deadline, and the innermost sees the least of it"(fixture) {
+        const client = fixture.connect();
+        const left: number[] = [];
+        const note = (): void => void left.push(currentContext()!.remainingMs!);
+        await fixture.serve("c", (handlers) => handlers.handle("C.Say", () => (note(), {})));
+        await fixture.serve("b", (handlers) =>
+          handlers.handle("B.Say", async () => (note(), await brief(), await client.call("c", "C.Say", {}))),
+        );
+        await fixture.serve("a", (handlers) =>
+          handlers.handle("A.Say", async () => (note(), await brief(), await client.call("b", "B.Say", {}))),
+        );
+        await client.call("a", "A.Say", {}, { timeoutMs: 2_000 });
+        const [outer, middle, inner] = left as [number, number, number];
+        assert.ok(outer <= 2_000 && middle < outer && inner < middle, left.join(", "));
+      },
+
+      async "cancelling the outermost call cancels the innermost handler"(fixture) {
+        const client = fixture.connect();
+        const ended = Promise.withResolvers<string>();
+        const started = Promise.withResolvers<void>();
+        await fixture.serve("c", (handlers) =>
+          handlers.handle("C.Say", (_request: unknown, context: Context) => {
+            started.resolve();
+            return waiting(context, ended.resolve);
+          }),
+        );
+        await fixture.serve("b", (handlers) => handlers.handle("B.Say", () => client.call("c", "C.Say", {})));
+        await fixture.serve("a", (handlers) => handlers.handle("A.Say", () => client.call("b", "B.Say", {})));
+        const controller = new AbortController();
+        const call = client.call("a", "A.Say", {}, { signal: controller.signal });
+        await started.promise;
+        controller.abort();
+        await rejection(call, "aborted");
+        assert.equal(await ended.promise, "aborted");
+      },
+
+      async "a call can go to a given address"(fixture) {
+        await fixture.serve("echo", (handlers) => handlers.handle("Echo.Say", () => ({ text: "first" })));
+        const second = await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo.Say", () => ({ text: "second" })),
+        );
+        const client = fixture.connect().client(Echo);
+        for (let call = 0; call < 5; call += 1)
+          assert.deepEqual(await client.say({ text: "" }, { address: second.address }), { text: "second" });
+      },
+
+      async "a node that is gone costs no call, without retries either"(fixture) {
+        const first = await serveEcho(fixture);
+        await serveEcho(fixture);
+        const client = fixture.connect({ retries: 0 }).client(Echo);
+        await client.say({ text: "warm" });
+        await first.kill();
+        for (let call = 0; call < 20; call += 1) assert.deepEqual(await client.say({ text: "x" }), { text: "x" });
+      },
+
+      async "when every node is gone, the error is unavailable and lists the attempts"(fixture) {
+        const instance = await serveEcho(fixture);
+        await instance.kill();
+        const call = fixture.connect().call("echo", "Echo.Say", {}, { address: instance.address, timeoutMs: 2_000 });
+        const error = await rejection(call, "unavailable");
+        assert.equal(error.notRun, true);
+        assert.ok(error.attempts.length >= 1);
+        assert.equal(error.attempts[0]!.address, instance.address);
+      },
+
+      async "client wrappers run once a call, call wrappers once an attempt, the first listed outermost"(fixture) {
+        await serveEcho(fixture);
+        const seen: string[] = [];
+        const client = fixture.connect({
+          wrapClient: ["client 1", "client 2"].map((name) => (next) => async (request, context) => {
+            seen.push(`${name} ${context.service} ${context.endpoint}`);
+            return await next(request, context);
+          }),
+          wrapCall: ["call 1", "call 2"].map((name) => (next) => async (request, context) => {
+            seen.push(`${name} attempt ${context.attempt}`);
+            assert.notEqual(context.node.address, "");
+            return await next(request, context);
+          }),
+        });
+        assert.deepEqual(await client.call("echo", "Echo.Say", { text: "x" }), { text: "x" });
+        assert.deepEqual(seen, [
+          "client 1 echo Echo.Say",
+          "client 2 echo Echo.Say",
+          "call 1 attempt 1",
+          "call 2 attempt 1",
+        ]);
+      },
+
+      async "wrappers may change metadata, the request and the answer"(fixture) {
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo.Say", ({ text }: Text, context: Context) => ({
+            text: `${text} ${context.metadata.get("X-One")} ${context.metadata.get("X-Two")}`,
+          })),
+        );
+        const client = fixture.connect({
+          wrapClient: [
+            (next) => async (request, context) => {
+              context.metadata.set("X-One", "1");
+              const { text } = await next({ text: `${request.text}!` }, context);
+              return { text: `<${text}>` };
+            },
+          ],
+          wrapCall: [
+            (next) => (request, context) => {
+              context.metadata.set("X-Two", "2");
+              return next(request, context);
+            },
+          ],
+        });
+        assert.deepEqual(await client.call("echo", "Echo.Say", { text: "a" }), { text: "<a! 1 2>" });
+      },
+
+      async "a server stream yields every message in order and ends"(fixture) {
+        await serveEcho(fixture);
+        const counts = await collect(fixture.connect().client(Echo).count({ count: 100 }));
+        assert.deepEqual(
+          counts.map(({ count }) => count),
+          Array.from({ length: 100 }, (_, index) => index + 1),
+        );
+      },
+
+      async "a server stream without messages ends at once"(fixture) {
+        await serveEcho(fixture);
+        assert.deepEqual(await collect(fixture.connect().client(Echo).count({ count: 0 })), []);
+      },
+
+      async "leaving the loop over a stream ends the handler"(fixture) {
+        const events: string[] = [];
+        await serveEcho(fixture, events);
+        for await (const { count } of fixture.connect().client(Echo).count({ count: 1_000_000 }))
+          if (count === 3) break;
+        await until(() => events.includes("count is over"));
+      },
+
+      async "an error in the middle of a stream comes after the messages before it"(fixture) {
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle("Echo", {
+            async *count() {
+              yield { count: 1 };
+              throw badRequest("echo", "no more");
+            },
+          }),
+        );
+        const stream = fixture.connect().client(Echo).count({ count: 2 });
+        assert.deepEqual(await stream.next(), { value: { count: 1 }, done: false });
+        const error = await rejection(stream.next(), "bad_request");
+        assert.equal(error.detail, "no more");
+        assert.equal((await stream.next()).done, true);
+      },
+
+      async "a client stream sends all and gets one answer"(fixture) {
+        await serveEcho(fixture);
+        const client = fixture.connect().client(Echo);
+        assert.deepEqual(await client.sum([{ count: 1 }, { count: 2 }, { count: 3 }]), { count: 6 });
+        assert.deepEqual(await client.sum(countTo(100)), { count: 5050 });
+      },
+
+      async "an error of the caller's own messages ends a client stream with that error"(fixture) {
+        await serveEcho(fixture);
+        const broken = new Error("out of numbers");
+        // oxlint-disable-next-line require-yield
+        async function* numbers(): AsyncGenerator<Count> {
+          throw broken;
+        }
+        await assert.rejects(fixture.connect().client(Echo).sum(numbers()), (error) => error === broken);
+      },
+
+      async "a bidirectional stream answers message by message"(fixture) {
+        await serveEcho(fixture);
+        const turns = Promise.withResolvers<void>();
+        async function* texts() {
+          yield { text: "one" };
+          await turns.promise;
+          yield { text: "two" };
+        }
+        const stream = fixture.connect().client(Echo).echo(texts());
+        assert.deepEqual(await stream.next(), { value: { text: "one" }, done: false });
+        turns.resolve();
+        assert.deepEqual(await stream.next(), { value: { text: "two" }, done: false });
+        assert.equal((await stream.next()).done, true);
+      },
+
+      async "leaving a bidirectional stream stops its input and the handler"(fixture) {
+        const events: string[] = [];
+        await serveEcho(fixture, events);
+        async function* texts() {
+          try {
+            for (;;) {
+              await brief();
+              yield { text: "again" };
+            }
+          } finally {
+            events.push("input is over");
+          }
+        }
+        for await (const _ of fixture.connect().client(Echo).echo(texts())) break;
+        await until(() => events.includes("input is over") && events.includes("echo is over"));
+      },
+
+      async "a stream by name sends, half-closes and receives"(fixture) {
+        await serveEcho(fixture);
+        await using stream = await fixture.connect().stream<Text, Text>("echo", "Echo.Echo");
+        await stream.send({ text: "one" });
+        assert.deepEqual(await stream.receive(), { text: "one" });
+        await stream.send({ text: "two" });
+        stream.closeSend();
+        assert.deepEqual(await collect(stream), [{ text: "two" }]);
+        await rejection(stream.send({ text: "three" }));
+      },
+
+      async "disposing a stream by name cancels the handler"(fixture) {
+        const events: string[] = [];
+        await serveEcho(fixture, events);
+        {
+          await using stream = await fixture.connect().stream<Text, Text>("echo", "Echo.Echo");
+          await stream.send({ text: "one" });
+          await stream.receive();
+        }
+        await until(() => events.includes("echo is over"));
+      },
+
+      async "a signal ends a stream with 499"(fixture) {
+        await serveEcho(fixture);
+        const controller = new AbortController();
+        const stream = await fixture.connect().stream<Text, Text>("echo", "Echo.Echo", { signal: controller.signal });
+        const answer = stream.receive();
+        controller.abort();
+        await rejection(answer, "aborted");
+        await rejection(stream.send({ text: "late" }), "aborted");
+      },
+
+      async "a stream's own limit and its idle limit end it with 408"(fixture) {
+        await serveEcho(fixture);
+        const client = fixture.connect();
+        for (const limit of [{ streamTimeoutMs: 50 }, { streamIdleTimeoutMs: 50 }] satisfies CallOptions[]) {
+          const stream = await client.stream("echo", "Echo.Echo", limit);
+          await rejection(stream.receive(), "timeout");
+        }
+      },
+
+      async "wrappers see streams as async iterables"(fixture) {
+        await serveEcho(fixture);
+        const seen: string[] = [];
+        const client = fixture.connect({
+          wrapClient: [
+            (next) =>
+              async function* (request: AsyncIterable<Text>, context) {
+                for await (const message of next(request, context) as AsyncIterable<Text>) {
+                  seen.push(message.text);
+                  yield message;
+                }
+              },
+          ],
+        });
+        const texts = [{ text: "one" }, { text: "two" }];
+        assert.deepEqual(await collect(client.client(Echo).echo(texts)), texts);
+        await using stream = await client.stream<Text, Text>("echo", "Echo.Echo");
+        await stream.send({ text: "three" });
+        assert.deepEqual(await stream.receive(), { text: "three" });
+        assert.deepEqual(seen, ["one", "two", "three"]);
+      },
+
+      async "a disposed client refuses calls and ends its streams"(fixture) {
+        await serveEcho(fixture);
+        const client = fixture.connect();
+        const stream = await client.stream("echo", "Echo.Echo");
+        const answer = stream.receive();
+        await client[Symbol.asyncDispose]();
+        await client[Symbol.asyncDispose]();
+        await rejection(answer, "closed");
+        await rejection(client.call("echo", "Echo.Say", {}), "closed");
+        await rejection(client.stream("echo", "Echo.Echo"), "closed");
+        await rejection(client.client(Echo).count({ count: 1 }).next(), "closed");
+      },
+    },
+    options.skip,
+  );
+}
+
+async function* countTo(last: number): AsyncGenerator<Count> {
+  for (let count = 1; count <= last; count += 1) yield { count };
+}
+
+async function collect<T>(messages: AsyncIterable<T>): Promise<T[]> {
+  const collected: T[] = [];
+  for await (const message of messages) collected.push(message);
+  return collected;
+}
+
+async function rejection(promise: Promise<unknown>, code?: ErrorCode): Promise<MicroError> {
+  let error: unknown;
+  try {
+    await promise;
+  } catch (caught) {
+    error = caught;
+  }
+  if (error === undefined) throw new assert.AssertionError({ message: "nothing was thrown" });
+  if (!MicroError.is(error)) throw error;
+  if (code !== undefined) assert.equal(error.code, code, error.detail);
+  return error;
+}
+
+/** Runs until the context is cancelled, and tells how that came. */
+function waiting(context: Context, ended: (code: string) => void): Promise<never> {
+  return new Promise((_, reject) => {
+    context.cancellation.onCancel((reason) => {
+      ended(reason.code);
+      reject(reason);
+    });
+  });
+}
+
+/** Lets the caller's cancellation in, so that an endless handler ends. */
+async function settled(context: Context): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+  const reason = context.cancellation.reason;
+  if (reason !== undefined) throw reason;
+}
+
+function brief(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const limit = performance.now() + 10_000;
+  while (!condition()) {
+    if (performance.now() > limit)
+      throw new assert.AssertionError({ message: "the condition did not come true in 10 s" });
+    await brief();
+  }
+}
