@@ -1,14 +1,12 @@
 /** Endpoints as the registry lists them. */
 import type { HttpRoute, MessageType } from "../definition.ts";
 import type { Endpoint, StringMap, Value } from "../registry/registry.ts";
+import { streamRequestValue, streamResponseValue, valueOf } from "../registry/values.ts";
 import type { HandlerMethod } from "./handlers.ts";
 import type { Plan } from "./router.ts";
 
-/** A handler without a definition takes and gives any JSON. */
-const anyValue: Value = { name: "any", type: "any", values: null };
-// What Go registers for streams: the types of the method's two parameters (`server/extractor.go`).
-const contextValue: Value = { name: "Context", type: "Context", values: null };
-const streamValue: Value = { name: "Stream", type: "Stream", values: null };
+/** A handler without a definition takes and gives any JSON; an empty type is what Go's `interface{}` has. */
+const anyValue: Value = { name: "any", type: "", values: null };
 
 /** The endpoints of these plans, internal ones left out. */
 export function describeEndpoints(plans: readonly Plan[]): Endpoint[] {
@@ -18,16 +16,15 @@ export function describeEndpoints(plans: readonly Plan[]): Endpoint[] {
       const streams = method.kind !== "unary";
       return {
         name: endpoint,
-        request: streams ? contextValue : valueOf(method.request),
-        response: streams ? streamValue : valueOf(method.response),
+        request: streams ? streamRequestValue : describe(method.request),
+        response: streams ? streamResponseValue : describe(method.response),
         metadata: endpointMetadata(endpoint, method),
       };
     });
 }
 
-function valueOf(type: MessageType | undefined): Value {
-  if (type === undefined) return anyValue;
-  return type.value ?? { name: type.name, type: type.name, values: null };
+function describe(type: MessageType | undefined): Value {
+  return type === undefined ? anyValue : valueOf(type);
 }
 
 function endpointMetadata(endpoint: string, method: HandlerMethod): StringMap {

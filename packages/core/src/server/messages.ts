@@ -86,26 +86,26 @@ export function encodeResult(
   }
 }
 
-/** Check a message on its way out; its receiver checks and converts it again, so it is sent as the handler gave it. */
+/** Check a message on its way out. @returns what its type makes of it, or a promise of that. */
 export function checkResult(
   message: unknown,
   type: MessageType | undefined,
   service: string,
   endpoint: string,
-): void | Promise<void> {
-  if (type?.validate === undefined) return;
+): unknown {
+  if (type?.validate === undefined) return message;
   let checked: unknown;
   try {
     checked = type.validate(message === undefined ? {} : message);
   } catch (error) {
     throw invalidResponse(service, endpoint, error);
   }
-  if (isThenable(checked)) return settled(checked, service, endpoint);
+  return isThenable(checked) ? settled(checked, service, endpoint) : checked;
 }
 
-async function settled(checked: PromiseLike<unknown>, service: string, endpoint: string): Promise<void> {
+async function settled(checked: PromiseLike<unknown>, service: string, endpoint: string): Promise<unknown> {
   try {
-    await checked;
+    return await checked;
   } catch (error) {
     throw invalidResponse(service, endpoint, error);
   }

@@ -81,6 +81,7 @@ class MucpServer implements Server, CallHost {
   }
 
   async start(): Promise<void> {
+    if (this.#stopping !== undefined) await this.#stopping;
     if (this.#listener !== undefined) throw new TypeError("the server is started already: stop it first");
     const { transport, address, maxMessageBytes } = this.#options;
     const starting = transport.listen((exchange) => this.#accept(exchange), {
@@ -134,17 +135,12 @@ class MucpServer implements Server, CallHost {
   async #stop(): Promise<void> {
     this.refuse();
     const starting = this.#listener;
+    this.#listener = undefined;
+    this.#address = undefined;
     if (this.#calls.size > 0) await this.#cancelAll();
     const listener = await starting?.catch(() => undefined);
-    try {
-      await listener?.close();
-      await listener?.[Symbol.asyncDispose]();
-    } finally {
-      if (this.#listener === starting) {
-        this.#listener = undefined;
-        this.#address = undefined;
-      }
-    }
+    await listener?.close();
+    await listener?.[Symbol.asyncDispose]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -235,7 +231,6 @@ class MucpServer implements Server, CallHost {
 
   finished(call: Call, failed: boolean): void {
     this.#calls.delete(call);
-    call.exchange.cancellation.end();
     if (!call.plan.method.internal) {
       this.#inFlight--;
       if (failed) this.#errors++;
@@ -257,7 +252,6 @@ class MucpServer implements Server, CallHost {
   }
 
   #refuse(exchange: ServerExchange, error: MicroError, format: MessageFormat | undefined, notRun: boolean): void {
-    exchange.cancellation.end();
     exchange.reply(errorMessage(error, format, exchange.endpoint, notRun));
   }
 
@@ -267,7 +261,6 @@ class MucpServer implements Server, CallHost {
     this.#errors++;
     const text = `unsupported Content-Type: ${contentType.slice(0, 256)}`;
     const { error } = errorMessage(newError(this.service, text, 415), undefined, "", false);
-    exchange.cancellation.end();
     exchange.reply({ contentType: "text/plain", error, body: Buffer.from(text) });
   }
 

@@ -40,6 +40,5 @@ export class QueuedCall implements Job {
   #answer(error: MicroError, notRun: boolean): void {
     const { exchange, format, plan } = this.#call;
     exchange.reply(errorMessage(error, format, plan.endpoint, notRun));
-    exchange.cancellation.end();
   }
 }

@@ -119,7 +119,11 @@ export class StreamCall implements Call {
     if (this.#ended) return;
     const { method, endpoint } = this.plan;
     const checked = checkResult(message, method.response, this.#host.service, endpoint);
-    return checked === undefined ? this.#sendChecked(message) : checked.then(() => this.#sendChecked(message));
+    return isThenable(checked) ? this.#sendLater(checked) : this.#sendChecked(checked);
+  }
+
+  async #sendLater(checked: PromiseLike<unknown>): Promise<void> {
+    await this.#sendChecked(await checked);
   }
 
   #sendChecked(message: unknown): void | Promise<void> {

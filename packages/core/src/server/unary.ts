@@ -82,10 +82,10 @@ export class UnaryCall implements Call {
     if (method.response?.validate === undefined) return this.#reply(result);
     try {
       const checked = checkResult(result, method.response, this.#host.service, endpoint);
-      if (checked === undefined) return this.#reply(result);
+      if (!isThenable(checked)) return this.#reply(checked);
       this.#host.running(this);
       checked.then(
-        () => this.#reply(result),
+        (value) => this.#reply(value),
         (error: unknown) => this.#fail(error),
       );
     } catch (error) {

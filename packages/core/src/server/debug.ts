@@ -1,0 +1,127 @@
+/** The `Debug` service that answers `micro health`, `stats`, `log` and `trace`, as Go's `debug/service/handler`. */
+import type { Context } from "../context.ts";
+import type { LogRecord, LogRing } from "../debug/log-ring.ts";
+import type { ProcessMeter } from "../debug/process-stats.ts";
+import type { Span, SpanRing } from "../debug/spans.ts";
+import type { MessageType, MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
+import {
+  type DebugLogRecord,
+  type DebugSpan,
+  type HealthResponse,
+  type LogRequest,
+  type StatsResponse,
+  type TraceRequest,
+  type TraceResponse,
+  healthRequest,
+  healthResponse,
+  logRecord,
+  logRequest,
+  statsRequest,
+  statsResponse,
+  traceRequest,
+  traceResponse,
+} from "./debug-messages.ts";
+import type { ServerStats, ServiceHandlers } from "./server.ts";
+
+const defaultLogCount = 100;
+const streamedBacklog = 10;
+
+/**
+ * The `Debug` service. Register it as internal, which keeps it out of the registry:
+ * `server.handle(debugDefinition, debugHandlers({ … }), { internal: true })`. Its clients speak JSON or protobuf.
+ */
+export const debugDefinition = {
+  service: "go.micro.debug",
+  type: "Debug",
+  contentType: "application/protobuf",
+  methods: {
+    health: method("Health", "unary", healthRequest, healthResponse),
+    stats: method("Stats", "unary", statsRequest, statsResponse),
+    log: method("Log", "server", logRequest, logRecord),
+    trace: method("Trace", "unary", traceRequest, traceResponse),
+  },
+} satisfies ServiceDefinition;
+
+/** What the `Debug` service tells. */
+export interface DebugOptions {
+  /** Counters of the server, e.g. `() => server.stats`. */
+  stats: () => ServerStats;
+  /** Measures the process; its owner disposes it. */
+  process: ProcessMeter;
+  /** The records of `Log`. */
+  logs: LogRing;
+  /** The spans of `Trace`. */
+  traces: SpanRing;
+}
+
+/** The handlers of {@link debugDefinition}. */
+export function debugHandlers(options: DebugOptions): ServiceHandlers<typeof debugDefinition.methods> {
+  return {
+    health: (): HealthResponse => ({ status: "ok" }),
+    stats(): StatsResponse {
+      const { requests, errors } = options.stats();
+      return { ...options.process.read(), requests, errors };
+    },
+    trace: ({ id }: TraceRequest): TraceResponse => ({ spans: options.traces.read(id).map(spanMessage) }),
+    log: (request: LogRequest, context: Context) => records(options.logs, request, context),
+  };
+}
+
+/** Without `stream` the records there are, at most 100 unless told; with it the newest ten, then each new one. */
+async function* records(
+  logs: LogRing,
+  { stream, count, since }: LogRequest,
+  context: Context,
+): AsyncGenerator<DebugLogRecord> {
+  const sinceMs = since > 0 ? since * 1000 : undefined;
+  const backlog = count > 0 ? count : stream ? streamedBacklog : defaultLogCount;
+  const kept = logs.read({ sinceMs, count: backlog });
+  if (!stream) {
+    for (const record of kept) yield recordMessage(record);
+    return;
+  }
+  // Started before the first wait: what is logged while the backlog is sent is not missed.
+  const live = logs.follow(context.signal);
+  try {
+    for (const record of kept) yield recordMessage(record);
+    for await (const record of live) yield recordMessage(record);
+  } finally {
+    await live.return?.();
+  }
+}
+
+function recordMessage({ timestampMs, level, message, fields }: LogRecord): DebugLogRecord {
+  return {
+    timestamp: Math.floor(timestampMs / 1000),
+    metadata: textMap([["level", level], ...fields]),
+    message,
+  };
+}
+
+function spanMessage({ startedMs, durationMs, metadata, type, trace, id, parent, name }: Span): DebugSpan {
+  return {
+    trace,
+    id,
+    parent,
+    name,
+    started: Math.round(startedMs * 1e6),
+    duration: Math.round(durationMs * 1e6),
+    metadata: textMap(metadata),
+    type: type === "inbound" ? 0 : 1,
+  };
+}
+
+function textMap(entries: Iterable<readonly [string, string]>): Record<string, string> {
+  const map = Object.create(null) as Record<string, string>;
+  for (const [name, text] of entries) map[name] = text;
+  return map;
+}
+
+function method<Req, Res, Kind extends MethodKind>(
+  name: string,
+  kind: Kind,
+  request: MessageType<Req>,
+  response: MessageType<Res>,
+): MethodDefinition<Req, Req, Res, Res, Kind> {
+  return { name, kind, request, response };
+}

@@ -1,0 +1,182 @@
+import { setImmediate as turn } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import { logRing } from "../../src/debug/log-ring.ts";
+import { processMeter } from "../../src/debug/process-stats.ts";
+import { spanRing } from "../../src/debug/spans.ts";
+import { Metadata } from "../../src/metadata.ts";
+import { logRecord, logRequest, statsResponse, traceResponse } from "../../src/server/debug-messages.ts";
+import { debugDefinition, debugHandlers } from "../../src/server/debug.ts";
+import { MemoryLogger } from "./support/memory-logger.ts";
+import { type Served, json, served, waitFor } from "./support/served.ts";
+
+async function debugged(): Promise<Served & { logs: ReturnType<typeof logRing> }> {
+  const traces = spanRing();
+  const logs = logRing({ logger: new MemoryLogger(), size: 4 });
+  const meter = processMeter();
+  const host = await served(
+    (server) => {
+      const handlers = debugHandlers({ stats: () => server.stats, process: meter, logs, traces });
+      server.handle(debugDefinition, handlers, { internal: true });
+      server.handle("Greeter", {
+        hello: () => ({}),
+        async fail() {
+          throw new Error("boom");
+        },
+        *count() {
+          yield {};
+        },
+      });
+    },
+    { wrapHandler: [traces.wrapHandler] },
+  );
+  return {
+    ...host,
+    logs,
+    async [Symbol.asyncDispose]() {
+      meter[Symbol.dispose]();
+      await host.server.stop();
+    },
+  };
+}
+
+function messages(records: unknown[]): string[] {
+  return records.map((record) => (record as { message: string }).message);
+}
+
+describe("Debug", () => {
+  it("is not listed, and tells health and statistics without counting itself", async () => {
+    await using host = await debugged();
+    expect(host.server.endpoints().every(({ name }) => name.startsWith("Greeter."))).toBe(true);
+    expect(json(await host.call("Debug.Health", { service: "greeter" }))).toEqual({ status: "ok" });
+    await host.call("Greeter.Hello");
+    await host.call("Greeter.Fail");
+    const stats = json(await host.call("Debug.Stats")) as Record<string, number>;
+    expect(stats).toMatchObject({ requests: 2, errors: 1 });
+    expect(Object.values(stats).every((value) => Number.isSafeInteger(value) && value >= 0)).toBe(true);
+    expect(Math.abs(stats["timestamp"]! - Date.now() / 1000)).toBeLessThan(5);
+    expect(stats["memory"]).toBeGreaterThan(1_000_000);
+  });
+
+  it("speaks protobuf with Go's field numbers", async () => {
+    await using host = await debugged();
+    const contentType = "application/protobuf";
+    const health = await host.call("Debug.Health", undefined, { contentType, body: Buffer.from("0a0161", "hex") });
+    expect(Buffer.from(health.body).toString("hex")).toBe("0a026f6b");
+    const stats = await host.call("Debug.Stats", undefined, { contentType });
+    expect(statsResponse.binary!.decode(stats.body).timestamp).toBeGreaterThan(1_700_000_000);
+  });
+
+  it("tells the spans of handled calls by trace, with their parents", async () => {
+    await using host = await debugged();
+    const header = new Metadata({ "Micro-Trace-Id": "t1", "Micro-Span-Id": "s1" });
+    await host.call("Greeter.Hello", {}, { header });
+    await host.call("Greeter.Fail");
+    const stream = host.exchange("Greeter.Count", {}, { header });
+    stream.push("{}");
+    while ((await stream.read()) !== undefined);
+    const { spans } = json(await host.call("Debug.Trace", { id: "t1" })) as { spans: Record<string, unknown>[] };
+    expect(spans).toHaveLength(2);
+    expect(spans[0]).toMatchObject({
+      trace: "t1",
+      parent: "s1",
+      name: "greeter.Greeter.Hello",
+      type: 0,
+      metadata: {},
+    });
+    expect(spans[1]).toMatchObject({ trace: "t1", name: "greeter.Greeter.Count" });
+    const all = json(await host.call("Debug.Trace", {})) as { spans: Record<string, unknown>[] };
+    expect(all.spans).toHaveLength(3);
+    expect(all.spans[1]).toMatchObject({ name: "greeter.Greeter.Fail", parent: "", metadata: { error: "boom" } });
+    expect(Math.abs((all.spans[0]!["started"] as number) / 1e6 - Date.now())).toBeLessThan(10_000);
+  });
+
+  it("tells the newest log records, by count and age", async () => {
+    await using host = await debugged();
+    const log = host.logs.logger.child({ service: "greeter" });
+    for (let i = 1; i <= 6; i++) log.info(`record ${i}`, { i });
+    const read = async (request: unknown): Promise<unknown[]> => {
+      const peer = host.exchange("Debug.Log");
+      peer.push(JSON.stringify(request));
+      const records: unknown[] = [];
+      for (let message = await peer.read(); message !== undefined; message = await peer.read())
+        records.push(json(message));
+      expect(peer.ended).toEqual({ error: undefined });
+      return records;
+    };
+    expect(messages(await read({}))).toEqual(["record 3", "record 4", "record 5", "record 6"]);
+    expect(messages(await read({ count: "2" }))).toEqual(["record 5", "record 6"]);
+    expect(await read({ since: Math.floor(Date.now() / 1000) + 60 })).toEqual([]);
+    const [record] = await read({ count: 1, since: 1 });
+    expect(record).toMatchObject({ metadata: { level: "info", service: "greeter", i: "6" } });
+  });
+
+  it("follows the log until the caller goes away", async () => {
+    await using host = await debugged();
+    host.logs.logger.warn("before");
+    const peer = host.exchange("Debug.Log", undefined, { window: 100 });
+    peer.push('{"stream":true}');
+    expect(json(await peer.read())).toMatchObject({ message: "before" });
+    host.logs.logger.warn("after");
+    expect(json(await peer.read())).toMatchObject({ message: "after" });
+    peer.leave();
+    for (let i = 0; i < 5; i++) await turn();
+    host.logs.logger.warn("nobody reads this");
+    await waitFor(() => peer.ended !== undefined);
+    expect(peer.unread).toEqual([]);
+    expect(host.server.stats.requests).toBe(0);
+  });
+
+  it("answers 400 to requests of a wrong shape", async () => {
+    await using host = await debugged();
+    for (const body of ["[]", '{"id":7}', "7"])
+      expect((await host.call("Debug.Trace", undefined, { body: Buffer.from(body) })).error).toContain('"code":400');
+    const bad = await host.call("Debug.Trace", undefined, {
+      contentType: "application/protobuf",
+      body: Buffer.from("0aff", "hex"),
+    });
+    expect(bad.error).toContain('"code":400');
+  });
+});
+
+describe("debug messages", () => {
+  it("survive protobuf", () => {
+    const span = {
+      trace: "t",
+      id: "i",
+      parent: "",
+      name: "größe",
+      started: 1_700_000_000_000_000_000,
+      duration: 300,
+      metadata: { error: "boom", "": "x" },
+      type: 1,
+    };
+    const spans = traceResponse.binary!.decode(traceResponse.binary!.encode({ spans: [span, span] })).spans;
+    expect(spans).toEqual([span, span]);
+    const record = { timestamp: -1, metadata: {}, message: "m" };
+    expect(logRecord.binary!.decode(logRecord.binary!.encode(record))).toEqual(record);
+    const request = { service: "", stream: true, count: 300, since: 0 };
+    expect(Buffer.from(logRequest.binary!.encode(request)).toString("hex")).toBe("100118ac02");
+  });
+
+  it("skip unknown fields and refuse cut ones", () => {
+    const decode = (bytes: Uint8Array): unknown => logRequest.binary!.decode(bytes);
+    expect(decode(Buffer.from("100178017d000000007900000000000000007a0161", "hex"))).toMatchObject({ stream: true });
+    for (const hex of ["0a05", "10", "7f", "12", "18ffffffffffffffffffffff01", "7900"])
+      expect(() => decode(Buffer.from(hex, "hex"))).toThrow();
+  });
+});
+
+describe("logRing", () => {
+  it("bounds what a slow reader leaves behind", async () => {
+    const ring = logRing({ logger: new MemoryLogger(), size: 2 });
+    const stop = new AbortController();
+    const following = ring.follow(stop.signal);
+    for (let i = 0; i < 3000; i++) ring.logger.info(`${i}`);
+    expect((await following.next()).value).toMatchObject({ message: String(3000 - 1024) });
+    stop.abort();
+    expect((await following.next()).done).toBe(true);
+    expect(ring.read().map(({ message }) => message)).toEqual(["2998", "2999"]);
+    expect(() => logRing({ logger: new MemoryLogger(), size: 0 })).toThrow(TypeError);
+    expect(() => spanRing({ size: -1 })).toThrow(TypeError);
+  });
+});
