@@ -60,6 +60,7 @@ export class Cancellation {
       listener(reason);
       return () => {};
     }
+    if (this.#ended) return () => {};
     (this.#listeners ??= new Set()).add(listener);
     this.#arm();
     return () => void this.#listeners?.delete(listener);
@@ -72,7 +73,7 @@ export class Cancellation {
     const listeners = this.#listeners;
     this.#listeners = undefined;
     this.#controller?.abort(reason);
-    if (listeners !== undefined) for (const listener of listeners) listener(reason);
+    if (listeners !== undefined) callAll(listeners, reason);
   }
 
   /** The call is over: release timer and listeners. Nothing is cancelled afterwards. */
@@ -97,6 +98,19 @@ export class Cancellation {
   #expire(): void {
     this.cancel(new MicroError("context deadline exceeded", { id: "go.micro.server", code: "timeout" }));
   }
+}
+
+/** One broken listener does not keep the others from hearing; its error is thrown at the end. */
+function callAll(listeners: ReadonlySet<(reason: MicroError) => void>, reason: MicroError): void {
+  const errors: unknown[] = [];
+  for (const listener of listeners) {
+    try {
+      listener(reason);
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
 }
 
 /** What a context is made of. */

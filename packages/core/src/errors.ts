@@ -283,7 +283,7 @@ function readFields(object: Record<string, unknown>): ErrorJson | undefined {
 /** A `MicroError` unchanged; any other thrown value as its text, parsed. Go's `errors.FromError`. */
 export function fromError(error: unknown): MicroError {
   if (MicroError.is(error)) return error;
-  const parsed = parse(error instanceof Error ? error.message : String(error));
+  const parsed = parse(textOf(error instanceof Error ? error.message : error));
   return new MicroError(parsed.detail, {
     id: parsed.id,
     code: parsed.code,
@@ -291,6 +291,15 @@ export function fromError(error: unknown): MicroError {
     status: parsed.status,
     cause: error,
   });
+}
+
+/** Anything may be thrown, even what has no text of its own. */
+function textOf(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return Object.prototype.toString.call(thrown);
+  }
 }
 
 /** True when both are errors with the same numeric code. Go's `errors.Equal`. */

@@ -10,6 +10,8 @@ export type MetadataInit = Metadata | Readonly<Record<string, string>> | Iterabl
 
 const canonicalNames = new Map<string, string>();
 const maxCachedNames = 1024;
+/** Names come from peers: a long one is not worth keeping. */
+const maxCachedNameLength = 64;
 
 /** Go's canonical header form: upper case at the start and after `-`, lower case elsewhere. */
 export function canonicalName(name: string): string {
@@ -19,7 +21,7 @@ export function canonicalName(name: string): string {
   const canonical = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(name)
     ? name.toLowerCase().replace(/(^|-)([a-z])/g, (_, dash: string, letter: string) => dash + letter.toUpperCase())
     : name;
-  if (canonicalNames.size < maxCachedNames) canonicalNames.set(name, canonical);
+  if (canonicalNames.size < maxCachedNames && name.length <= maxCachedNameLength) canonicalNames.set(name, canonical);
   return canonical;
 }
 

@@ -65,10 +65,11 @@ const goTypes = new Map([
 function describe(given: unknown, name: string, root: JsonSchema, levels: number): Value {
   const schema = resolve(given, root);
   const leaf = (type: string): Value => ({ name, type, values: null });
-  if (schema === undefined) return leaf("");
+  // Below 0 are lists in lists; a list may be its own element.
+  if (schema === undefined || levels < -maxDepth) return leaf("");
   const type = schemaType(schema.schema);
   if (type === "array") {
-    const element = describe(schema.schema["items"], singular(name), root, 1);
+    const element = describe(schema.schema["items"], singular(name), root, Math.min(levels, 1) - 1);
     return leaf(`[]${element.type}`);
   }
   if (type === "string" && schema.schema["contentEncoding"] === "base64") return leaf("[]uint8");

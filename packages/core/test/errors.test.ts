@@ -1,0 +1,211 @@
+import { describe, expect, it } from "vitest";
+import {
+  badRequest,
+  conflict,
+  equal,
+  forbidden,
+  fromError,
+  internalServerError,
+  methodNotAllowed,
+  MicroError,
+  newError,
+  notFound,
+  parse,
+  stringify,
+  timeout,
+  unauthorized,
+} from "../src/errors.ts";
+
+describe("constructors", () => {
+  it.each([
+    [badRequest, 400, "bad_request", "Bad Request"],
+    [unauthorized, 401, "unauthorized", "Unauthorized"],
+    [forbidden, 403, "forbidden", "Forbidden"],
+    [notFound, 404, "not_found", "Not Found"],
+    [methodNotAllowed, 405, "method_not_allowed", "Method Not Allowed"],
+    [timeout, 408, "timeout", "Request Timeout"],
+    [conflict, 409, "conflict", "Conflict"],
+    [internalServerError, 500, "internal", "Internal Server Error"],
+  ] as const)("%o is a %i", (make, statusCode, code, status) => {
+    const error = make("com.example.srv.service", "invalid field 100%");
+    expect(error).toMatchObject({
+      id: "com.example.srv.service",
+      detail: "invalid field 100%",
+      statusCode,
+      code,
+      status,
+    });
+    expect(stringify(error)).toBe(
+      `{"id":"com.example.srv.service","code":${statusCode},"detail":"invalid field 100%","status":"${status}"}`,
+    );
+  });
+
+  it("newError takes any number; its status is the HTTP reason or empty", () => {
+    expect(newError("x", "teapot", 418)).toMatchObject({ statusCode: 418, status: "I'm a teapot", code: "unknown" });
+    expect(newError("x", "own", 7001)).toMatchObject({ statusCode: 7001, status: "" });
+    expect(stringify(newError("x", "own", 7001))).toBe('{"id":"x","code":7001,"detail":"own"}');
+  });
+
+  it("new MicroError is a 500 unless told otherwise", () => {
+    expect(new MicroError("broken")).toMatchObject({
+      code: "internal",
+      statusCode: 500,
+      id: "",
+      attempts: [],
+      notRun: false,
+    });
+    expect(new MicroError("late", { code: "aborted" }).statusCode).toBe(499);
+    expect(new MicroError("both", { code: "codec", statusCode: 400 })).toMatchObject({
+      code: "codec",
+      statusCode: 400,
+    });
+  });
+
+  it("keeps cause and is an Error with a name and a stack", () => {
+    const cause = new Error("inner");
+    const error = new MicroError("outer", { cause });
+    expect(error).toBeInstanceOf(Error);
+    expect([error.name, error.message, error.cause]).toEqual(["MicroError", "outer", cause]);
+    expect(error.stack).toMatch(/^MicroError: outer\n|^Error: outer\n/);
+    expect("cause" in new MicroError("none")).toBe(false);
+  });
+});
+
+describe("stringify", () => {
+  it("leaves out what is empty or zero, as Go does", () => {
+    expect(stringify(new MicroError("", { statusCode: 0 }))).toBe("{}");
+    expect(stringify(new MicroError("only text", { statusCode: 0 }))).toBe('{"detail":"only text"}');
+  });
+
+  it("escapes what Go escapes, and never breaks the line", () => {
+    const text = stringify(badRequest("a&b", '<b>\u2028\u2029\n\r\t"\\\u0001é😀'));
+    expect(text).toContain('"id":"a\\u0026b"');
+    expect(text).toContain('"detail":"\\u003cb\\u003e\\u2028\\u2029\\n\\r\\t\\"\\\\\\u0001é😀"');
+    expect(text).not.toMatch(/[\r\n]/);
+    expect(parse(text).detail).toBe('<b>\u2028\u2029\n\r\t"\\\u0001é😀');
+  });
+
+  it("writes lone surrogates as escapes, so that the text is always UTF-8", () => {
+    const text = stringify(badRequest("x", "\ud800"));
+    expect(text.isWellFormed()).toBe(true);
+    expect(parse(text).detail).toBe("\ud800");
+  });
+});
+
+describe("parse", () => {
+  it("reads what Go writes", () => {
+    const text = '{"id":"greeter","code":404,"detail":"no bob","status":"Not Found"}';
+    const error = parse(text);
+    expect(error).toMatchObject({
+      id: "greeter",
+      code: "not_found",
+      statusCode: 404,
+      detail: "no bob",
+      status: "Not Found",
+    });
+    expect(stringify(error)).toBe(text);
+  });
+
+  it("recognises every constructor's code, 401 among them", () => {
+    expect(parse('{"code":401}').code).toBe("unauthorized");
+    expect(parse('{"code":408,"detail":"<nil>"}').code).toBe("timeout");
+    expect(parse('{"code":7001}').code).toBe("unknown");
+  });
+
+  it("matches keys in any case and ignores others and null", () => {
+    expect(parse('{"Id":"a","CODE":400,"dEtail":"b","other":[1],"status":null}')).toMatchObject({
+      id: "a",
+      statusCode: 400,
+      detail: "b",
+      status: "",
+    });
+  });
+
+  it.each([
+    ["bare text", "rpc: can't find service X"],
+    ["empty text", ""],
+    ["a JSON string", '"text"'],
+    ["a number", "404"],
+    ["a list", '[{"code":404}]'],
+    ["a code that is text", '{"code":"404"}'],
+    ["a code that is no integer", '{"code":4.5}'],
+    ["a code beyond int32", '{"code":4294967296}'],
+    ["a detail that is an object", '{"detail":{}}'],
+    ["a text cut short", '{"id":"greeter","code":4'],
+    ["two values", '{"code":404}{"code":500}'],
+  ])("keeps %s as the detail of an error without a code", (_, text) => {
+    expect(parse(text)).toMatchObject({ detail: text, statusCode: 0, code: "unknown", id: "", status: "" });
+  });
+
+  it("gives an empty error for null and {}", () => {
+    for (const text of ["null", "{}"]) expect(stringify(parse(text))).toBe("{}");
+  });
+
+  it("lets no key reach a prototype", () => {
+    const error = parse('{"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":true}},"code":400}');
+    expect(error.statusCode).toBe(400);
+    expect("polluted" in error || "polluted" in {}).toBe(false);
+  });
+});
+
+describe("fromError", () => {
+  it("gives a MicroError back unchanged", () => {
+    const error = notFound("x", "y");
+    expect(fromError(error)).toBe(error);
+  });
+
+  it("parses the text of another error and keeps it as the cause", () => {
+    const cause = new Error('{"id":"a","code":409,"detail":"d","status":"Conflict"}');
+    expect(fromError(cause)).toMatchObject({ id: "a", code: "conflict", detail: "d", cause });
+    expect(fromError(new TypeError("plain"))).toMatchObject({ statusCode: 0, detail: "plain" });
+  });
+
+  it.each([
+    ["a text", "text", "text"],
+    ["a number", 5, "5"],
+    ["nothing", undefined, "undefined"],
+    ["a symbol", Symbol("s"), "Symbol(s)"],
+    ["an object without a prototype", Object.create(null), "[object Object]"],
+    ["an object that cannot be text", { toString: null, [Symbol.toPrimitive]: null, valueOf: null }, "[object Object]"],
+  ])("takes %s", (_, thrown, detail) => {
+    expect(fromError(thrown)).toMatchObject({ statusCode: 0, detail });
+  });
+
+  it("takes an error whose message is no text", () => {
+    expect(fromError(Object.assign(new Error("x"), { message: { a: 1 } })).detail).toBe("[object Object]");
+  });
+});
+
+describe("equal", () => {
+  it("compares the numbers of two errors, as Go does", () => {
+    expect(equal(notFound("a", "b"), newError("c", "d", 404))).toBe(true);
+    expect(equal(notFound("a", "b"), badRequest("a", "b"))).toBe(false);
+  });
+
+  it("compares anything else by identity", () => {
+    const error = new Error("x");
+    expect(equal(error, error)).toBe(true);
+    expect(equal(error, new Error("x"))).toBe(false);
+    expect(equal(notFound("a", "b"), error)).toBe(false);
+    expect(equal(undefined, undefined)).toBe(true);
+  });
+});
+
+describe("MicroError.is", () => {
+  it("knows the errors of another installed copy", async () => {
+    const copyUrl = new URL("../src/errors.ts?copy", import.meta.url).href;
+    const copy = (await import(/* @vite-ignore */ copyUrl)) as typeof import("../src/errors.ts");
+    const foreign = copy.notFound("x", "y");
+    expect(copy.MicroError).not.toBe(MicroError);
+    expect(foreign).not.toBeInstanceOf(MicroError);
+    expect(MicroError.is(foreign)).toBe(true);
+    expect(copy.MicroError.is(badRequest("a", "b"))).toBe(true);
+    expect(equal(foreign, notFound("a", "b"))).toBe(true);
+    expect(stringify(foreign)).toBe('{"id":"x","code":404,"detail":"y","status":"Not Found"}');
+  });
+
+  it("is not fooled by what looks alike", () => {
+    for (const value of [null, undefined, 5, "x", {}, new Error("x"), { name: "MicroError", code: "internal" }])
+      expect(MicroError.is(value)).toBe(false);
+  });
+});

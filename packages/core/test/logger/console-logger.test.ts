@@ -1,0 +1,215 @@
+import { spawnSync } from "node:child_process";
+import { describe, expect, it } from "vitest";
+import { MicroError } from "../../src/errors.ts";
+import {
+  consoleLogger,
+  parseLogLevel,
+  silentLogger,
+  type ConsoleLoggerOptions,
+} from "../../src/logger/console-logger.ts";
+import type { Logger, LogLevel } from "../../src/logger/logger.ts";
+
+const time = new Date(2020, 6, 1, 10, 0, 9);
+
+function capture(options: ConsoleLoggerOptions = {}): { logger: Logger; lines: string[] } {
+  const lines: string[] = [];
+  const logger = consoleLogger({
+    clock: () => time,
+    source: false,
+    write: (line) => void lines.push(line),
+    ...options,
+  });
+  return { logger, lines };
+}
+
+const levels: readonly LogLevel[] = ["trace", "debug", "info", "warn", "error", "fatal"];
+
+describe("consoleLogger in Go's format", () => {
+  it("writes time, sorted fields and message in one line", () => {
+    const { logger, lines } = capture({ fields: { service: "api" } });
+    logger.info("Registry [mdns] Registering node: greeter-1", { node: "greeter-1", attempt: 2 });
+    expect(lines).toEqual([
+      "2020-07-01 10:00:09  attempt=2 level=info node=greeter-1 service=api Registry [mdns] Registering node: greeter-1\n",
+    ]);
+  });
+
+  it("names the place of the call", () => {
+    const { logger, lines } = capture({ source: true });
+    logger.warn("here");
+    logger.child({ a: 1 }).log("info", "and here");
+    expect(lines[0]).toMatch(/^2020-07-01 10:00:09 {2}file=logger\/console-logger\.test\.ts:\d+ level=warn here\n$/);
+    expect(lines[1]).toMatch(/ a=1 file=logger\/console-logger\.test\.ts:\d+ level=info and here\n$/);
+  });
+
+  it("quotes values with blanks, escapes newlines and terminal sequences, and leaves text alone", () => {
+    const { logger, lines } = capture();
+    logger.info("two\nlines \u001b[31mred\r", {
+      blank: "a b",
+      empty: "",
+      quote: 'a"b',
+      plain: "größe/7",
+      line: "a\nb",
+      "k\ney": 1,
+    });
+    expect(lines).toEqual([
+      '2020-07-01 10:00:09  blank="a b" empty="" k\\ney=1 level=info line="a\\nb" plain=größe/7 quote="a\\"b" two\\nlines \\u001b[31mred\\r\n',
+    ]);
+  });
+
+  it("prints values of every kind", () => {
+    const { logger, lines } = capture();
+    const circle: Record<string, unknown> = { a: [1, "x"] };
+    circle["self"] = circle;
+    logger.info("m", {
+      big: 5n,
+      circle,
+      date: new Date(0),
+      none: null,
+      skipped: undefined,
+      yes: true,
+      bad: new Date(Number.NaN),
+    });
+    expect(lines[0]).toContain(
+      'bad="invalid date" big=5 circle="<ref *1> { a: [ 1, \'x\' ], self: [Circular *1] }" date=1970-01-01T00:00:00.000Z',
+    );
+    expect(lines[0]).toContain("none=null yes=true m\n");
+    expect(lines[0]).not.toContain("skipped");
+  });
+
+  it("prints code and message of errors, and the stack only where debug is written", () => {
+    const error = new MicroError("no node", { code: "not_found", cause: new Error("the cause") });
+    const info = capture();
+    info.logger.error("failed", { error, plain: new TypeError("bad type") });
+    expect(info.lines).toEqual([
+      '2020-07-01 10:00:09  error="not_found: no node" level=error plain="bad type" failed\n',
+    ]);
+    const debug = capture({ level: "debug" });
+    debug.logger.error("failed", { error });
+    expect(debug.lines[0]).toContain("not_found: no node\\nMicroError");
+    expect(debug.lines[0]).toContain("console-logger.test.ts");
+    expect(debug.lines[0]).toContain("the cause");
+    expect(debug.lines[0]!.split("\n")).toHaveLength(2);
+  });
+});
+
+describe("consoleLogger levels", () => {
+  it.each(levels)("%s writes itself and what is above it", (level) => {
+    const { logger, lines } = capture({ level });
+    expect(logger.level).toBe(level);
+    for (const other of levels) {
+      logger.log(other, other);
+      expect(logger.enabled(other)).toBe(levels.indexOf(other) >= levels.indexOf(level));
+    }
+    expect(lines.map((line) => line.trim().split(" ").at(-1))).toEqual(levels.slice(levels.indexOf(level)));
+  });
+
+  it("have a method each, and fatal does not end the process", () => {
+    const { logger, lines } = capture({ level: "trace" });
+    for (const level of ["trace", "debug", "info", "warn", "error"] as const) logger[level](level);
+    logger.log("fatal", "fatal");
+    expect(lines.map((line) => /level=(\w+) (\w+)/.exec(line)?.slice(1))).toEqual(
+      levels.map((level) => [level, level]),
+    );
+  });
+
+  it("default to info", () => {
+    expect(consoleLogger().level).toBe("info");
+  });
+
+  it("are read in any case, and an unknown one is an error that lists them", () => {
+    for (const level of levels) expect(parseLogLevel(` ${level.toUpperCase()} `)).toBe(level);
+    for (const text of ["", "verbose", "__proto__"])
+      expect(() => parseLogLevel(text)).toThrow(
+        expect.objectContaining({
+          code: "bad_request",
+          detail: expect.stringContaining("trace, debug, info, warn, error, fatal"),
+        }),
+      );
+  });
+
+  it("and formats that do not exist are refused", () => {
+    expect(() => consoleLogger({ level: "loud" as never })).toThrow(TypeError);
+    expect(() => consoleLogger({ format: "xml" as never })).toThrow(TypeError);
+  });
+});
+
+describe("consoleLogger children", () => {
+  it("add their fields, and leave their parent alone", () => {
+    const { logger, lines } = capture({ fields: { a: 1, b: 1 } });
+    const child = logger.child({ b: 2, c: 2 });
+    child.child({ d: 3 }).info("x", { a: 9 });
+    logger.info("y");
+    expect(lines.map((line) => line.slice(21))).toEqual(["a=9 b=2 c=2 d=3 level=info x\n", "a=1 b=1 level=info y\n"]);
+    expect(child.level).toBe("info");
+  });
+});
+
+describe("consoleLogger as JSON", () => {
+  it("writes one object per line; fields cannot replace time, level and message", () => {
+    const { logger, lines } = capture({ format: "json", fields: { service: "api" } });
+    const circle: Record<string, unknown> = {};
+    circle["self"] = circle;
+    logger.info("a\nb", {
+      message: "other",
+      level: "none",
+      n: 5n,
+      error: new MicroError("gone", { code: "closed" }),
+      circle,
+      o: { a: [1] },
+      __proto__: { x: 1 },
+    });
+    expect(lines[0]!.endsWith("}\n")).toBe(true);
+    expect(JSON.parse(lines[0]!)).toEqual({
+      timestamp: time.toISOString(),
+      level: "info",
+      message: "a\nb",
+      service: "api",
+      n: "5",
+      error: "closed: gone",
+      circle: "<ref *1> { self: [Circular *1] }",
+      o: { a: [1] },
+    });
+  });
+});
+
+describe("a logger never fails", () => {
+  it("reports a field that cannot be read", () => {
+    for (const format of ["go", "json"] as const) {
+      const { logger, lines } = capture({ format });
+      const hostile = {
+        toJSON(): never {
+          throw new Error("no json");
+        },
+        get [Symbol.toStringTag](): never {
+          throw new Error("no tag");
+        },
+      };
+      expect(() => logger.info("m", { hostile })).not.toThrow();
+      expect(lines).toHaveLength(1);
+    }
+  });
+
+  it("survives a writer that throws", () => {
+    const { logger } = capture({
+      write: () => {
+        throw new Error("EPIPE");
+      },
+    });
+    expect(() => logger.error("m")).not.toThrow();
+  });
+
+  it("and the silent one does nothing", () => {
+    expect(silentLogger.enabled("fatal")).toBe(false);
+    expect(silentLogger.child({ a: 1 })).toBe(silentLogger);
+    for (const level of ["trace", "debug", "info", "warn", "error"] as const) silentLogger[level]("m");
+    silentLogger.log("fatal", "m");
+  });
+});
+
+it("consoleLogger writes to stderr by default", () => {
+  const source = new URL("../../src/logger/console-logger.ts", import.meta.url).href;
+  const program = `import { consoleLogger } from ${JSON.stringify(source)}; consoleLogger().info("to stderr");`;
+  const run = spawnSync(process.execPath, ["--input-type=module", "-e", program], { encoding: "utf8" });
+  expect(run.stdout).toBe("");
+  expect(run.stderr).toMatch(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {2}(file=\S+ )?level=info to stderr\n$/);
+});
