@@ -1,0 +1,354 @@
+/**
+ * The registrar keeps a service's own registration true: it registers, refreshes, registers again after a loss, and
+ * deregisters. Flow and log lines are those of Go's server (`server/rpc_server.go`).
+ */
+import { sleep, systemClock, withLimit } from "../clock.ts";
+import type { Clock, ClockTimer } from "../clock.ts";
+import { detach } from "../context.ts";
+import { MicroError } from "../errors.ts";
+import type { Logger } from "../logger/logger.ts";
+import { jitteredBackoff } from "../supervisor.ts";
+import type { BackoffState } from "../supervisor.ts";
+import type { Registry, Service } from "./registry.ts";
+
+/**
+ * `idle`: not started. `registered`: the registry has taken the latest record. `lost`: it should be registered and
+ * the latest attempt failed; it is being retried. `withheld`: the register check says no. `stopped`: over.
+ */
+export type RegistrarState =
+  | { readonly status: "idle" }
+  | { readonly status: "registered" }
+  | { readonly status: "lost"; readonly reason: MicroError }
+  | { readonly status: "withheld"; readonly reason: string }
+  | { readonly status: "stopped" };
+
+/** Settings of {@link registrar}. */
+export interface RegistrarOptions {
+  registry: Registry;
+  /** The record as it should be now; asked before every registration. */
+  service: () => Service;
+  logger: Logger;
+  /** How long the record lives unless refreshed, in milliseconds. Must exceed `intervalMs`. Default: 90000, as Go. */
+  ttlMs?: number | undefined;
+  /** How often it is refreshed, in milliseconds, ±10 %. 0: only registered once, as in Go. Default: 30000, as Go. */
+  intervalMs?: number | undefined;
+  /** Register check: asked before every registration. False, or an error, keeps the service out of the registry. Default: always true. */
+  check?: (() => boolean | Promise<boolean>) | undefined;
+  /** Make `start()` reject when the first registration fails, instead of going on in the background. Default: false. */
+  failFast?: boolean | undefined;
+  /** Limit of one registration, deregistration or check, in milliseconds. Default: 5000. */
+  timeoutMs?: number | undefined;
+  /** Registry domain. Default: none. */
+  domain?: string | undefined;
+  /** Called once per change of state. Must not throw. */
+  onChange?: ((state: RegistrarState) => void) | undefined;
+  /** Default: real time. */
+  clock?: Clock | undefined;
+  /** Numbers in [0, 1) for jitter. Default: `Math.random`. */
+  random?: (() => number) | undefined;
+}
+
+/** See {@link registrar}. */
+export interface Registrar extends AsyncDisposable {
+  readonly state: RegistrarState;
+  /** The registry holds the record, as far as is known: taken, not deregistered, and its TTL has not passed. */
+  readonly registered: boolean;
+  /**
+   * Register, with three further tries after 100, 600 and 1900 ms, Go's pauses. Resolves when that has worked, when
+   * the check says no, or when the tries are used up: then it goes on in the background. Once.
+   * @throws {MicroError} With `failFast`: the registry's error. `aborted` if stopped meanwhile.
+   */
+  start(): Promise<void>;
+  /**
+   * The record has changed (metadata, endpoints, address): register it now. Resolves when that has been tried; a
+   * failure is retried like any other. Does nothing unless started.
+   */
+  update(): Promise<void>;
+  /**
+   * Deregister, within `timeoutMs` (default: the option's); a failure is logged. Nothing runs afterwards. May be
+   * called twice.
+   */
+  stop(options?: { timeoutMs?: number | undefined }): Promise<void>;
+  /** The same as `stop()`. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+// Go's backoff.Do for its three tries (util/backoff/backoff.go).
+const startPausesMs = [100, 600, 1_900];
+const longestRetryMs = 10_000;
+
+/**
+ * Keep a service registered from `start()` to `stop()`. Refreshing does not keep the process alive.
+ * @throws {TypeError} if the TTL does not exceed the interval.
+ */
+export function registrar(options: RegistrarOptions): Registrar {
+  return new ServiceRegistrar(options);
+}
+
+class ServiceRegistrar implements Registrar {
+  readonly #options: RegistrarOptions;
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #ttlMs: number;
+  readonly #intervalMs: number;
+  readonly #timeoutMs: number;
+  readonly #backoff: BackoffState;
+  readonly #controller = new AbortController();
+  #state: RegistrarState = { status: "idle" };
+  /** What the register check said last. */
+  #allowed = true;
+  /** What the registry holds, or may hold after a failed attempt. */
+  #held: Service | undefined;
+  #confirmedAt: number | undefined;
+  #starting: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
+  /** Passes run one after the other; what is queued and has not begun is shared. */
+  #running: Promise<unknown> = Promise.resolve();
+  #queued: Promise<MicroError | undefined> | undefined;
+  /** A registration that was given up but may still arrive. */
+  #unsettled: Promise<unknown> | undefined;
+  #timer: ClockTimer | undefined;
+
+  constructor(options: RegistrarOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#random = options.random ?? Math.random;
+    this.#ttlMs = options.ttlMs ?? 90_000;
+    this.#intervalMs = options.intervalMs ?? 30_000;
+    this.#timeoutMs = options.timeoutMs ?? 5_000;
+    if (!(this.#intervalMs >= 0 && this.#ttlMs > this.#intervalMs))
+      throw new TypeError(
+        `registrar: ttlMs (${this.#ttlMs}) must be greater than intervalMs (${this.#intervalMs}), or the record expires between refreshes`,
+      );
+    const maxDelayMs = Math.min(this.#intervalMs || longestRetryMs, longestRetryMs);
+    this.#backoff = jitteredBackoff({ minDelayMs: Math.min(500, maxDelayMs), maxDelayMs, random: this.#random });
+  }
+
+  get state(): RegistrarState {
+    return this.#state;
+  }
+
+  get registered(): boolean {
+    return this.#confirmedAt !== undefined && this.#clock.now() - this.#confirmedAt < this.#ttlMs;
+  }
+
+  start(): Promise<void> {
+    this.#starting ??= detach(() => this.#start());
+    return this.#starting;
+  }
+
+  async update(): Promise<void> {
+    if (this.#starting === undefined || this.#stopping !== undefined) return;
+    await detach(() => this.#cycle());
+  }
+
+  stop(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
+    this.#stopping ??= detach(() => this.#stop(options.timeoutMs ?? this.#timeoutMs));
+    return this.#stopping;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  async #start(): Promise<void> {
+    const { logger, failFast, registry } = this.#options;
+    const { signal } = this.#controller;
+    let error: MicroError | undefined;
+    for (const pauseMs of [...startPausesMs, 0]) {
+      error = await this.#pass();
+      if (error === undefined || signal.aborted) break;
+      logger.debug(`Registry [${registry.name}] Registration failed: ${error.detail}`);
+      await sleep(pauseMs, { signal, clock: this.#clock, keepAlive: true });
+      if (signal.aborted) break;
+    }
+    if (signal.aborted) throw new MicroError("the registrar was stopped while it started", { code: "aborted" });
+    if (error !== undefined && failFast === true) {
+      void this.stop();
+      throw error;
+    }
+    this.#settle(error);
+  }
+
+  async #stop(timeoutMs: number): Promise<void> {
+    const clock = this.#clock;
+    const { registry, logger } = this.#options;
+    clock.clearTimeout(this.#timer);
+    this.#controller.abort(new MicroError("the registrar is stopped", { code: "closed" }));
+    const until = clock.now() + timeoutMs;
+    const everRegistered = this.#confirmedAt !== undefined;
+    const what = `registry ${registry.name}: deregistration`;
+    try {
+      await this.#running;
+      // A registration on its way would otherwise overtake the deregistration.
+      const pending = Promise.allSettled([this.#unsettled]);
+      await withLimit(pending, { timeoutMs, clock, what }).catch(() => undefined);
+      if (this.#held !== undefined) await this.#deregister(this.#held, Math.max(100, until - clock.now()));
+    } catch (error) {
+      const level = everRegistered ? "error" : "debug";
+      logger.log(level, `Registry [${registry.name}] Deregistration failed: ${textOf(error)}`);
+    } finally {
+      this.#confirmedAt = undefined;
+      this.#change({ status: "stopped" });
+    }
+  }
+
+  /** Queue a pass, and arrange the next one by its outcome. */
+  async #cycle(): Promise<void> {
+    this.#settle(await this.#pass());
+  }
+
+  #settle(error: MicroError | undefined): void {
+    if (this.#stopping !== undefined) return;
+    const clock = this.#clock;
+    clock.clearTimeout(this.#timer);
+    const { logger, registry } = this.#options;
+    if (error === undefined) {
+      this.#backoff.reset();
+      if (this.#intervalMs === 0) return;
+      const delayMs = Math.min(this.#intervalMs * (0.9 + 0.2 * this.#random()), this.#ttlMs * 0.95);
+      this.#timer = clock.setTimeout(() => this.#tick(), delayMs);
+      return;
+    }
+    if (!this.#allowed) {
+      logger.warn(`Registry [${registry.name}] Deregistration failed, it is retried: ${error.detail}`);
+    } else if (this.#state.status !== "lost") {
+      logger.error(`Registry [${registry.name}] Registration lost, it is retried: ${error.detail}`);
+      this.#change({ status: "lost", reason: error });
+    }
+    this.#timer = clock.setTimeout(() => void this.#cycle(), this.#backoff.next());
+  }
+
+  #tick(): void {
+    const { logger, registry } = this.#options;
+    const gapMs = this.#clock.now() - (this.#confirmedAt ?? this.#clock.now());
+    if (gapMs >= this.#ttlMs)
+      logger.warn(
+        `Registry [${registry.name}] The process stood still for ${Math.round(gapMs / 1_000)} s, longer than its registration lives: registering again`,
+      );
+    void this.#cycle();
+  }
+
+  /** Make the desired state true once. Never rejects. */
+  #pass(): Promise<MicroError | undefined> {
+    if (this.#queued === undefined) {
+      this.#queued = this.#running.then(() => {
+        this.#queued = undefined;
+        return this.#assert().then(
+          () => undefined,
+          (error: unknown) => this.#asError(error),
+        );
+      });
+      this.#running = this.#queued;
+    }
+    return this.#queued;
+  }
+
+  async #assert(): Promise<void> {
+    const { signal } = this.#controller;
+    signal.throwIfAborted();
+    const refusal = await this.#refusal();
+    signal.throwIfAborted();
+    this.#allowed = refusal === undefined;
+    if (refusal === undefined) return this.#register(this.#options.service());
+    const { logger, registry } = this.#options;
+    if (this.#state.status !== "withheld") {
+      logger.warn(`Registry [${registry.name}] Register check failed: ${refusal}`);
+      this.#change({ status: "withheld", reason: refusal });
+    }
+    if (this.#held !== undefined) await this.#deregister(this.#held, this.#timeoutMs);
+  }
+
+  /** Why the register check says no; undefined if it does not. */
+  async #refusal(): Promise<string | undefined> {
+    const { check } = this.#options;
+    if (check === undefined) return undefined;
+    try {
+      const answer = Promise.resolve(check());
+      const limit = { timeoutMs: this.#timeoutMs, signal: this.#controller.signal, clock: this.#clock };
+      return (await withLimit(answer, { ...limit, what: "register check", keepAlive: false }))
+        ? undefined
+        : "not ready";
+    } catch (error) {
+      return textOf(error);
+    }
+  }
+
+  async #register(service: Service): Promise<void> {
+    const { registry, logger, domain } = this.#options;
+    const { signal } = this.#controller;
+    const { status } = this.#state;
+    if ((status === "idle" && this.#held === undefined) || status === "withheld")
+      logger.info(`Registry [${registry.name}] Registering node: ${idsOf(service)}`);
+    // Under another name or version, a registry may hold the node twice.
+    const before = this.#held;
+    if (before !== undefined && (before.name !== service.name || before.version !== service.version))
+      await this.#withdraw(before, this.#timeoutMs);
+    this.#held = withNodes(service, this.#held);
+    const timeoutMs = this.#timeoutMs;
+    const call = registry.register(service, { ttlMs: this.#ttlMs, signal, timeoutMs, domain });
+    this.#unsettled = call;
+    const what = `registry ${registry.name}: registration of ${idsOf(service)}`;
+    await withLimit(call, {
+      timeoutMs: timeoutMs + 100,
+      signal,
+      clock: this.#clock,
+      what,
+      keepAlive: status === "idle",
+    });
+    this.#unsettled = undefined;
+    const ids = new Set(service.nodes.map(({ id }) => id));
+    const gone = this.#held.nodes.filter(({ id }) => !ids.has(id));
+    if (gone.length > 0) await this.#withdraw({ ...service, nodes: gone }, this.#timeoutMs);
+    this.#held = service;
+    this.#confirmedAt = this.#clock.now();
+    if (status === "lost") logger.info(`Registry [${registry.name}] Registered again: ${idsOf(service)}`);
+    if (status !== "registered") this.#change({ status: "registered" });
+  }
+
+  async #deregister(service: Service, timeoutMs: number): Promise<void> {
+    const { registry, logger } = this.#options;
+    if (this.#confirmedAt !== undefined)
+      logger.info(`Registry [${registry.name}] Deregistering node: ${idsOf(service)}`);
+    this.#confirmedAt = undefined;
+    await this.#withdraw(service, timeoutMs);
+    this.#held = undefined;
+  }
+
+  /** Not ended by `stop()`, which needs it. */
+  async #withdraw(service: Service, timeoutMs: number): Promise<void> {
+    const { registry, domain } = this.#options;
+    const what = `registry ${registry.name}: deregistration of ${idsOf(service)}`;
+    const call = registry.deregister(service, { timeoutMs, domain });
+    await withLimit(call, { timeoutMs: timeoutMs + 100, clock: this.#clock, what });
+  }
+
+  #asError(error: unknown): MicroError {
+    if (MicroError.is(error)) return error;
+    return new MicroError(textOf(error), {
+      id: `registry.${this.#options.registry.name}`,
+      code: "unavailable",
+      cause: error,
+    });
+  }
+
+  #change(state: RegistrarState): void {
+    this.#state = state;
+    this.#options.onChange?.(state);
+  }
+}
+
+/** `service` with the nodes of `before` that it lacks: all that may be in the registry. */
+function withNodes(service: Service, before: Service | undefined): Service {
+  if (before === undefined || before.name !== service.name || before.version !== service.version) return service;
+  const ids = new Set(service.nodes.map(({ id }) => id));
+  return { ...service, nodes: [...service.nodes, ...before.nodes.filter(({ id }) => !ids.has(id))] };
+}
+
+function idsOf(service: Service): string {
+  return service.nodes.map(({ id }) => id).join(", ");
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
