@@ -104,9 +104,11 @@ export class ConnectionPool {
     const now = performance.now();
     let idle = 0;
     for (const address of this.#addresses.values()) {
-      for (const connection of [...address.idle]) {
-        if (connection.reusable(now)) idle++;
-        else connection.close();
+      // Backwards, since closing one takes it out of the list.
+      for (let index = address.idle.length - 1; index >= 0; index--) {
+        const connection = address.idle[index];
+        if (connection?.reusable(now) === true) idle++;
+        else connection?.close();
       }
     }
     if (idle === 0) {

@@ -48,7 +48,8 @@ function extensions(hosts: readonly string[]): Buffer {
   return sequence(
     // digitalSignature and keyCertSign: it is its own authority.
     extension("2.5.29.15", true, bitString(Buffer.from([0x84]), 2)),
-    extension("2.5.29.37", false, sequence(objectId("1.3.6.1.5.5.7.3.1"))),
+    // For servers, and for clients as well: it also serves as a client certificate between two services.
+    extension("2.5.29.37", false, sequence(objectId("1.3.6.1.5.5.7.3.1"), objectId("1.3.6.1.5.5.7.3.2"))),
     extension("2.5.29.19", true, sequence(tagged(0x01, Buffer.from([0xff])))),
     ...(names.length === 0 ? [] : [extension("2.5.29.17", false, sequence(...names))]),
   );
@@ -59,12 +60,14 @@ function extension(id: string, critical: boolean, value: Buffer): Buffer {
   return critical ? sequence(objectId(id), tagged(0x01, Buffer.from([0xff])), octets) : sequence(objectId(id), octets);
 }
 
+function groups(part: string): number[] {
+  return part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16));
+}
+
 function ipv6Bytes(address: string): Buffer {
   const bytes = Buffer.alloc(16);
   // The URL parser writes the shortest form and turns an IPv4 tail into groups.
   const [left = "", right] = new URL(`http://[${address.split("%")[0]}]`).hostname.slice(1, -1).split("::");
-  const groups = (part: string): number[] =>
-    part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16));
   const head = groups(left);
   const tail = groups(right ?? "");
   head.forEach((group, index) => bytes.writeUInt16BE(group, index * 2));

@@ -54,6 +54,9 @@ function shared(options: HttpTlsOptions | undefined): Pick<TlsOptions, "minVersi
 }
 
 function pem(value: string | Uint8Array | readonly (string | Uint8Array)[]): string | Buffer | (string | Buffer)[] {
-  const one = (part: string | Uint8Array): string | Buffer => (typeof part === "string" ? part : Buffer.from(part));
-  return typeof value === "string" || value instanceof Uint8Array ? one(value) : value.map(one);
+  return typeof value === "string" || value instanceof Uint8Array ? onePem(value) : value.map(onePem);
+}
+
+function onePem(part: string | Uint8Array): string | Buffer {
+  return typeof part === "string" ? part : Buffer.from(part);
 }
