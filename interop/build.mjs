@@ -8,7 +8,17 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -77,8 +87,7 @@ export async function buildPeers(log = () => {}) {
   if (process.platform !== "linux") throw new Unavailable("the peers run in a network namespace, which needs Linux");
   const { go, version } = findGo();
   const hash = createHash("sha256").update(version);
-  for (const file of filesBelow(sources))
-    hash.update(`\0${relative(sources, file)}\0`).update(readFileSync(file));
+  for (const file of filesBelow(sources)) hash.update(`\0${relative(sources, file)}\0`).update(readFileSync(file));
   const cache = cacheDirectory();
   const target = join(cache, hash.digest("hex").slice(0, 16));
   const names = [...generations, "netns"];
@@ -106,7 +115,8 @@ export async function buildPeers(log = () => {}) {
       );
       if (code !== 0) {
         const message = `building the ${name} peer failed:\n${output}`;
-        const network = /dial tcp|i\/o timeout|no such host|lookup .* on|proxyconnect|connection refused|: 40[34] |: 50\d |no space left/;
+        const network =
+          /dial tcp|i\/o timeout|no such host|lookup .* on|proxyconnect|connection refused|: 40[34] |: 50\d |no space left/;
         throw network.test(output) ? new Unavailable(message) : new Error(message);
       }
       log(`go peers: ${name} built in ${((Date.now() - started) / 1000).toFixed(1)} s`);

@@ -34,6 +34,7 @@ var types = map[string][2][2]interface{}{
 	"Nothing": {{None{}, None{}}, {pb.Empty{}, pb.Empty{}}},
 	"Forward": {{ForwardRequest{}, MetaResponse{}}, {pb.ForwardRequest{}, pb.MetaResponse{}}},
 	"Chat":    {{EchoMessage{}, EchoMessage{}}, {pb.EchoMessage{}, pb.EchoMessage{}}},
+	"Health":  {{HealthRequest{}, HealthResponse{}}, {pb.Empty{}, pb.Empty{}}},
 	"Count":   {{CountRequest{}, Number{}}, {pb.CountRequest{}, pb.Number{}}},
 }
 
@@ -65,6 +66,7 @@ func runClient(arguments []string) error {
 	timeout := flags.Duration("timeout", 0, "request timeout")
 	attempt := flags.Duration("attempt", 0, "timeout of one attempt, where there is one")
 	retries := flags.Int("retries", -1, "extra attempts")
+	linger := flags.Duration("linger", 0, "stay alive after the result, so that connections are closed by go-micro or not at all")
 	fresh := flags.Bool("fresh", false, "a connection per call, where there is the option")
 	limit := flags.Duration("limit", 60*time.Second, "end after this time")
 	if err := flags.Parse(arguments); err != nil {
@@ -105,6 +107,7 @@ func runClient(arguments []string) error {
 	result := run()
 	result["ms"] = time.Since(started).Milliseconds()
 	report(result)
+	time.Sleep(*linger)
 	return nil
 }
 

@@ -56,6 +56,12 @@ type (
 	Number struct {
 		N int32 `json:"n"`
 	}
+	HealthRequest struct {
+		Service string `json:"service"`
+	}
+	HealthResponse struct {
+		Status string `json:"status"`
+	}
 )
 
 // Plain serves the same as the greeter with Go structs; its name is the first part of the endpoints.
