@@ -54,7 +54,7 @@ const serviceFlags: readonly ServiceFlag[] = [
   integer("client_retries", "Extra attempts of a call", 0, (retries) => ({ retries })),
   integer("client_pool_size", "Idle connections kept per address", 1, (poolSize) => ({ poolSize })),
   duration("client_pool_ttl", "Age at which a pooled connection is closed, e.g. 1m", (poolTtlMs) => ({ poolTtlMs })),
-  integer("register_ttl", "Seconds a registration lives unless renewed; 0 = for ever", 0, (seconds) => ({
+  integer("register_ttl", "Seconds a registration lives unless renewed", 1, (seconds) => ({
     registerTtlMs: seconds * 1000,
   })),
   integer("register_interval", "Seconds between registrations; 0 = register once", 0, (seconds) => ({

@@ -73,32 +73,32 @@ export class FlagValues {
 
   /** Value of a `string` flag; empty when it has none. */
   string(name: string): string {
-    return this.#value<string>(name, "string") ?? "";
+    return (this.#value(name, "string") as string | undefined) ?? "";
   }
 
   /** Value of a `boolean` flag; false when it has none. */
   boolean(name: string): boolean {
-    return this.#value<boolean>(name, "boolean") ?? false;
+    return (this.#value(name, "boolean") as boolean | undefined) ?? false;
   }
 
   /** Value of an `integer` or `number` flag; 0 when it has none. */
   number(name: string): number {
-    return this.#value<number>(name, "integer", "number") ?? 0;
+    return (this.#value(name, "integer", "number") as number | undefined) ?? 0;
   }
 
   /** Value of a `duration` flag, in milliseconds; 0 when it has none. */
   durationMs(name: string): number {
-    return this.#value<number>(name, "duration") ?? 0;
+    return (this.#value(name, "duration") as number | undefined) ?? 0;
   }
 
   /** Values of a `list` flag; empty when it has none. */
   list(name: string): readonly string[] {
-    return this.#value<readonly string[]>(name, "list") ?? [];
+    return (this.#value(name, "list") as readonly string[] | undefined) ?? [];
   }
 
   /** Entries of a `map` flag; empty when it has none. */
   map(name: string): ReadonlyMap<string, string> {
-    return this.#value<ReadonlyMap<string, string>>(name, "map") ?? new Map();
+    return (this.#value(name, "map") as ReadonlyMap<string, string> | undefined) ?? new Map();
   }
 
   #definition(name: string): FlagDefinition {
@@ -107,10 +107,10 @@ export class FlagValues {
     return definition;
   }
 
-  #value<T extends FlagValue>(name: string, ...types: readonly FlagType[]): T | undefined {
+  #value(name: string, ...types: readonly FlagType[]): FlagValue | undefined {
     const type = this.#definition(name).type ?? "string";
     if (!types.includes(type)) throw new TypeError(`flag ${JSON.stringify(name)} is a ${type}, not a ${types[0]}`);
-    return this.#given.get(name)?.value as T | undefined;
+    return this.#given.get(name)?.value;
   }
 }
 
@@ -219,10 +219,7 @@ function splitFlag(arg: string): { name: string; value: string | undefined } {
 }
 
 function unknownFlag(name: string, definitions: ReadonlyMap<string, FlagDefinition>): UsageError {
-  const plain = (text: string) => text.toLowerCase().replace(/[-_]/g, "");
-  const meant = [...definitions.values()].find(
-    (definition) => !definition.hidden && plain(definition.name) === plain(name),
-  );
+  const meant = [...definitions.values()].find(({ name: known, hidden }) => !hidden && plain(known) === plain(name));
   return new UsageError(
     meant === undefined
       ? `unknown flag --${name}; --help lists the flags`
@@ -230,12 +227,15 @@ function unknownFlag(name: string, definitions: ReadonlyMap<string, FlagDefiniti
   );
 }
 
+/** A name without what people get wrong in it. */
+function plain(name: string): string {
+  return name.toLowerCase().replace(/[-_]/g, "");
+}
+
 /** @throws {TypeError} saying what is wrong with the text. */
 function readValue(definition: FlagDefinition, texts: readonly string[]): FlagValue {
   const text = texts.at(-1)!;
-  switch (definition.type ?? "string") {
-    case "string":
-      return text;
+  switch (definition.type) {
     case "boolean":
       // What Go's strconv.ParseBool takes.
       if (/^(?:1|t|T|TRUE|true|True)$/.test(text)) return true;
@@ -263,5 +263,7 @@ function readValue(definition: FlagDefinition, texts: readonly string[]): FlagVa
           return equals < 0 ? [part, ""] : [part.slice(0, equals), part.slice(equals + 1)];
         }),
       );
+    default:
+      return text;
   }
 }

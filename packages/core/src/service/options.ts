@@ -41,7 +41,7 @@ export interface ServiceOptions {
   /** Registry domain. Default: none. */
   domain?: string | undefined;
 
-  /** How long a registration lives unless renewed, in milliseconds; 0 = for ever. Default: 60000. */
+  /** How long a registration lives unless renewed, in milliseconds; more than the interval. Default: 60000. */
   registerTtlMs?: number | undefined;
   /** Time between two registrations, in milliseconds; 0 = register once. Default: 30000. */
   registerIntervalMs?: number | undefined;
@@ -184,6 +184,9 @@ type DefaultedName =
   | "plugins"
   | "flags";
 
+const defaultTtlMs = 60_000;
+const defaultIntervalMs = 30_000;
+
 const hookNames = ["beforeStart", "afterStart", "beforeStop", "afterStop"] as const;
 const listNames = ["wrapClient", "wrapCall", "wrapHandler", "plugins", "flags", ...hookNames] as const;
 
@@ -210,8 +213,8 @@ export function resolveOptions(options: ServiceOptions, id: string): ServiceSett
     id: options.id ?? id,
     address: options.address ?? ":0",
     metadata: options.metadata ?? {},
-    registerTtlMs: options.registerTtlMs ?? 60_000,
-    registerIntervalMs: options.registerIntervalMs ?? 30_000,
+    registerTtlMs: options.registerTtlMs ?? defaultTtlMs,
+    registerIntervalMs: options.registerIntervalMs ?? defaultIntervalMs,
     registry: options.registry ?? "mdns",
     registryAddress: options.registryAddress ?? [],
     transport: options.transport ?? "http",
@@ -263,6 +266,12 @@ function check(options: ServiceOptions): void {
         throw new TypeError(`createService: \`${name}\` must be a function or a list of them`);
   if (options.tracer !== undefined && options.tracer !== "memory")
     throw new TypeError("createService: `tracer` must be `memory`");
+  const { registerTtlMs = defaultTtlMs, registerIntervalMs = defaultIntervalMs } = options;
+  if (registerTtlMs <= registerIntervalMs)
+    throw new OptionError(
+      `the registration would expire between renewals: its TTL (${registerTtlMs / 1000} s) must exceed the interval (${registerIntervalMs / 1000} s)`,
+      ["registerTtlMs", "registerIntervalMs"],
+    );
   // An instance comes with what it was made of; dropping these silently would be worse than saying so.
   refuseWith(options, "client", [
     "wrapClient",
@@ -290,12 +299,13 @@ function check(options: ServiceOptions): void {
   refuseWith(options, "registry", ["registryAddress"]);
 }
 
-/** An option that a piece made elsewhere cannot take any more. */
-export class FixedPieceError extends TypeError {
-  readonly option: keyof ServiceOptions;
-  constructor(piece: string, option: keyof ServiceOptions) {
-    super(`\`${option}\` cannot be set on a ${piece} made elsewhere; give it to that ${piece}`);
-    this.option = option;
+/** Options that do not fit together. */
+export class OptionError extends TypeError {
+  /** Those that may be at fault: variables and flags that set one are named. */
+  readonly options: readonly (keyof ServiceOptions)[];
+  constructor(message: string, options: readonly (keyof ServiceOptions)[]) {
+    super(message);
+    this.options = options;
   }
 }
 
@@ -306,5 +316,6 @@ function refuseWith(
 ): void {
   if (typeof options[piece] !== "object") return;
   const given = names.find((name) => options[name] !== undefined);
-  if (given !== undefined) throw new FixedPieceError(piece, given);
+  if (given !== undefined)
+    throw new OptionError(`\`${given}\` cannot be set on a ${piece} made elsewhere; give it to that ${piece}`, [given]);
 }

@@ -247,10 +247,9 @@ export class Pieces implements AsyncDisposable {
       if (error instanceof UsageError) throw notSpoken(error.message, error);
       throw error;
     }
-    const create = plugins.get("client", protocol)?.createProtocol;
-    if (create === undefined) throw notSpoken("its plugin only makes whole clients");
-    if (this.#closed) throw closed();
-    return create(this.context());
+    const made = plugins.get("client", protocol)?.createProtocol?.(this.context());
+    if (made === undefined) throw notSpoken("its plugin only makes whole clients");
+    return made;
   }
 
   #isPlugin(name: PieceName): boolean {

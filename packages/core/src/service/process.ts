@@ -96,23 +96,26 @@ function readLogLevel(text: string | undefined): LogLevel | undefined {
 
 /** Values without a flag or variable, as one would write them. */
 function defaultTexts(settings: ServiceSettings): ReadonlyMap<string, string> {
-  const piece = (value: { readonly name: string } | string) => (typeof value === "string" ? value : value.name);
   return new Map([
-    ["client", piece(settings.client)],
+    ["client", pieceName(settings.client)],
     ["client_request_timeout", formatDuration(settings.timeoutMs ?? 5000)],
     ["client_retries", String(settings.retries ?? 1)],
     ["client_pool_size", String(settings.poolSize ?? 100)],
     ["client_pool_ttl", formatDuration(settings.poolTtlMs ?? 60_000)],
     ["register_ttl", String(settings.registerTtlMs / 1000)],
     ["register_interval", String(settings.registerIntervalMs / 1000)],
-    ["server", piece(settings.server)],
+    ["server", pieceName(settings.server)],
     ["server_name", settings.name],
     ["server_version", settings.version],
     ["server_address", settings.address],
-    ["registry", piece(settings.registry)],
+    ["registry", pieceName(settings.registry)],
     ["registry_address", settings.registryAddress.join(",")],
-    ["transport", piece(settings.transport)],
+    ["transport", pieceName(settings.transport)],
     ["transport_address", settings.transportAddress.join(",")],
-    ["selector", piece(settings.selector)],
+    ["selector", pieceName(settings.selector)],
   ]);
+}
+
+function pieceName(value: { readonly name: string } | string): string {
+  return typeof value === "string" ? value : value.name;
 }

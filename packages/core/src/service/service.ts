@@ -26,7 +26,7 @@ import type { FlagValues } from "./flags.ts";
 import { ServiceServer } from "./handlers.ts";
 import { runAllHooks, runHooks } from "./hooks.ts";
 import { nodeId, serviceRecord } from "./node.ts";
-import { FixedPieceError, mergeOptions, resolveOptions } from "./options.ts";
+import { OptionError, mergeOptions, resolveOptions } from "./options.ts";
 import type { ServiceOptions, ServiceSettings } from "./options.ts";
 import { Pieces } from "./pieces.ts";
 import { PluginTable } from "./plugins.ts";
@@ -154,8 +154,8 @@ class ComposedService implements MicroService {
       stop,
     );
     this.handle = (...registration: [unknown, ...unknown[]]) => this.server.handle(...registration);
-    this.call = this.client.call;
-    this.stream = this.client.stream;
+    this.call = (...call) => this.#pieces.client.call(...call);
+    this.stream = (...stream) => this.#pieces.client.stream(...stream);
   }
 
   get name(): string {
@@ -238,9 +238,9 @@ class ComposedService implements MicroService {
     try {
       this.#settings = resolveOptions(mergeOptions(this.#given, this.#fromProcess), this.#id);
     } catch (error) {
-      const source = error instanceof FixedPieceError ? this.#sources.get(error.option) : undefined;
-      if (source === undefined) throw error;
-      throw new UsageError(`${source}: ${(error as Error).message}`, { cause: error });
+      const option = error instanceof OptionError ? error.options.find((name) => this.#sources.has(name)) : undefined;
+      if (option === undefined) throw error;
+      throw new UsageError(`${this.#sources.get(option)}: ${(error as Error).message}`, { cause: error });
     }
     await this.#pieces.reconfigure(this.#source());
   }
@@ -252,23 +252,33 @@ class ComposedService implements MicroService {
   async run(): Promise<void> {
     if (!this.#initialised) await this.init();
     const { handleSignals, signal } = this.#settings;
-    using _signals = handleSignals ? onStopSignal(() => void this.#stopQuietly(), this.#exit) : undefined;
+    using disposables = new DisposableStack();
+    if (handleSignals) disposables.use(onStopSignal(() => void this.#stopQuietly(), this.#exit));
     // A transport without sockets would let the process end while the service waits.
-    const alive = setInterval(() => {}, 0x7fff_ffff);
+    disposables.adopt(
+      setInterval(() => {}, 0x7fff_ffff),
+      clearInterval,
+    );
     try {
       if (signal?.aborted !== true) {
         await this.start();
         await this.#stopRequested.promise;
       }
-      await this.stop();
-    } finally {
-      clearInterval(alive);
+    } catch (error) {
+      const interrupted = this.#stopping !== undefined && MicroError.is(error) && error.code === "aborted";
+      await this.#stopQuietly();
+      if (!interrupted) throw error;
     }
+    await this.stop();
   }
 
-  /** `run()` reports how the stop went. */
+  /** For where a stop is asked for, but its outcome goes to somebody else, or an error of its own is on its way. */
   async #stopQuietly(): Promise<void> {
-    await this.stop().catch(() => {});
+    try {
+      await this.stop();
+    } catch (error) {
+      this.logger.error("the service could not be stopped cleanly", { error });
+    }
   }
 
   async start(): Promise<void> {
@@ -282,9 +292,7 @@ class ComposedService implements MicroService {
     try {
       await runHooks(this.#settings.afterStart);
     } catch (error) {
-      await this.stop().catch((stopError: unknown) => {
-        this.logger.error("the service could not be stopped cleanly", { error: stopError });
-      });
+      await this.#stopQuietly();
       throw error;
     }
   }
@@ -312,12 +320,9 @@ class ComposedService implements MicroService {
 
   async #register(settings: ServiceSettings): Promise<void> {
     const { server, transport, registry } = this.#pieces;
-    const record = serviceRecord(
-      settings,
-      server.address ?? settings.address,
-      { server: server.name, transport: transport.name, registry: registry.name },
-      server.endpoints(),
-    );
+    const pieces = { server: server.name, transport: transport.name, registry: registry.name };
+    // Made anew for every registration: handlers may be added, and the machine's address may change.
+    const record = () => serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints());
     this.#registrar = registrar({
       registry,
       service: record,
@@ -326,6 +331,7 @@ class ComposedService implements MicroService {
       intervalMs: settings.registerIntervalMs,
       check: settings.registerCheck,
       domain: settings.domain,
+      failFast: true,
     });
     await this.#registrar.start();
   }
@@ -345,10 +351,7 @@ class ComposedService implements MicroService {
 
   #stopOnAbort(signal: AbortSignal | undefined): void {
     if (signal === undefined) return;
-    const stop = () =>
-      void this.stop().catch((error: unknown) =>
-        this.logger.error("the service could not be stopped cleanly", { error }),
-      );
+    const stop = () => void this.#stopQuietly();
     signal.addEventListener("abort", stop, { once: true });
     this.#removeAbort = () => signal.removeEventListener("abort", stop);
     if (signal.aborted) stop();
@@ -371,6 +374,8 @@ class ComposedService implements MicroService {
   }
 
   async #stop(): Promise<void> {
+    // A registry that does not answer must not keep a service from being stopped.
+    if (this.#state === "starting") await this.#registrar?.stop();
     await this.#starting?.catch(() => {});
     const { spreadMs, drainTimeoutMs, beforeStop, afterStop } = this.#settings;
     let failure: { readonly error: unknown } | undefined;

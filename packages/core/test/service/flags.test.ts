@@ -194,7 +194,7 @@ describe("flags of every service", () => {
 
   it.each([
     [["--register_ttl=90s"], '--register_ttl: "90s" is no whole number'],
-    [["--register_ttl=-1"], "--register_ttl: -1 is too small; at least 0 is needed"],
+    [["--register_ttl=-1"], "--register_ttl: -1 is too small; at least 1 is needed"],
     [["--client_pool_size=0"], "--client_pool_size: 0 is too small; at least 1"],
     [["--client_request_timeout=0s"], "--client_request_timeout: the duration must be above 0"],
     [["--server-name=x"], "unknown flag --server-name; did you mean --server_name?"],
