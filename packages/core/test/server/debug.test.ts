@@ -138,6 +138,8 @@ describe("Debug", () => {
   });
 });
 
+const decode = (bytes: Uint8Array): unknown => logRequest.binary!.decode(bytes);
+
 describe("debug messages", () => {
   it("survive protobuf", () => {
     const span = {
@@ -159,7 +161,6 @@ describe("debug messages", () => {
   });
 
   it("skip unknown fields and refuse cut ones", () => {
-    const decode = (bytes: Uint8Array): unknown => logRequest.binary!.decode(bytes);
     expect(decode(Buffer.from("100178017d000000007900000000000000007a0161", "hex"))).toMatchObject({ stream: true });
     for (const hex of ["0a05", "10", "7f", "12", "18ffffffffffffffffffffff01", "7900"])
       expect(() => decode(Buffer.from(hex, "hex"))).toThrow();

@@ -195,6 +195,11 @@ describe("server streams", () => {
   });
 });
 
+const validate = async (message: unknown): Promise<unknown> => {
+  if (typeof (message as { n: unknown }).n !== "number") throw badRequest("", "n: expected a number");
+  return message;
+};
+
 describe("client and bidirectional streams", () => {
   it("give the handler what the caller sends, until it half-closes", async () => {
     await using host = await served((server) => server.handle("Math", { sum, echo }));
@@ -303,10 +308,6 @@ describe("client and bidirectional streams", () => {
   });
 
   it("check every message", async () => {
-    const validate = async (message: unknown): Promise<unknown> => {
-      if (typeof (message as { n: unknown }).n !== "number") throw badRequest("", "n: expected a number");
-      return message;
-    };
     await using host = await served((server) =>
       server.handle(
         {

@@ -1,0 +1,653 @@
+/** What every server must do, whatever wire is below it. */
+import assert from "node:assert/strict";
+import { setImmediate as turn } from "node:timers/promises";
+import type { CallOptions, Client, ClientStream } from "../client/client.ts";
+import { type Context, contextKey, currentContext } from "../context.ts";
+import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
+import { type ErrorCode, MicroError, badRequest, conflict } from "../errors.ts";
+import { bidiHandler, clientStreamHandler } from "../server/kinds.ts";
+import type { PlainHandler, Server, ServerOptions } from "../server/server.ts";
+import { type Skips, type TestRunner, defineSuite } from "./runner.ts";
+
+/** Options a server under test is made with. Its name is always `test`. */
+export type ServerUnderTestOptions = Pick<
+  ServerOptions,
+  "address" | "wrapHandler" | "maxConcurrency" | "maxMessageBytes"
+>;
+
+/** What the suite is handed for each test; disposing it disposes client and servers. */
+export interface ServerFixture extends AsyncDisposable {
+  /** A server named `test`, not started, with these options over a dialable default address. */
+  server(options?: ServerUnderTestOptions): Server;
+  /** Reaches servers by the `address` of its call options. */
+  readonly client: Client;
+}
+
+export interface ServerConformanceOptions {
+  /** Tests that do not apply, with the reason. */
+  skip?: Skips | undefined;
+}
+
+interface Remote {
+  readonly call: (endpoint: string, request?: unknown, options?: CallOptions) => Promise<any>;
+  readonly stream: (endpoint: string, options?: CallOptions) => Promise<ClientStream>;
+}
+
+/** How long a condition may take to come true. */
+const patienceMs = 10_000;
+
+async function until(condition: () => boolean, what: string): Promise<void> {
+  const limit = performance.now() + patienceMs;
+  while (!condition()) {
+    assert.ok(performance.now() < limit, `waited in vain: ${what}`);
+    await turn();
+  }
+}
+
+async function failure(promise: Promise<unknown>): Promise<MicroError> {
+  try {
+    await promise;
+  } catch (error) {
+    assert.ok(MicroError.is(error), `not a MicroError: ${String(error)}`);
+    return error;
+  }
+  throw new assert.AssertionError({ message: "an error was expected" });
+}
+
+async function fails(promise: Promise<unknown>, code: ErrorCode): Promise<MicroError> {
+  const error = await failure(promise);
+  assert.equal(error.code, code, `${error.code}: ${error.detail}`);
+  return error;
+}
+
+function remote(fixture: ServerFixture, address: string | undefined): Remote {
+  assert.ok(address !== undefined && address !== "", "a started server has an address");
+  const fixed = { address, retries: 0, timeoutMs: patienceMs };
+  return {
+    call: (endpoint, request = {}, options) => fixture.client.call("test", endpoint, request, { ...fixed, ...options }),
+    stream: (endpoint, options) => fixture.client.stream("test", endpoint, { ...fixed, ...options }),
+  };
+}
+
+async function start(
+  fixture: ServerFixture,
+  register: (server: Server) => void,
+  options?: ServerUnderTestOptions,
+): Promise<Remote & { server: Server }> {
+  const server = fixture.server(options);
+  register(server);
+  await server.start();
+  return { server, ...remote(fixture, server.address) };
+}
+
+async function readAll(stream: ClientStream): Promise<unknown[]> {
+  const messages: unknown[] = [];
+  for await (const message of stream) messages.push(message);
+  return messages;
+}
+
+function whenAborted({ signal }: Context): Promise<MicroError> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(signal.reason as MicroError);
+    signal.addEventListener("abort", () => resolve(signal.reason as MicroError));
+  });
+}
+
+function definition(kind: MethodKind, validate?: (message: unknown) => unknown): ServiceDefinition {
+  const request: MethodDefinition["request"] = {
+    name: "Request",
+    value: { name: "Request", type: "Request", values: [{ name: "text", type: "string", values: null }] },
+    validate,
+  };
+  const call: MethodDefinition = { name: "Call", kind, request, response: { name: "Response" } };
+  return { service: "test", type: "Typed", contentType: "application/json", methods: { call } };
+}
+
+function validText(message: unknown): unknown {
+  const { text } = message as { text?: unknown };
+  if (typeof text !== "string") throw badRequest("", "text: expected a string");
+  return { text: text.trim() };
+}
+
+function validNumber(message: unknown): unknown {
+  if (typeof (message as { n?: unknown }).n !== "number") throw badRequest("", "n: expected a number");
+  return message;
+}
+
+/** Handlers that answer when they are told, in the order they came. */
+class Gate {
+  readonly running: (() => void)[] = [];
+  readonly handler = (request: unknown): Promise<unknown> =>
+    new Promise((resolve) => {
+      this.running.push(() => resolve(request));
+    });
+}
+
+/**
+ * Hold a server to the contract of `Server`, through a client by name with JSON messages.
+ * @throws {TypeError} if `skip` names no test or gives no reason.
+ */
+export function serverConformance(
+  runner: TestRunner,
+  create: () => Promise<ServerFixture>,
+  options: ServerConformanceOptions = {},
+): void {
+  defineSuite<ServerFixture>(
+    runner,
+    "server conformance",
+    create,
+    { ...registrationCases, ...unaryCases, ...streamCases, ...limitCases, ...lifecycleCases },
+    options.skip,
+  );
+}
+
+type Cases = Readonly<Record<string, (fixture: ServerFixture) => Promise<void>>>;
+
+const registrationCases: Cases = {
+  async "handlers are registered by name, one by one, as objects, as class instances and by definition"(fixture) {
+    class Greeter {
+      readonly greeting = "Hello";
+      hello({ name }: { name: string }): unknown {
+        return { msg: `${this.greeting} ${name}` };
+      }
+    }
+    const { call } = await start(fixture, (server) => {
+      server.handle("say.hello", () => ({ a: 1 }));
+      server.handle("Other", { hello: () => ({ b: 2 }) });
+      server.handle(new Greeter());
+      server.handle(definition("unary"), { call: ({ text }: { text: string }) => ({ text }) });
+    });
+    assert.deepEqual(await call("Say.Hello"), { a: 1 });
+    assert.deepEqual(await call("Other.Hello"), { b: 2 });
+    assert.deepEqual(await call("Greeter.Hello", { name: "John" }), { msg: "Hello John" });
+    assert.deepEqual(await call("Typed.Call", { text: "x" }), { text: "x" });
+  },
+
+  async "a name that is taken or has the wrong form is a TypeError"(fixture) {
+    const server = fixture.server();
+    server.handle("Say", { hello: () => ({}) });
+    const handlers: [string, PlainHandler | Readonly<Record<string, unknown>>][] = [
+      ["Say", { bye: () => ({}) }],
+      ["Say.Hello", () => ({})],
+      ["A.B.C", () => ({})],
+      ["", {}],
+      ["A b", { c: () => ({}) }],
+      ["Empty", {}],
+    ];
+    for (const [name, handler] of handlers) assert.throws(() => server.handle(name, handler), TypeError, name);
+  },
+
+  async "endpoints are listed by type, then method, with types and metadata, without internal ones"(fixture) {
+    const { server, call } = await start(fixture, (target) => {
+      target.handle("Zebra", { run: () => ({}), *count() {} }, { metadata: { Run: { owner: "team-a" } } });
+      target.handle("Inside", { look: () => ({ ok: true }) }, { internal: true });
+      target.handle(definition("unary"), { call: () => ({}) });
+    });
+    const endpoints = server.endpoints();
+    assert.deepEqual(
+      endpoints.map(({ name, metadata }) => [name, { ...metadata }]),
+      [
+        ["Typed.Call", {}],
+        ["Zebra.Count", { stream: "true" }],
+        ["Zebra.Run", { owner: "team-a" }],
+      ],
+    );
+    assert.deepEqual(endpoints[0]?.request?.values, [{ name: "text", type: "string", values: null }]);
+    assert.deepEqual(await call("Inside.Look"), { ok: true });
+  },
+};
+
+const unaryCases: Cases = {
+  async "a handler may answer at once, later, or with nothing"(fixture) {
+    const { call, server } = await start(fixture, (target) =>
+      target.handle("Echo", {
+        now: (request: unknown) => request,
+        async later(request: unknown) {
+          await turn();
+          return request;
+        },
+        nothing() {},
+      }),
+    );
+    const message = { text: "héllo 你好", list: [1, 2, 3], nested: { on: true } };
+    assert.deepEqual(await call("Echo.Now", message), message);
+    assert.deepEqual(await call("Echo.Later", message), message);
+    assert.deepEqual(await call("Echo.Nothing"), {});
+    await until(() => server.stats.inFlight === 0, "no call is in flight");
+    assert.deepEqual({ ...server.stats }, { requests: 3, errors: 0, inFlight: 0 });
+  },
+
+  async "64 callers at once get the answers to their own requests"(fixture) {
+    const { call } = await start(fixture, (target) =>
+      target.handle("Echo.Later", async (request: { i: number }) => {
+        for (let turns = request.i % 3; turns > 0; turns--) await turn();
+        return request;
+      }),
+    );
+    const numbers = Array.from({ length: 64 }, (_, i) => i);
+    const answers = await Promise.all(numbers.map((i) => call("Echo.Later", { i })));
+    assert.deepEqual(
+      answers,
+      numbers.map((i) => ({ i })),
+    );
+  },
+
+  async "an error of a handler reaches the caller with id, code, detail and status"(fixture) {
+    const { call } = await start(fixture, (target) =>
+      target.handle("Fail", {
+        coded() {
+          throw badRequest("com.example.srv", "invalid field");
+        },
+        async bare() {
+          throw new MicroError("taken", { code: "conflict" });
+        },
+      }),
+    );
+    const coded = await fails(call("Fail.Coded"), "bad_request");
+    assert.deepEqual(coded.toJSON(), {
+      id: "com.example.srv",
+      code: 400,
+      detail: "invalid field",
+      status: "Bad Request",
+    });
+    assert.equal((await fails(call("Fail.Bare"), "conflict")).id, "test");
+  },
+
+  async "a plain error becomes a 500 of the service with its message and nothing else"(fixture) {
+    const { call, server } = await start(fixture, (target) =>
+      target.handle("Fail", {
+        thrown() {
+          throw new Error("boom", { cause: new Error("secret") });
+        },
+        async rejected() {
+          throw new Error("boom", { cause: new Error("secret") });
+        },
+      }),
+    );
+    for (const endpoint of ["Fail.Thrown", "Fail.Rejected"]) {
+      const error = await fails(call(endpoint), "internal");
+      assert.deepEqual(error.toJSON(), {
+        id: "test",
+        code: 500,
+        detail: "boom",
+        status: "Internal Server Error",
+      });
+    }
+    await until(() => server.stats.errors === 2, "both calls count as failed");
+  },
+
+  async "an endpoint that does not exist is not_found, and names what is missing"(fixture) {
+    const { call } = await start(fixture, (target) => target.handle("Say.Hello", () => ({})));
+    assert.match((await fails(call("Nobody.Hello"), "not_found")).detail, /Nobody/);
+    assert.match((await fails(call("Say.Nothing"), "not_found")).detail, /Nothing/);
+  },
+
+  async "a request its type refuses is a bad_request that names the field, and never reaches the handler"(fixture) {
+    let ran = 0;
+    const { call } = await start(fixture, (target) =>
+      target.handle(definition("unary", validText), {
+        call({ text }: { text: string }) {
+          ran++;
+          return { text };
+        },
+      }),
+    );
+    assert.deepEqual(await call("Typed.Call", { text: " x " }), { text: "x" });
+    const error = await fails(call("Typed.Call", { text: 7 }), "bad_request");
+    assert.match(error.detail, /^text: /);
+    assert.equal(error.id, "test");
+    assert.equal(ran, 1);
+  },
+
+  async "a handler sees service, endpoint, metadata, deadline and the caller's address"(fixture) {
+    let seen: Context | undefined;
+    const { call } = await start(fixture, (target) =>
+      target.handle("Look.At", async (_: unknown, context: Context) => {
+        seen = context;
+        await turn();
+        return { current: currentContext() === context };
+      }),
+    );
+    assert.deepEqual(await call("Look.At", {}, { metadata: { "x-user-id": "größe 7" }, timeoutMs: 5_000 }), {
+      current: true,
+    });
+    assert.equal(seen?.service, "test");
+    assert.equal(seen?.endpoint, "Look.At");
+    assert.equal(seen?.metadata.get("X-User-Id"), "größe 7");
+    assert.ok(seen?.remainingMs !== undefined && seen.remainingMs <= 5_000);
+    assert.notEqual(seen?.remote, "");
+  },
+
+  async "wrappers run with the first listed outermost, and hand values to the handler"(fixture) {
+    const account = contextKey<string>("account");
+    const order: string[] = [];
+    const { call } = await start(
+      fixture,
+      (target) =>
+        target.handle("Look.At", (_: unknown, context: Context) => ({
+          account: context.get(account),
+          current: currentContext() === context,
+        })),
+      {
+        wrapHandler: [
+          (next) => async (request, context) => {
+            order.push(`first ${context.endpoint}`);
+            const answer: unknown = await next(request, context.with(account, "john"));
+            order.push("first is done");
+            return answer;
+          },
+          (next) => (request, context) => {
+            order.push(`second ${currentContext()?.get(account) ?? ""}`);
+            return next(request, context) as unknown;
+          },
+        ],
+      },
+    );
+    assert.deepEqual(await call("Look.At"), { account: "john", current: true });
+    assert.deepEqual(order, ["first Look.At", "second john", "first is done"]);
+  },
+
+  async "a caller that gives up aborts the handler's signal"(fixture) {
+    let reason: MicroError | undefined;
+    const { call, server } = await start(fixture, (target) =>
+      target.handle("Slow.Call", async (_: unknown, context: Context) => {
+        reason = await whenAborted(context);
+        throw reason;
+      }),
+    );
+    const abort = new AbortController();
+    const pending = call("Slow.Call", {}, { signal: abort.signal });
+    const failed = fails(pending, "aborted");
+    await until(() => server.stats.inFlight === 1, "the handler runs");
+    abort.abort();
+    await failed;
+    await until(() => server.stats.inFlight === 0, "the handler has ended");
+    assert.equal(reason?.code, "aborted");
+  },
+
+  async "a deadline that passes aborts the handler's signal"(fixture) {
+    let reason: MicroError | undefined;
+    const { call, server } = await start(fixture, (target) =>
+      target.handle("Slow.Call", async (_: unknown, context: Context) => {
+        reason = await whenAborted(context);
+        throw reason;
+      }),
+    );
+    await fails(call("Slow.Call", {}, { timeoutMs: 50 }), "timeout");
+    await until(() => server.stats.inFlight === 0, "the handler has ended");
+    assert.ok(reason?.code === "timeout" || reason?.code === "aborted", `the signal's reason is ${reason?.code}`);
+  },
+
+  async "a message above the limit is refused, and the server goes on"(fixture) {
+    const { call } = await start(fixture, (target) => target.handle("Echo.Now", (request) => request), {
+      maxMessageBytes: 10_000,
+    });
+    await fails(call("Echo.Now", { text: "x".repeat(20_000) }), "too_large");
+    assert.deepEqual(await call("Echo.Now", { text: "x" }), { text: "x" });
+  },
+};
+
+const streamCases: Cases = {
+  async "a server stream sends what the handler yields, in order, and ends"(fixture) {
+    const { stream, server } = await start(fixture, (target) =>
+      target.handle("Count", {
+        async *up({ to }: { to: number }) {
+          for (let i = 1; i <= to; i++) yield { i };
+        },
+        *down({ from }: { from: number }) {
+          for (let i = from; i > 0; i--) yield { i };
+        },
+      }),
+    );
+    await using up = await stream("Count.Up");
+    await up.send({ to: 1000 });
+    assert.deepEqual(
+      await readAll(up),
+      Array.from({ length: 1000 }, (_, i) => ({ i: i + 1 })),
+    );
+    await using down = await stream("Count.Down");
+    await down.send({ from: 2 });
+    assert.deepEqual(await readAll(down), [{ i: 2 }, { i: 1 }]);
+    await until(() => server.stats.inFlight === 0, "no stream is in flight");
+    assert.equal(server.stats.errors, 0);
+  },
+
+  async "a client stream is answered once the caller has finished"(fixture) {
+    const sum = clientStreamHandler(async (numbers: AsyncIterable<{ n: number }>) => {
+      let total = 0;
+      for await (const { n } of numbers) total += n;
+      return { total };
+    });
+    const { stream } = await start(fixture, (target) => target.handle("Math", { sum }));
+    await using adding = await stream("Math.Sum");
+    for (const n of [1, 2, 3]) await adding.send({ n });
+    adding.closeSend();
+    assert.deepEqual(await readAll(adding), [{ total: 6 }]);
+  },
+
+  async "a bidirectional stream answers message by message"(fixture) {
+    const echo = bidiHandler(async function* (messages) {
+      for await (const message of messages) yield message;
+    });
+    const { stream } = await start(fixture, (target) => target.handle("Chat", { echo }));
+    await using chat = await stream("Chat.Echo");
+    for (let i = 0; i < 100; i++) {
+      await chat.send({ i });
+      assert.deepEqual(await chat.receive(), { i });
+    }
+    chat.closeSend();
+    assert.equal(await chat.receive(), undefined);
+  },
+
+  async "an error ends a stream after what was sent before it"(fixture) {
+    const { stream, server } = await start(fixture, (target) =>
+      target.handle("Fail.After", async function* () {
+        yield { i: 1 };
+        throw conflict("here", "enough");
+      }),
+    );
+    await using failing = await stream("Fail.After");
+    await failing.send({});
+    assert.deepEqual(await failing.receive(), { i: 1 });
+    assert.equal((await fails(failing.receive(), "conflict")).id, "here");
+    await until(() => server.stats.errors === 1, "the stream counts as failed");
+  },
+
+  async "a caller that leaves a stream closes the handler's iterator and aborts its signal"(fixture) {
+    const events: string[] = [];
+    const { stream, server } = await start(fixture, (target) =>
+      target.handle("Count.Up", async function* (_: unknown, { signal }: Context) {
+        signal.addEventListener("abort", () => events.push("aborted"));
+        try {
+          for (let i = 0; ; i++) {
+            yield { i };
+            await turn();
+          }
+        } finally {
+          events.push("closed");
+        }
+      }),
+    );
+    const counting = await stream("Count.Up");
+    await counting.send({});
+    assert.deepEqual(await counting.receive(), { i: 0 });
+    counting.cancel();
+    await until(() => server.stats.inFlight === 0, "the handler has ended");
+    assert.deepEqual(events.toSorted(), ["aborted", "closed"]);
+    assert.equal(server.stats.errors, 0);
+  },
+
+  async "a handler is not pulled ahead of a caller that does not read"(fixture) {
+    let pulled = 0;
+    const text = "x".repeat(1024);
+    const { stream, server } = await start(fixture, (target) =>
+      target.handle("Count.Up", function* () {
+        for (;;) yield { i: pulled++, text };
+      }),
+    );
+    const counting = await stream("Count.Up");
+    await counting.send({});
+    assert.ok(await counting.receive());
+    // Without backpressure this loop would never get a turn, or the count would run away.
+    for (let turns = 0, before = -1; turns < 20; turns = before === pulled ? turns + 1 : 0) {
+      before = pulled;
+      await turn();
+      assert.ok(pulled < 100_000, "the server buffers without bound");
+    }
+    counting.cancel();
+    await until(() => server.stats.inFlight === 0, "the handler has ended");
+  },
+
+  async "a message its type refuses ends the stream with bad_request"(fixture) {
+    const { stream } = await start(fixture, (target) =>
+      target.handle(definition("bidi", validNumber), {
+        async *call(messages: AsyncIterable<unknown>) {
+          for await (const message of messages) yield message;
+        },
+      }),
+    );
+    await using typed = await stream("Typed.Call");
+    await typed.send({ n: 1 });
+    assert.deepEqual(await typed.receive(), { n: 1 });
+    await typed.send({ n: "1" });
+    assert.match((await fails(typed.receive(), "bad_request")).detail, /^n: /);
+  },
+};
+
+const limitCases: Cases = {
+  async "a full server queues as many calls as it runs and refuses the rest as unavailable"(fixture) {
+    const gate = new Gate();
+    const { call, server } = await start(fixture, (target) => target.handle("Slow.Call", gate.handler), {
+      maxConcurrency: 1,
+    });
+    const outcomes: string[] = [];
+    const calls = [1, 2, 3].map((i) =>
+      call("Slow.Call", { i }).then(
+        () => outcomes.push("answered"),
+        (error: MicroError) => outcomes.push(error.code),
+      ),
+    );
+    await until(() => outcomes.length === 1, "one call is refused");
+    assert.deepEqual(outcomes, ["unavailable"]);
+    assert.equal(server.stats.inFlight, 1);
+    for (let opened = 0; opened < 2; opened++) {
+      await until(() => gate.running.length > opened, "the next call runs");
+      gate.running[opened]?.();
+    }
+    await Promise.all(calls);
+    assert.deepEqual(outcomes, ["unavailable", "answered", "answered"]);
+    assert.equal(gate.running.length, 2);
+  },
+
+  async "a call whose deadline passes in the queue is never run"(fixture) {
+    const gate = new Gate();
+    const { call, server } = await start(fixture, (target) => target.handle("Slow.Call", gate.handler), {
+      maxConcurrency: 1,
+    });
+    const first = call("Slow.Call", { i: 1 });
+    await until(() => gate.running.length === 1, "the first call runs");
+    await fails(call("Slow.Call", { i: 2 }, { timeoutMs: 50 }), "timeout");
+    gate.running[0]?.();
+    assert.deepEqual(await first, { i: 1 });
+    await until(() => server.stats.inFlight === 0, "no call is in flight");
+    assert.equal(gate.running.length, 1);
+  },
+};
+
+const lifecycleCases: Cases = {
+  async "a server has an address between start and stop, and the port is free afterwards"(fixture) {
+    const server = fixture.server();
+    server.handle("Say.Hello", () => ({}));
+    assert.equal(server.address, undefined);
+    await server.start();
+    const { address } = server;
+    assert.ok(address);
+    await server.stop();
+    await server.stop();
+    assert.equal(server.address, undefined);
+    await fails(remote(fixture, address).call("Say.Hello"), "unavailable");
+    const next = await start(fixture, (target) => target.handle("Say.Hello", () => ({ again: true })), { address });
+    assert.deepEqual(await next.call("Say.Hello"), { again: true });
+  },
+
+  async "starting on an address that is taken fails with unavailable"(fixture) {
+    const { server } = await start(fixture, () => {});
+    await fails(fixture.server({ address: server.address }).start(), "unavailable");
+  },
+
+  async "refuse turns new calls away as unavailable and lets running ones finish; drain waits for them"(fixture) {
+    const gate = new Gate();
+    const { call, stream, server } = await start(fixture, (target) => {
+      target.handle("Slow.Call", gate.handler);
+      target.handle("Count.Up", function* () {
+        yield {};
+      });
+    });
+    const running = call("Slow.Call", { i: 1 });
+    await until(() => gate.running.length === 1, "the call runs");
+    server.refuse();
+    await fails(call("Slow.Call", { i: 2 }), "unavailable");
+    const opened = async (): Promise<void> => {
+      await using counting = await stream("Count.Up");
+      await counting.receive();
+    };
+    await fails(opened(), "unavailable");
+    const drained = server.drain(patienceMs);
+    gate.running[0]?.();
+    assert.equal(await drained, true);
+    assert.deepEqual(await running, { i: 1 });
+    assert.equal(gate.running.length, 1);
+    assert.equal(await server.drain(0), true);
+  },
+
+  async "drain cancels what still runs when its time is over, and its callers hear of it"(fixture) {
+    const reasons: (MicroError | undefined)[] = [];
+    const { call, stream, server } = await start(fixture, (target) =>
+      target.handle("Slow", {
+        async call(_: unknown, context: Context) {
+          reasons.push(await whenAborted(context));
+          await new Promise(() => {});
+        },
+        async *count(_: unknown, context: Context) {
+          yield {};
+          reasons.push(await whenAborted(context));
+        },
+      }),
+    );
+    const slow = failure(call("Slow.Call"));
+    const counting = await stream("Slow.Count");
+    await counting.send({});
+    await counting.receive();
+    const ended = failure(counting.receive());
+    await until(() => server.stats.inFlight === 2, "both run");
+    assert.equal(await server.drain(20), false);
+    await slow;
+    await ended;
+    assert.equal(reasons.length, 2);
+    assert.equal(server.stats.inFlight, 0);
+  },
+
+  async "stop ends streams that nobody drained"(fixture) {
+    const { stream, server } = await start(fixture, (target) =>
+      target.handle("Wait.Here", async function* (_: unknown, context: Context) {
+        yield {};
+        await whenAborted(context);
+      }),
+    );
+    const waiting = await stream("Wait.Here");
+    await waiting.send({});
+    assert.ok(await waiting.receive());
+    const ended = failure(waiting.receive());
+    await server.stop();
+    await ended;
+    assert.equal(server.stats.inFlight, 0);
+  },
+
+  async "disposal stops, and may be repeated"(fixture) {
+    const { call, server } = await start(fixture, (target) => target.handle("Say.Hello", () => ({})));
+    await call("Say.Hello");
+    await Promise.all([server[Symbol.asyncDispose](), server[Symbol.asyncDispose]()]);
+    await server[Symbol.asyncDispose]();
+    assert.equal(server.address, undefined);
+  },
+};

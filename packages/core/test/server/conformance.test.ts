@@ -1,0 +1,37 @@
+import { describe, it } from "vitest";
+import { mucpClient } from "../../src/client/mucp-client.ts";
+import { memoryRegistry } from "../../src/registry/memory.ts";
+import { cachedSelector } from "../../src/selector/cached-selector.ts";
+import { mucpServer } from "../../src/server/mucp-server.ts";
+import type { Server } from "../../src/server/server.ts";
+import { type ServerFixture, serverConformance } from "../../src/testing/server-conformance.ts";
+import { httpTransport } from "../../src/transport/http/http-transport.ts";
+import { memoryTransport } from "../../src/transport/memory.ts";
+import type { Transport } from "../../src/transport/transport.ts";
+import { MemoryLogger } from "./support/memory-logger.ts";
+
+async function fixture(transport: Transport): Promise<ServerFixture> {
+  const logger = new MemoryLogger();
+  const registry = memoryRegistry();
+  const selector = cachedSelector({ registry, logger });
+  const client = mucpClient({ transport, selector, logger });
+  const servers: Server[] = [];
+  return {
+    client,
+    server(options) {
+      const server = mucpServer({ name: "test", transport, logger, address: "127.0.0.1:0", ...options });
+      servers.push(server);
+      return server;
+    },
+    async [Symbol.asyncDispose]() {
+      await client[Symbol.asyncDispose]();
+      for (const server of servers) await server.stop();
+      await selector[Symbol.asyncDispose]();
+      await registry[Symbol.asyncDispose]();
+      await transport[Symbol.asyncDispose]();
+    },
+  };
+}
+
+describe("over http", () => serverConformance({ describe, it }, () => fixture(httpTransport())));
+describe("over memory", () => serverConformance({ describe, it }, () => fixture(memoryTransport())));
