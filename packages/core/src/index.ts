@@ -1,1 +1,197 @@
-export type { Logger } from "./logger/logger.ts";
+/** go-micro for TypeScript: everything a user or a plugin author imports. Names by subject; conformance suites are in `./testing`. */
+
+// The service
+export { createService, ServiceExit, type MicroService } from "./service/service.ts";
+export { createFunction, type MicroFunction } from "./service/function.ts";
+export type { RegisterCheck, ServiceOptions, ServiceSettings, TlsSettings } from "./service/options.ts";
+export type { ServiceClientPiece } from "./service/client-facade.ts";
+export type { Hook } from "./service/hooks.ts";
+export type { FlagDefinition, FlagType, FlagValues } from "./service/flags.ts";
+export { formatDuration, parseDuration } from "./service/duration.ts";
+export type { PluginKind } from "./service/aliases.ts";
+export type {
+  ClientPlugin,
+  ClientPluginContext,
+  LoggerPlugin,
+  OtherPlugin,
+  PluginContext,
+  PluginDescriptor,
+  RegistryPlugin,
+  SelectorPlugin,
+  SelectorPluginContext,
+  ServerPlugin,
+  ServerPluginContext,
+  TransportPlugin,
+} from "./service/plugins.ts";
+
+// Definitions
+export type {
+  HttpRoute,
+  MessageType,
+  MethodDefinition,
+  MethodDefinitions,
+  MethodKind,
+  ServiceDefinition,
+  Streamable,
+} from "./definition.ts";
+export {
+  bidiStream,
+  clientStream,
+  defineService,
+  jsonMessage,
+  serverStream,
+  unary,
+  type DefineServiceOptions,
+  type SchemaMethod,
+  type SchemaMethodOptions,
+} from "./schema.ts";
+export { protoMessage, type ProtoInput, type ProtoMessageFunctions, type ProtoMessageOptions } from "./proto.ts";
+export type { InferInput, InferOutput, StandardSchema } from "./standard-schema.ts";
+
+// Calls
+export type {
+  AttemptContext,
+  Backoff,
+  CallContext,
+  CallOptions,
+  CallWrapper,
+  Client,
+  ClientOptions,
+  ClientStream,
+  ClientWrapper,
+  ProtocolClient,
+  RetryPolicy,
+  ServiceClient,
+} from "./client/client.ts";
+export { mucpClient } from "./client/mucp-client.ts";
+export { exponentialBackoff, retryAlways, retryNever, retryNotRun, retryOnError } from "./client/retry.ts";
+export { cacheWrapper, type CacheWrapperOptions } from "./client/cache.ts";
+
+// Handlers
+export type {
+  HandleOptions,
+  HandlerRegistration,
+  HandlerWrapper,
+  PlainHandler,
+  Server,
+  ServerOptions,
+  ServerStats,
+  ServiceHandlers,
+} from "./server/server.ts";
+export { mucpServer } from "./server/mucp-server.ts";
+export { bidiHandler, clientStreamHandler, serverStreamHandler, type AnyHandler } from "./server/kinds.ts";
+export { debugDefinition, debugHandlers, type DebugOptions } from "./server/debug.ts";
+export { wrap, type Next, type Wrapper } from "./wrapper.ts";
+
+// Context, metadata, errors
+export {
+  contextKey,
+  currentContext,
+  detach,
+  runInContext,
+  Cancellation,
+  Context,
+  type ContextInit,
+  type ContextKey,
+} from "./context.ts";
+export { canonicalName, Metadata, perMessageHeaders, type MetadataInit } from "./metadata.ts";
+export { MicroError, type CallAttempt, type ErrorCode, type ErrorJson, type MicroErrorOptions } from "./errors.ts";
+export * as errors from "./errors.ts";
+
+// Registry
+export type {
+  Endpoint,
+  Node,
+  RegisterOptions,
+  Registry,
+  RegistryCallOptions,
+  RegistryEvent,
+  Service,
+  StringMap,
+  Value,
+  Watcher,
+  WatchOptions,
+} from "./registry/registry.ts";
+export { memoryNetwork, memoryRegistry, type MemoryNetwork, type MemoryRegistryOptions } from "./registry/memory.ts";
+export { mdnsRegistry } from "./registry/mdns/mdns-registry.ts";
+export type { MdnsRegistryOptions } from "./registry/mdns/options.ts";
+export {
+  registryCache,
+  type CacheFacts,
+  type CacheGetOptions,
+  type CacheSnapshot,
+  type RegistryCache,
+  type RegistryCacheOptions,
+} from "./registry/cache.ts";
+export { registrar, type Registrar, type RegistrarOptions, type RegistrarState } from "./registry/registrar.ts";
+export { copyService, decodeResult, decodeService, encodeResult, encodeService } from "./registry/record.ts";
+export { registryWatcher, type RegistryWatcherOptions, type WatchSink } from "./registry/watch-stream.ts";
+export { advertiseAddress, joinAddress, splitAddress } from "./registry/address.ts";
+export { message, valueOf } from "./registry/values.ts";
+
+// Selector
+export type {
+  Candidate,
+  NodeFilter,
+  PickOptions,
+  Selection,
+  SelectOptions,
+  Selector,
+  Strategy,
+  StrategyName,
+} from "./selector/selector.ts";
+export { cachedSelector, type CachedSelectorOptions } from "./selector/cached-selector.ts";
+export { filterAddress, filterEndpoint, filterLabel, filterVersion } from "./selector/filters.ts";
+export { powerOfTwoChoices, randomChoice, roundRobin, type StrategyOptions } from "./selector/strategies.ts";
+export type { HealthOptions } from "./selector/health.ts";
+
+// Transport
+export type {
+  ClientExchange,
+  ExchangeHandler,
+  ExchangeMessage,
+  ExchangeOptions,
+  ExchangeRequest,
+  Listener,
+  ListenOptions,
+  OutgoingMessage,
+  ServerExchange,
+  ServerStream,
+  Transport,
+} from "./transport/transport.ts";
+export { httpTransport, type HttpTransportOptions } from "./transport/http/http-transport.ts";
+export type { HttpTlsOptions } from "./transport/http/tls.ts";
+export { memoryTransport } from "./transport/memory.ts";
+
+// Codecs
+export { Frame, type Codec, type CodecTable, type Envelope, type EnvelopeFormat } from "./codec/codec.ts";
+export { decodeMessage, defaultCodecs, encodeMessage, frameType } from "./codec/table.ts";
+export { bytesCodec } from "./codec/bytes.ts";
+export { jsonCodec } from "./codec/json.ts";
+export { jsonrpcCodec } from "./codec/jsonrpc.ts";
+export { protoCodec } from "./codec/proto.ts";
+export { protorpcCodec } from "./codec/protorpc.ts";
+export { textCodec } from "./codec/text.ts";
+
+// Logger, supervision, time
+export type { LogFields, Logger, LogLevel } from "./logger/logger.ts";
+export { consoleLogger, parseLogLevel, silentLogger, type ConsoleLoggerOptions } from "./logger/console-logger.ts";
+export {
+  jitteredBackoff,
+  supervise,
+  type BackoffOptions,
+  type BackoffState,
+  type SupervisedTask,
+  type Supervisor,
+  type SupervisorOptions,
+  type SupervisorState,
+} from "./supervisor.ts";
+export {
+  sleep,
+  systemClock,
+  withLimit,
+  type Clock,
+  type ClockTimer,
+  type LimitOptions,
+  type SleepOptions,
+} from "./clock.ts";

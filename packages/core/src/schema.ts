@@ -25,7 +25,29 @@ import type {
   StandardSchema,
 } from "./standard-schema.ts";
 
-export interface SchemaMethodOptions<Request extends StandardSchema, Response extends StandardSchema> {
+/** One side of a method: a validator, or a message type such as {@link jsonMessage} and `protoMessage()` give. */
+export type MessageSource = StandardSchema | MessageType<any, any>;
+
+/** What a sender of the message passes. */
+export type SourceInput<Source extends MessageSource> = Source extends StandardSchema
+  ? InferInput<Source>
+  : Source extends MessageType<infer In, any>
+    ? In
+    : never;
+
+/** What a receiver of the message gets. */
+export type SourceOutput<Source extends MessageSource> = Source extends StandardSchema
+  ? InferOutput<Source>
+  : Source extends MessageType<any, infer Out>
+    ? Out
+    : never;
+
+/** A message that is plain JSON and not checked, where only its type is wanted: `jsonMessage<{ name: string }>("HelloRequest")`. */
+export function jsonMessage<T>(name: string, value?: Value): MessageType<T> {
+  return { name, value };
+}
+
+export interface SchemaMethodOptions<Request extends MessageSource, Response extends MessageSource> {
   /** What one request must be; on client streams and bidirectional ones, each of them. */
   request: Request;
   /** What one response must be; on server streams and bidirectional ones, each of them. */
@@ -40,10 +62,10 @@ export interface SchemaMethodOptions<Request extends StandardSchema, Response ex
 
 /** A method made from two validators. */
 export type SchemaMethod<
-  Request extends StandardSchema,
-  Response extends StandardSchema,
+  Request extends MessageSource,
+  Response extends MessageSource,
   Kind extends MethodKind,
-> = MethodDefinition<InferInput<Request>, InferOutput<Request>, InferInput<Response>, InferOutput<Response>, Kind>;
+> = MethodDefinition<SourceInput<Request>, SourceOutput<Request>, SourceInput<Response>, SourceOutput<Response>, Kind>;
 
 export interface DefineServiceOptions {
   /** First part of the endpoint names. Default: the last part of the service name in capitals: `go.micro.srv.user-profile` is `UserProfile`. */
@@ -53,28 +75,28 @@ export interface DefineServiceOptions {
 }
 
 /** One request, one response. @throws {TypeError} if `request` or `response` is not a Standard Schema validator. */
-export function unary<Request extends StandardSchema, Response extends StandardSchema>(
+export function unary<Request extends MessageSource, Response extends MessageSource>(
   options: SchemaMethodOptions<Request, Response>,
 ): SchemaMethod<Request, Response, "unary"> {
   return method("unary", options);
 }
 
 /** One request, many responses: the handler is a generator. @throws {TypeError} as {@link unary}. */
-export function serverStream<Request extends StandardSchema, Response extends StandardSchema>(
+export function serverStream<Request extends MessageSource, Response extends MessageSource>(
   options: SchemaMethodOptions<Request, Response>,
 ): SchemaMethod<Request, Response, "server"> {
   return method("server", options);
 }
 
 /** Many requests, one response. @throws {TypeError} as {@link unary}. */
-export function clientStream<Request extends StandardSchema, Response extends StandardSchema>(
+export function clientStream<Request extends MessageSource, Response extends MessageSource>(
   options: SchemaMethodOptions<Request, Response>,
 ): SchemaMethod<Request, Response, "client"> {
   return method("client", options);
 }
 
 /** Many requests, many responses. @throws {TypeError} as {@link unary}. */
-export function bidiStream<Request extends StandardSchema, Response extends StandardSchema>(
+export function bidiStream<Request extends MessageSource, Response extends MessageSource>(
   options: SchemaMethodOptions<Request, Response>,
 ): SchemaMethod<Request, Response, "bidi"> {
   return method("bidi", options);
@@ -131,17 +153,17 @@ function capitalised(name: string): string {
 const parts = Symbol("micro.schema");
 
 interface SchemaParts {
-  readonly [parts]?: SchemaMethodOptions<StandardSchema, StandardSchema>;
+  readonly [parts]?: SchemaMethodOptions<MessageSource, MessageSource>;
 }
 
-function method<Request extends StandardSchema, Response extends StandardSchema, Kind extends MethodKind>(
+function method<Request extends MessageSource, Response extends MessageSource, Kind extends MethodKind>(
   kind: Kind,
   options: SchemaMethodOptions<Request, Response>,
 ): SchemaMethod<Request, Response, Kind> {
   for (const side of ["request", "response"] as const)
-    if (typeof (options?.[side] as StandardSchema | undefined)?.["~standard"]?.validate !== "function")
+    if (!isSchema(options?.[side]) && typeof options?.[side]?.name !== "string")
       throw new TypeError(
-        `${kind === "unary" ? kind : `${kind === "bidi" ? "bidi" : kind}Stream`}: \`${side}\` is not a Standard Schema validator (zod, valibot, arktype, …)`,
+        `${kind === "unary" ? kind : `${kind}Stream`}: \`${side}\` is neither a Standard Schema validator (zod, valibot, arktype, …) nor a message type`,
       );
   const { http, metadata } = options;
   const definition: SchemaMethod<Request, Response, Kind> & SchemaParts = {
@@ -168,7 +190,24 @@ function withName(definition: MethodDefinition, type: string, name: string): Met
   };
 }
 
-function messageType<Schema extends StandardSchema>(
+function isSchema(source: unknown): source is StandardSchema {
+  return typeof (source as StandardSchema | undefined)?.["~standard"]?.validate === "function";
+}
+
+function messageType<Source extends MessageSource>(
+  name: string,
+  where: string,
+  source: Source,
+  value: Value | undefined,
+  isResponse: boolean,
+): MessageType<SourceInput<Source>, SourceOutput<Source>> {
+  // A validator of arktype has a name as well: what it can check decides.
+  return isSchema(source)
+    ? (schemaMessage(name, where, source, value, isResponse) as MessageType<SourceInput<Source>, SourceOutput<Source>>)
+    : (source as MessageType<SourceInput<Source>, SourceOutput<Source>>);
+}
+
+function schemaMessage<Schema extends StandardSchema>(
   name: string,
   where: string,
   schema: Schema,

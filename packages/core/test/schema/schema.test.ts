@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import type { MessageType } from "../../src/definition.ts";
 import { MicroError } from "../../src/errors.ts";
-import { defineService, unary } from "../../src/schema.ts";
+import { defineService, jsonMessage, unary } from "../../src/schema.ts";
 import { arktypeGreeter, valibotGreeter, zodGreeter } from "./definitions.ts";
 
 async function failure(message: MessageType, value: unknown): Promise<MicroError> {
@@ -73,7 +73,7 @@ describe("defineService names", () => {
 
   it("refuse what is no validator", () => {
     const wrong = { parse: (value: unknown) => value } as never;
-    expect(() => unary({ request: wrong, response: any })).toThrow(/^unary: `request` is not a Standard Schema/);
+    expect(() => unary({ request: wrong, response: any })).toThrow(/^unary: `request` is neither a Standard Schema/);
     expect(() => unary({ request: any, response: undefined as never })).toThrow(/`response`/);
     expect(() => unary(undefined as never)).toThrow(TypeError);
   });
@@ -181,5 +181,16 @@ describe("descriptions for the registry", () => {
     }).methods;
     expect(hello.request.value).toBe(value);
     expect(hello.response.value!.type).toBe("HelloResponse");
+  });
+});
+
+describe("message types in place of validators", () => {
+  it("are taken as they are", () => {
+    const request = jsonMessage<{ name: string }>("HelloRequest");
+    const Greeter = defineService("greeter", {
+      hello: unary({ request, response: jsonMessage<{ msg: string }>("HelloResponse") }),
+    });
+    expect(Greeter.methods.hello.request).toBe(request);
+    expect(Greeter.methods.hello).toMatchObject({ name: "Hello", kind: "unary", response: { name: "HelloResponse" } });
   });
 });
