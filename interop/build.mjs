@@ -57,7 +57,7 @@ function filesBelow(directory) {
       const path = join(directory, entry.name);
       return entry.isDirectory() ? filesBelow(path) : [path];
     })
-    .sort();
+    .toSorted();
 }
 
 function cacheDirectory() {
@@ -135,7 +135,7 @@ function prune(cache, newest) {
   const builds = readdirSync(cache)
     .map((name) => join(cache, name))
     .filter((path) => path !== newest && /[/\\][0-9a-f]{16}$/.test(path))
-    .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+    .toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
   for (const build of builds.slice(keptBuilds)) rmSync(build, { recursive: true, force: true });
   for (const name of readdirSync(cache)) {
     const leftover = join(cache, name);

@@ -129,11 +129,10 @@ function table(): string {
   const columns = generations.flatMap((generation) =>
     directions.flatMap((direction) => ways.map((via) => ({ generation, direction, via }))),
   );
-  const group = (text: string, size: number): string => text.padEnd(size);
   const lines = [
-    `${"".padEnd(width)}  ${generations.map((generation) => group(`go-micro ${versions[generation]}`, 34)).join("  ")}`,
-    `${"".padEnd(width)}  ${generations.map(() => `${group("Go → TS", 16)}  ${group("TS → Go", 16)}`).join("  ")}`,
-    `${"".padEnd(width)}  ${columns.map(({ via }) => group(via, 7)).join("  ")}`,
+    `${"".padEnd(width)}  ${generations.map((generation) => `go-micro ${versions[generation]}`.padEnd(34)).join("  ")}`,
+    `${"".padEnd(width)}  ${generations.map(() => `${"Go → TS".padEnd(16)}  ${"TS → Go".padEnd(16)}`).join("  ")}`,
+    `${"".padEnd(width)}  ${columns.map(({ via }) => via.padEnd(7)).join("  ")}`,
   ];
   const notes: string[] = [];
   for (const [scenario, cells] of results) {

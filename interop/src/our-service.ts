@@ -1,5 +1,13 @@
 /** Our side: a service that serves what the Go peers serve, under the same names. */
-import { type Context, type ServiceOptions, bidiHandler, consoleLogger, createService, newError } from "@micro/core";
+import {
+  type CallOptions,
+  type Context,
+  type ServiceOptions,
+  bidiHandler,
+  consoleLogger,
+  createService,
+  errors,
+} from "@micro/core";
 import type {
   CountRequest,
   EchoMessage,
@@ -30,11 +38,15 @@ export class Runs {
         ends: this.of(key).ends + 1,
         ran: Math.round(performance.now() - started),
         cancelled: reason !== undefined,
-        error: error === undefined ? (reason?.message ?? "") : String(error),
+        error: error === undefined ? (reason?.message ?? "") : text(error),
         left,
       });
     };
   }
+}
+
+function text(error: unknown): string {
+  return error instanceof Error ? error.message : JSON.stringify(error);
 }
 
 /** Wait, or less if the call is cancelled; rejects with the reason then. */
@@ -57,7 +69,7 @@ async function* chat(
   let failure: unknown = "left by the transport";
   try {
     for await (const message of requests) {
-      if (message.text === "fail") throw newError("greeter", "asked to fail", 409);
+      if (message.text === "fail") throw errors.newError("greeter", "asked to fail", 409);
       if (message.text === "bye") break;
       yield message;
     }
@@ -72,6 +84,14 @@ async function* chat(
 
 function* count({ to = 0 }: Partial<CountRequest>): Generator<{ n: number }> {
   for (let n = 1; n <= to; n++) yield { n };
+}
+
+function fail({ code = 0, detail = "", id = "", plain = false }: Partial<FailRequest>): never {
+  throw plain ? new Error(detail) : errors.newError(id, detail, code);
+}
+
+function addressOf({ address }: Partial<ForwardRequest>): CallOptions {
+  return address === undefined || address === "" ? {} : { address };
 }
 
 export type OurService = ReturnType<typeof createService>;
@@ -94,9 +114,6 @@ export function ourProgram(options: ServiceOptions): OurService {
 /** Our service, with the handlers of both `Greeter` (protobuf messages) and `Plain` (JSON without a definition). */
 export function ourGreeter(options: ServiceOptions, runs = new Runs()): { service: OurService; runs: Runs } {
   const service = ourProgram(options);
-  const fail = ({ code = 0, detail = "", id = "", plain = false }: Partial<FailRequest>): never => {
-    throw plain ? new Error(detail) : newError(id, detail, code);
-  };
   const slept = async ({ key = "", ms = 0 }: Partial<SleepRequest>, context: Context): Promise<SleepReport> => {
     const end = runs.begin(key, context);
     try {
@@ -117,18 +134,17 @@ export function ourGreeter(options: ServiceOptions, runs = new Runs()): { servic
     nothing: () => ({}),
     count,
   };
-  const address = (forward: Partial<ForwardRequest>) => (forward.address ? { address: forward.address } : {});
   service.handle(Greeter, {
     ...handlers,
     echo: (message) => message,
     // A call made in a handler inherits the metadata; nothing is passed on by hand.
-    forward: (request) => service.client(Greeter, { service: request.service }).meta({}, address(request)),
+    forward: (request) => service.client(Greeter, { service: request.service }).meta({}, addressOf(request)),
     chat: (requests, context) => chat(runs, requests, context),
   });
   service.handle("Plain", {
     ...handlers,
     echo: (message: unknown) => message,
-    forward: (request: ForwardRequest) => service.call(request.service, "Plain.Meta", {}, address(request)),
+    forward: (request: ForwardRequest) => service.call(request.service, "Plain.Meta", {}, addressOf(request)),
     chat: bidiHandler((requests, context) => chat(runs, requests, context)),
   });
   return { service, runs };

@@ -47,7 +47,7 @@ export async function rejected(call: Promise<unknown>): Promise<MicroError> {
     assert.ok(MicroError.is(error), `not a MicroError: ${error instanceof Error ? error.stack : String(error)}`);
     return error;
   }
-  assert.fail(`the call succeeded with ${JSON.stringify(value)?.slice(0, 500)}`);
+  return assert.fail(`the call succeeded with ${JSON.stringify(value)?.slice(0, 500)}`);
 }
 
 /** True if lower <= value <= upper, else an error that says what it is. */

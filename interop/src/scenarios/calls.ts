@@ -165,7 +165,7 @@ export const calls: readonly Scenario[] = [
       const call = pair.ours.client.call(go.name, "Debug.Health", {}, to);
       if (generation === "v2") {
         assert.deepEqual(await call, { status: "ok" });
-        return;
+        return undefined;
       }
       const error = await rejected(call);
       assert.match(error.detail, /can't find service Debug/);

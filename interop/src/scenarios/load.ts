@@ -1,9 +1,10 @@
 /** Many calls: kept connections, callers at once, and an instance that stops under load. */
 import assert from "node:assert/strict";
-import { setTimeout as delay } from "node:timers/promises";
 import { GoCannot, type Outcome, type Scenario, succeeded } from "../outcome.ts";
 import { ourGreeter } from "../our-service.ts";
+import type { Line } from "../go-process.ts";
 import type { Column } from "../pair.ts";
+import { waitFor } from "../wait.ts";
 
 const sequentialCalls = 10_000;
 
@@ -89,48 +90,55 @@ export const load: readonly Scenario[] = [
       const instances = Array.from({ length: 3 }, () => ourGreeter({ name }).service);
       await Promise.all(instances.map((instance) => instance.start()));
       try {
-        const calls = pair.goClient(via, {
-          service: name,
-          scenario: "concurrent",
-          endpoint: "Plain.Hello",
-          parallel: 4,
-          n: 1500,
-        });
-        let done = false;
-        const finished = calls.finally(() => (done = true));
-        finished.catch(() => {});
-        // Any moment in the middle of the calls.
-        while (!done && instances[0]!.server.stats.requests < 100) await delay(5);
-        assert.ok(!done, `the calls were over before the stop: ${JSON.stringify(done && (await calls))}`);
-        await instances[0]!.stop();
-        succeeded(await finished);
+        const calling = { service: name, scenario: "concurrent", endpoint: "Plain.Hello", parallel: 4, n: 1500 } as const;
+        const result: { line?: Line } = {};
+        const calls = pair.goClient(via, calling).then((line) => (result.line = line));
+        const [first] = instances;
+        const served = (): number => first!.server.stats.requests;
+        await waitFor(
+          "the first instance is called",
+          served,
+          (count) => count >= 100 || result.line !== undefined,
+          20_000,
+        );
+        assert.equal(result.line, undefined, "the calls were over before the stop");
+        await first!.stop();
+        succeeded(await calls);
       } finally {
         await Promise.all(instances.map((instance) => instance.stop()));
       }
     },
     async tsToGo({ pair }) {
       const name = pair.unique("rolling");
+      await using stack = new AsyncDisposableStack();
       const servers = await Promise.all([0, 1, 2].map(() => pair.startServer(name)));
-      try {
-        let calls = 0;
-        let stop = false;
-        const callers = Array.from({ length: 4 }, async () => {
-          while (!stop) {
-            await pair.ours.client.call(name, "Plain.Hello", { name: "x" }, { timeoutMs: 5_000, retries: 3 });
-            calls++;
+      for (const server of servers) stack.use(server);
+      const state: { calls: number; stop: boolean; failure?: unknown } = { calls: 0, stop: false };
+      const callers = Array.from({ length: 4 }, async () => {
+        try {
+          while (!state.stop) {
+            await pair.ours.client.call(name, "Plain.Hello", { name: "x" });
+            state.calls++;
           }
-        });
-        const all = Promise.all(callers);
-        while (calls < 300) await Promise.race([all, delay(5)]);
-        servers[0]!.process.kill("SIGTERM");
-        await servers[0]!.process.exited;
-        const before = calls;
-        while (calls < before + 300) await Promise.race([all, delay(5)]);
-        stop = true;
-        await all;
-      } finally {
-        for (const server of servers) await server[Symbol.asyncDispose]();
-      }
+        } catch (error) {
+          state.failure = error;
+        }
+      });
+      const reach = (count: number): Promise<unknown> =>
+        waitFor(
+          `${count} calls`,
+          () => state,
+          (now) => now.calls >= count || now.failure !== undefined,
+          20_000,
+        );
+      await reach(300);
+      // Go's server does not tell its callers: it closes the connections.
+      servers[0]!.process.kill("SIGTERM");
+      await servers[0]!.process.exited;
+      await reach(state.calls + 300);
+      state.stop = true;
+      await Promise.all(callers);
+      if (state.failure !== undefined) throw state.failure;
     },
   },
 ];
