@@ -6,12 +6,12 @@ import { fakeClock } from "../src/testing/fake-clock.ts";
 
 /** A task whose failures the test decides. */
 function controlledTask() {
-  let fail: (error: Error) => void = () => {};
+  let fail: ((error: Error) => void) | undefined;
   const task = {
     runs: 0,
     refuse: undefined as Error | undefined,
     contexts: [] as unknown[],
-    fail: (error: Error) => fail(error),
+    fail: (error: Error) => fail?.(error),
     run: async ({ signal, up }: { signal: AbortSignal; up: () => void }): Promise<void> => {
       task.runs++;
       task.contexts.push(currentContext());
@@ -120,9 +120,10 @@ describe("supervise", () => {
     const clock = fakeClock();
     const task = controlledTask();
     const context = new Context({ service: "s", endpoint: "e" }).with(contextKey<number>("n"), 1);
-    await using _supervisor = runInContext(context, () => supervise({ run: task.run, clock }));
+    const supervisor = runInContext(context, () => supervise({ run: task.run, clock }));
     await clock.settle();
     expect(task.contexts).toEqual([undefined]);
+    await supervisor.stop();
   });
 
   it("refuses bounds that make no sense", () => {

@@ -10,6 +10,10 @@ export interface StrategyOptions {
 // What a node without a known latency is taken to need while its first answer is under way, in milliseconds.
 const unknownLatencyMs = 1_000;
 
+// Nodes of about the same cost share the calls; without this, the slightly slower one of two would get none.
+const clearlyLess = 0.8;
+const shortestLatencyMs = 1;
+
 /**
  * Two nodes drawn at random, of which the one that will probably answer sooner is taken: latency × (attempts running
  * + 1). Spreads load nearly as well as asking all of them, at the cost of two (Mitzenmacher, "The Power of Two
@@ -29,7 +33,7 @@ export function powerOfTwoChoices(options: StrategyOptions = {}): Strategy {
     const oneYields = yields(one, random);
     const otherYields = yields(other, random);
     if (oneYields !== otherYields) return oneYields ? other : one;
-    return cost(other) < cost(one) ? other : one;
+    return cost(other) < cost(one) * clearlyLess ? other : one;
   };
 }
 
@@ -87,6 +91,6 @@ function yields(candidate: Candidate, random: () => number): boolean {
 
 function cost(candidate: Candidate): number {
   const { latencyMs, inFlight } = candidate;
-  if (latencyMs !== undefined) return latencyMs * (inFlight + 1);
+  if (latencyMs !== undefined) return Math.max(latencyMs, shortestLatencyMs) * (inFlight + 1);
   return inFlight === 0 ? 0 : unknownLatencyMs * (inFlight + 1);
 }

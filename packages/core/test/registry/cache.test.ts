@@ -157,7 +157,10 @@ describe("registryCache", () => {
     await registry.register(record("greeter", ["a", "b"]));
     await warm();
     const first = incarnation();
-    registry.send({ action: "update", service: record("greeter", [{ id: "a", address: "a:80", metadata: { zone: "1" } }]) });
+    registry.send({
+      action: "update",
+      service: record("greeter", [{ id: "a", address: "a:80", metadata: { zone: "1" } }]),
+    });
     await clock.settle();
     expect(incarnation()).toBe(first);
     await registry.deregister(record("greeter", ["a"]));
@@ -420,7 +423,11 @@ describe("registryCache", () => {
 
   it("survives names and keys that objects would trip over", async () => {
     const { registry, cache } = setUp();
-    const hostile = { id: "__proto__", address: "a:1", metadata: JSON.parse('{"__proto__":"x"}') as Record<string, string> };
+    const hostile = {
+      id: "__proto__",
+      address: "a:1",
+      metadata: JSON.parse('{"__proto__":"x"}') as Record<string, string>,
+    };
     await registry.register(record("__proto__", [hostile]));
     expect(ids(await cache.get("__proto__"))).toEqual(["__proto__"]);
     expect(ids(await cache.get("constructor"))).toEqual([]);

@@ -24,7 +24,6 @@ export interface FaultyRegistry extends Registry {
 export function faultyRegistry(name = "faulty"): FaultyRegistry {
   const services = new Map<string, Service>();
   const watchers = new Set<TestWatcher>();
-  const key = (service: { name: string; version: string }): string => `${service.name}\0${service.version}`;
   const unavailable = (): MicroError => new MicroError(`registry ${name}: connection refused`, { code: "unavailable" });
 
   class TestWatcher implements Watcher {
@@ -134,6 +133,10 @@ export function faultyRegistry(name = "faulty"): FaultyRegistry {
     },
   };
   return registry;
+}
+
+function key(service: Service): string {
+  return `${service.name}\0${service.version}`;
 }
 
 /** A service record with nodes given as `id` or `[id, address]`. */
