@@ -74,7 +74,7 @@ export interface DefineServiceOptions {
   contentType?: string | undefined;
 }
 
-/** One request, one response. @throws {TypeError} if `request` or `response` is not a Standard Schema validator. */
+/** One request, one response. @throws {TypeError} if `request` or `response` is neither a validator nor a message type. */
 export function unary<Request extends MessageSource, Response extends MessageSource>(
   options: SchemaMethodOptions<Request, Response>,
 ): SchemaMethod<Request, Response, "unary"> {
@@ -126,7 +126,7 @@ export function defineService<const Methods extends MethodDefinitions>(
     const taken = named.get(name);
     if (taken !== undefined)
       throw new TypeError(`defineService: methods \`${taken[0]}\` and \`${key}\` are both ${type}.${name} on the wire`);
-    named.set(name, [key, withName(definition, type, name)]);
+    named.set(name, [key, withName(definition, name)]);
   }
   return {
     service,
@@ -161,7 +161,7 @@ function method<Request extends MessageSource, Response extends MessageSource, K
   options: SchemaMethodOptions<Request, Response>,
 ): SchemaMethod<Request, Response, Kind> {
   for (const side of ["request", "response"] as const)
-    if (!isSchema(options?.[side]) && typeof options?.[side]?.name !== "string")
+    if (!isSchema(options?.[side]) && !isMessageType(options?.[side]))
       throw new TypeError(
         `${kind === "unary" ? kind : `${kind}Stream`}: \`${side}\` is neither a Standard Schema validator (zod, valibot, arktype, …) nor a message type`,
       );
@@ -170,23 +170,22 @@ function method<Request extends MessageSource, Response extends MessageSource, K
     [parts]: options,
     name: "",
     kind,
-    request: messageType("Request", "Request", options.request, options.value?.request, false),
-    response: messageType("Response", "Response", options.response, options.value?.response, true),
+    request: messageType("Request", options.request, options.value?.request, false),
+    response: messageType("Response", options.response, options.value?.response, true),
     http: http === undefined || Array.isArray(http) ? (http as readonly HttpRoute[] | undefined) : [http as HttpRoute],
     metadata,
   };
   return definition;
 }
 
-function withName(definition: MethodDefinition, type: string, name: string): MethodDefinition {
+function withName(definition: MethodDefinition, name: string): MethodDefinition {
   const { [parts]: options, ...rest } = definition as MethodDefinition & SchemaParts;
   if (options === undefined) return { ...definition, name: definition.name === "" ? name : definition.name };
-  const where = `${type}.${name}`;
   return {
     ...rest,
     name,
-    request: messageType(`${name}Request`, where, options.request, options.value?.request, false),
-    response: messageType(`${name}Response`, where, options.response, options.value?.response, true),
+    request: messageType(`${name}Request`, options.request, options.value?.request, false),
+    response: messageType(`${name}Response`, options.response, options.value?.response, true),
   };
 }
 
@@ -194,22 +193,25 @@ function isSchema(source: unknown): source is StandardSchema {
   return typeof (source as StandardSchema | undefined)?.["~standard"]?.validate === "function";
 }
 
+/** Not a function: a class has a name as well. */
+function isMessageType(source: unknown): source is MessageType {
+  return typeof source === "object" && typeof (source as MessageType | null)?.name === "string";
+}
+
 function messageType<Source extends MessageSource>(
   name: string,
-  where: string,
   source: Source,
   value: Value | undefined,
   isResponse: boolean,
 ): MessageType<SourceInput<Source>, SourceOutput<Source>> {
   // A validator of arktype has a name as well: what it can check decides.
   return isSchema(source)
-    ? (schemaMessage(name, where, source, value, isResponse) as MessageType<SourceInput<Source>, SourceOutput<Source>>)
+    ? (schemaMessage(name, source, value, isResponse) as MessageType<SourceInput<Source>, SourceOutput<Source>>)
     : (source as MessageType<SourceInput<Source>, SourceOutput<Source>>);
 }
 
 function schemaMessage<Schema extends StandardSchema>(
   name: string,
-  where: string,
   schema: Schema,
   value: Value | undefined,
   isResponse: boolean,
@@ -217,10 +219,7 @@ function schemaMessage<Schema extends StandardSchema>(
   const { validate } = schema["~standard"];
   const accept = (result: Awaited<ReturnType<typeof validate>>): InferOutput<Schema> => {
     if (result.issues === undefined) return result.value;
-    const text = describeIssues(result.issues);
-    throw isResponse
-      ? new MicroError(`${where} returned an invalid response: ${text}`, { code: "internal" })
-      : new MicroError(text, { code: "bad_request" });
+    throw new MicroError(describeIssues(result.issues), { code: "bad_request" });
   };
   let described = value;
   return {

@@ -2,8 +2,8 @@
  * Value trees: how the registry describes messages. Go derives them from struct types (`server/extractor.go`); here
  * they are written by hand or by a generator, or come from a JSON Schema.
  */
-import type { MessageType, MethodDefinition } from "../definition.ts";
-import type { Endpoint, StringMap, Value } from "./registry.ts";
+import type { MessageType } from "../definition.ts";
+import type { Value } from "./registry.ts";
 
 /** Levels of a tree: the root, its fields, and theirs. */
 const maxDepth = 3;
@@ -32,17 +32,6 @@ function limited(value: Value, levels: number): Value {
   if (value.values === null) return value;
   const values = levels > 1 ? value.values.map((field) => limited(field, levels - 1)) : null;
   return { name: value.name, type: value.type, values };
-}
-
-/** The registry's endpoint of a method; `metadata` goes over the method's own. */
-export function methodEndpoint(type: string, method: MethodDefinition, metadata?: StringMap): Endpoint {
-  const isStream = method.kind !== "unary";
-  return {
-    name: `${type}.${method.name}`,
-    request: isStream ? streamRequestValue : valueOf(method.request),
-    response: isStream ? streamResponseValue : valueOf(method.response),
-    metadata: { ...method.metadata, ...metadata, ...(isStream && { stream: "true" }) },
-  };
 }
 
 type JsonSchema = Readonly<Record<string, unknown>>;

@@ -75,6 +75,7 @@ describe("defineService names", () => {
     const wrong = { parse: (value: unknown) => value } as never;
     expect(() => unary({ request: wrong, response: any })).toThrow(/^unary: `request` is neither a Standard Schema/);
     expect(() => unary({ request: any, response: undefined as never })).toThrow(/`response`/);
+    expect(() => unary({ request: Date as never, response: any })).toThrow(/`request`/);
     expect(() => unary(undefined as never)).toThrow(TypeError);
   });
 });
@@ -135,12 +136,12 @@ describe("validation of requests", () => {
 });
 
 describe("validation of responses", () => {
-  it("is a failure of the service that names endpoint and field", async () => {
+  it("fills defaults, and names the field for the server to report", async () => {
     const { response } = zodGreeter.methods.hello;
     expect(await response.validate!({ msg: "hi" })).toEqual({ msg: "hi", at: "now" });
     const error = await failure(response, { message: "typo" });
-    expect([error.code, error.statusCode]).toEqual(["internal", 500]);
-    expect(error.detail).toBe("Greeter.Hello returned an invalid response: msg: expected string, received undefined");
+    expect([error.code, error.id]).toEqual(["bad_request", ""]);
+    expect(error.detail).toBe("msg: expected string, received undefined");
   });
 });
 

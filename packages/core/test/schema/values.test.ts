@@ -1,15 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { MessageType, MethodDefinition, MethodKind } from "../../src/definition.ts";
-import { message, methodEndpoint, valueOf, valueOfJsonSchema } from "../../src/registry/values.ts";
-
-const type = (name: string): MessageType => ({ name, value: message(name, { name: "string" }) });
-const method = (kind: MethodKind, metadata?: Record<string, string>): MethodDefinition => ({
-  name: "Hello",
-  kind,
-  request: type("Request"),
-  response: type("Response"),
-  metadata,
-});
+import { message, valueOf, valueOfJsonSchema } from "../../src/registry/values.ts";
 
 const fieldsOf = (properties: Record<string, unknown>, more: Record<string, unknown> = {}): unknown =>
   Object.fromEntries(
@@ -43,26 +33,6 @@ describe("value trees by hand", () => {
 
   it("are the name alone for a type that says no more", () => {
     expect(valueOf({ name: "HelloRequest" })).toEqual({ name: "HelloRequest", type: "HelloRequest", values: null });
-  });
-});
-
-describe("methodEndpoint", () => {
-  it("describes unary methods by their messages", () => {
-    expect(methodEndpoint("Greeter", method("unary", { a: "1", b: "2" }), { b: "3" })).toEqual({
-      name: "Greeter.Hello",
-      request: message("Request", { name: "string" }),
-      response: message("Response", { name: "string" }),
-      metadata: { a: "1", b: "3" },
-    });
-  });
-
-  it.each(["server", "client", "bidi"] as const)("describes %s streams as Go does", (kind) => {
-    expect(methodEndpoint("Greeter", method(kind, { stream: "no" }))).toEqual({
-      name: "Greeter.Hello",
-      request: { name: "Context", type: "Context", values: null },
-      response: { name: "Stream", type: "Stream", values: null },
-      metadata: { stream: "true" },
-    });
   });
 });
 
