@@ -10,11 +10,10 @@ interface Push {
   readonly reject: (reason: unknown) => void;
 }
 
-/** Hands messages from a sender to a reader; a push is settled when the reader comes back for the next message. */
+/** Hands messages from a sender to a reader; a push is settled when the reader has taken it, so that one message is on its way and no more. */
 export class Channel implements AsyncIterableIterator<unknown> {
   readonly #waiting: Push[] = [];
-  #inTransit: Push | undefined;
-  #reader: ((step: IteratorResult<unknown, undefined>) => void) | undefined;
+  readonly #readers: ((step: IteratorResult<unknown, undefined>) => void)[] = [];
   #ended = false;
   #closed: unknown;
 
@@ -38,16 +37,13 @@ export class Channel implements AsyncIterableIterator<unknown> {
   close(reason: unknown): void {
     if (this.#closed !== undefined) return;
     this.#closed = reason;
-    this.#inTransit?.reject(reason);
     for (const push of this.#waiting.splice(0)) push.reject(reason);
     this.end();
   }
 
   next(): Promise<IteratorResult<unknown, undefined>> {
-    this.#inTransit?.resolve();
-    this.#inTransit = undefined;
     const { promise, resolve } = Promise.withResolvers<IteratorResult<unknown, undefined>>();
-    this.#reader = resolve;
+    this.#readers.push(resolve);
     this.#hand();
     return promise;
   }
@@ -62,13 +58,14 @@ export class Channel implements AsyncIterableIterator<unknown> {
   }
 
   #hand(): void {
-    const reader = this.#reader;
-    if (reader === undefined) return;
-    const push = this.#waiting.shift();
-    if (push === undefined && !this.#ended) return;
-    this.#reader = undefined;
-    this.#inTransit = push;
-    reader(push === undefined ? { value: undefined, done: true } : { value: push.value, done: false });
+    while (this.#readers.length > 0) {
+      const push = this.#waiting.shift();
+      if (push === undefined && !this.#ended) return;
+      push?.resolve();
+      this.#readers.shift()!(
+        push === undefined ? { value: undefined, done: true } : { value: push.value, done: false },
+      );
+    }
   }
 }
 
@@ -86,9 +83,10 @@ export class ChannelStream implements ClientStream, AsyncIterableIterator<unknow
     this.#call = call;
   }
 
-  /** Ask for the first answer already now, and settle when it is there: wrappers may open the stream no earlier. */
+  /** Ask for the first answer already now, and settle when it is there: generators do nothing before they are asked. */
   begin(): Promise<unknown> {
     this.#ahead = this.#step();
+    this.#ahead.catch(() => {}); // Told to whoever reads.
     return this.#ahead;
   }
 

@@ -33,6 +33,7 @@ export function deadlineError(prefix: string, explanation: string, cause?: unkno
 export function cancelledError(reason: unknown): MicroError {
   if (MicroError.is(reason)) {
     if (reason.code === "timeout") return deadlineError("call timeout: ", "the incoming call's time is up", reason);
+    if (reason.code === "aborted" && reason.id === clientId) return reason;
     if (reason.code === "closed") return new MicroError(reason.detail, { id: clientId, code: "closed", cause: reason });
   }
   if (reason instanceof Error && reason.name === "TimeoutError") return deadlineError("call timeout: ", "", reason);

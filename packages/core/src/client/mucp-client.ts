@@ -215,7 +215,6 @@ async function openWrapped(aroundCall: Next<CallContext>, call: Call): Promise<C
   } finally {
     // Whichever was slower tells the reader, not the process.
     opened.catch(() => {});
-    first.catch(() => {});
   }
   return stream;
 }

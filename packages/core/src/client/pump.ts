@@ -22,6 +22,14 @@ export function asAsyncIterable(input: Streamable<unknown>): AsyncIterable<unkno
   };
 }
 
+/** False if the message could not be sent: why, the reader of the stream is told. */
+function arrived(sending: Promise<void>): Promise<boolean> {
+  return sending.then(
+    () => true,
+    () => false,
+  );
+}
+
 /** Moves messages from the caller's iterable to a stream, one at a time, until either ends. */
 export class Pump {
   readonly #stream: MessageStream;
@@ -48,8 +56,9 @@ export class Pump {
           stream.closeSend();
           return;
         }
+        const sending = stream.push(step.value);
         // oxlint-disable-next-line no-await-in-loop
-        await stream.push(step.value);
+        if (sending !== undefined && !(await arrived(sending))) this.stop();
         if (this.#stopped) return;
       }
     } catch (error) {

@@ -12,7 +12,6 @@ import type { ClientCore } from "./core.ts";
 import { Pump } from "./pump.ts";
 import { MessageStream } from "./stream.ts";
 import { TrackedIterator } from "./tracked-iterator.ts";
-import { codecId } from "./wire.ts";
 
 /** Open a stream by definition: an async iterable of answers, or for a client stream the answer. */
 export function startStream(core: ClientCore, call: Call, request: unknown): Promise<unknown> {
@@ -64,7 +63,10 @@ class StreamCall extends Attempts<unknown> {
       if (channel !== undefined) this.request = channel;
       return this.around((result) => {
         this.done();
-        return channel === undefined ? result : new ChannelStream(channel, expectIterable(result), this.call);
+        if (channel === undefined) return result;
+        const stream = new ChannelStream(channel, expectIterable(result), this.call);
+        void stream.begin();
+        return stream;
       });
     }
     return this.#connect(this.request, this.call.sentMetadata, this.#mode).catch((error: unknown) =>
@@ -112,12 +114,14 @@ class StreamCall extends Attempts<unknown> {
 
   /** Send the one request and wait for what comes first, so that a refusal can still move on to another node. */
   async #first(stream: MessageStream, request: unknown): Promise<void> {
+    let sending: void | Promise<void> = undefined;
     try {
-      await stream.push(request);
+      sending = stream.push(request);
     } catch (error) {
-      if (!MicroError.is(error) || error.id === codecId) stream.fail(error);
-      else stream.break(error);
+      stream.fail(error);
     }
+    // A peer that answers without reading may be gone when all is sent: what it answered counts.
+    await sending?.catch(() => {});
     try {
       await stream.peek();
     } catch (error) {

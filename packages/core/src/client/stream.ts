@@ -78,18 +78,18 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
     }
   }
 
-  /** As `send`, without a promise where none is needed. Throws, or rejects. */
+  /**
+   * As `send`, without a promise where none is needed. Throws when the message cannot be encoded or the stream is over;
+   * rejects when it cannot be sent, the reason of which the reader gets.
+   */
   push(message: unknown): void | Promise<void> {
     if (this.#over) throw this.#endedError();
     if (this.#sendClosed) throw new TypeError("stream.send: nothing can be sent after closeSend()");
     const target = this.#call.target;
     const body = this.#wires.encode(this.#wire, target.endpoint, message, target.request);
     this.#activeAt = performance.now();
-    const room = this.#exchange.send(body);
-    if (room === undefined) return undefined;
-    return room.catch((error: unknown) => {
-      if (this.#over) throw this.#endedError();
-      throw this.#transportError(error);
+    return this.#exchange.send(body)?.catch((error: unknown) => {
+      throw this.#over ? this.#endedError() : this.#transportError(error);
     });
   }
 
@@ -129,11 +129,6 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
   fail(error: unknown): void {
     if (!this.#over) this.inputFailed = true;
     this.#finish(error, new MicroError("the caller's input failed", { id: clientId, code: "aborted", cause: error }));
-  }
-
-  /** End the stream with an error of the way to the peer. */
-  break(error: MicroError): void {
-    this.#finish(error, error);
   }
 
   /** The answer is there: nothing more is wanted of the peer. */

@@ -54,8 +54,8 @@ class RecordingSelector implements Selector {
     };
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#inner[Symbol.asyncDispose]();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#inner[Symbol.asyncDispose]();
   }
 }
 

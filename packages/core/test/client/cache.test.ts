@@ -1,0 +1,106 @@
+import { describe, expect, it } from "vitest";
+import { cacheWrapper } from "../../src/client/cache.ts";
+import { badRequest } from "../../src/errors.ts";
+import { errorOf, Fleet, waitFor } from "./support/fleet.ts";
+
+async function counting(fleet: Fleet): Promise<{ calls: number }> {
+  const state = { calls: 0 };
+  await fleet.serve("echo", (handlers) =>
+    handlers.handle("Echo", {
+      say: (request: unknown) => ({ request, call: ++state.calls }),
+      fail: () => {
+        state.calls += 1;
+        throw badRequest("echo", "no");
+      },
+      slow: async () => {
+        state.calls += 1;
+        await waitFor(() => state.calls >= 100 || false, 50).catch(() => {});
+        return { call: state.calls };
+      },
+    }),
+  );
+  return state;
+}
+
+describe("cacheWrapper", () => {
+  it("answers the same call from memory, and only where the call asks for it", async () => {
+    await using fleet = new Fleet();
+    const state = await counting(fleet);
+    const client = fleet.connect({ wrapClient: [cacheWrapper()] });
+    const first = await client.call("echo", "Echo.Say", { id: 1 }, { cacheMs: 60_000 });
+    first.request.id = "changed by its owner";
+    expect(await client.call("echo", "Echo.Say", { id: 1 }, { cacheMs: 60_000 })).toEqual({
+      request: { id: 1 },
+      call: 1,
+    });
+    expect(state.calls).toBe(1);
+    await client.call("echo", "Echo.Say", { id: 1 });
+    expect(state.calls).toBe(2);
+  });
+
+  it("tells calls apart by endpoint, request, metadata and address, not by tracing", async () => {
+    await using fleet = new Fleet();
+    const state = await counting(fleet);
+    const client = fleet.connect({ wrapClient: [cacheWrapper()], cacheMs: 60_000 });
+    const call = (request: unknown, metadata: Record<string, string> = {}) =>
+      client.call("echo", "Echo.Say", request, { metadata });
+    for (const request of [1, "1", [1], { id: 1 }, null]) await call(request);
+    expect(state.calls).toBe(5);
+    await call(1, { "X-User": "a" });
+    await call(1, { "X-User": "b" });
+    expect(state.calls).toBe(7);
+    await call(1, { "X-User": "b", "Micro-Trace-Id": "1" });
+    await call(1, { "Micro-Trace-Id": "2", "x-user": "b" });
+    expect(state.calls).toBe(7);
+  });
+
+  it("forgets after the time, and the least recently used beyond its bound", async () => {
+    await using fleet = new Fleet();
+    const state = await counting(fleet);
+    const client = fleet.connect({ wrapClient: [cacheWrapper({ maxEntries: 2 })] });
+    const call = (request: unknown, cacheMs = 60_000) => client.call("echo", "Echo.Say", request, { cacheMs });
+    await call("brief", 20);
+    await waitFor(async () => (await call("brief", 20)).call > 1);
+    const before = state.calls;
+    for (const request of ["a", "b", "a", "c", "a"]) await call(request);
+    expect(state.calls - before).toBe(3);
+    await call("b");
+    expect(state.calls - before).toBe(4);
+  });
+
+  it("sends one of several same calls made at once", async () => {
+    await using fleet = new Fleet();
+    const state = await counting(fleet);
+    const client = fleet.connect({ wrapClient: [cacheWrapper()], cacheMs: 60_000 });
+    const answers = await Promise.all(Array.from({ length: 10 }, () => client.call("echo", "Echo.Slow", {})));
+    expect(state.calls).toBe(1);
+    expect(new Set(answers).size).toBe(10);
+  });
+
+  it("does not let one caller's cancellation or deadline end the others' calls", async () => {
+    await using fleet = new Fleet();
+    await counting(fleet);
+    const client = fleet.connect({ wrapClient: [cacheWrapper()], cacheMs: 60_000 });
+    const controller = new AbortController();
+    const first = client.call("echo", "Echo.Slow", {}, { signal: controller.signal });
+    const second = client.call("echo", "Echo.Slow", {});
+    const third = client.call("echo", "Echo.Slow", {}, { timeoutMs: 10 });
+    expect((await errorOf(third)).code).toBe("timeout");
+    controller.abort();
+    expect((await errorOf(first)).code).toBe("aborted");
+    expect(await second).toHaveProperty("call");
+  });
+
+  it("keeps no errors and no streams", async () => {
+    await using fleet = new Fleet();
+    const state = await counting(fleet);
+    const client = fleet.connect({ wrapClient: [cacheWrapper()], cacheMs: 60_000 });
+    for (let call = 0; call < 2; call += 1)
+      expect(await errorOf(client.call("echo", "Echo.Fail", {}))).toMatchObject({ statusCode: 400 });
+    expect(state.calls).toBe(2);
+  });
+
+  it("refuses a bound that makes no sense", () => {
+    for (const maxEntries of [0, -1, Number.NaN]) expect(() => cacheWrapper({ maxEntries })).toThrow(TypeError);
+  });
+});
