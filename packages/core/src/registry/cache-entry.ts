@@ -41,6 +41,8 @@ const unwatchedTtlMs = 10_000;
 const confirmMs = 1_000;
 // Names nobody offers are forgotten soon: they may come from outside, by way of a gateway.
 const unknownIdleMs = 10_000;
+// From so many nodes on, copying them takes milliseconds: changes are then shown in batches.
+const hugeService = 1_000;
 // Events kept for the end of a running list; beyond that it is repeated instead.
 const maxPendingEvents = 10_000;
 
@@ -60,6 +62,8 @@ export class CacheEntry {
   #lastUsedAt: number;
   #snapshot: CacheSnapshot | undefined;
   #changed = true;
+  #builtAt = 0;
+  #buildMs = 0;
   #loaded = false;
   #fetchedAt = 0;
   #askedAt = Number.NEGATIVE_INFINITY;
@@ -109,7 +113,11 @@ export class CacheEntry {
   /** The answer at once, or undefined if a list is needed first. @throws {MicroError} the registry's, of a moment ago. */
   peek(): CacheSnapshot | undefined {
     this.used = true;
-    if (this.#loaded && this.#table.size > 0) return (this.current = this.#view());
+    if (this.#loaded && this.#table.size > 0) {
+      const view = this.#view();
+      if (!this.#changed) this.current = view;
+      return view;
+    }
     if (this.#settings.clock.now() >= this.#negativeUntil) return undefined;
     return this.#answer();
   }
@@ -152,15 +160,30 @@ export class CacheEntry {
   }
 
   #view(): CacheSnapshot {
-    if (this.#snapshot === undefined || this.#changed) {
+    if (this.#snapshot === undefined || (this.#changed && !this.#tooSoon())) {
+      const { clock, number } = this.#settings;
+      const startedAt = clock.now();
       this.#changed = false;
       const { services, nodes } = this.#table.view();
-      const version = this.#settings.number();
-      this.#snapshot = Object.freeze({ name: this.name, services, nodes, version, fetchedAt: this.#fetchedAt });
+      this.#snapshot = Object.freeze({
+        name: this.name,
+        services,
+        nodes,
+        version: number(),
+        fetchedAt: this.#fetchedAt,
+      });
+      this.#builtAt = clock.now();
+      this.#buildMs = this.#builtAt - startedAt;
     } else if (this.#snapshot.fetchedAt !== this.#fetchedAt) {
       this.#snapshot = Object.freeze({ ...this.#snapshot, fetchedAt: this.#fetchedAt });
     }
     return this.#snapshot;
+  }
+
+  /** A huge service that changes all the time must not keep the process busy with copying. */
+  #tooSoon(): boolean {
+    if (this.#table.size < hugeService || this.#snapshot?.nodes.length === 0) return false;
+    return this.#settings.clock.now() - this.#builtAt < this.#buildMs * 20;
   }
 
   async #follow(signal: AbortSignal, up: () => void): Promise<void> {

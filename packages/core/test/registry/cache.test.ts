@@ -451,6 +451,34 @@ describe("registryCache", () => {
     expect(registry.counts.getService).toBe(1);
   });
 
+  it("shows changes of a huge service in batches, so that copying takes a small part of the time", async () => {
+    const fake = fakeClock();
+    let cost = 0;
+    // A clock on which copying the nodes takes 10 ms.
+    const clock: typeof fake = Object.create(fake, { now: { value: () => fake.now() + (cost += 10) } }) as typeof fake;
+    const { registry, cache } = setUp({ clock });
+    await registry.register(
+      record(
+        "greeter",
+        Array.from({ length: 2_000 }, (_, index) => `n${index}`),
+      ),
+    );
+    await cache.get("greeter");
+    let versions = 0;
+    let last = 0;
+    for (let change = 0; change < 100; change++) {
+      registry.send({ action: "create", service: record("greeter", [`extra-${change}`]) });
+      await fake.settle();
+      const { version } = now(cache.get("greeter"));
+      if (version !== last) versions++;
+      last = version;
+    }
+    expect(versions).toBeGreaterThan(2);
+    expect(versions).toBeLessThan(25);
+    cost += 1_000;
+    expect(now(cache.get("greeter")).nodes).toHaveLength(2_100);
+  });
+
   it("refuses look-ups once closed, and may be closed twice", async () => {
     const { registry, cache } = setUp();
     registry.hold = new Promise(() => {});

@@ -42,7 +42,7 @@ async function setUp(nodes: readonly string[], options: Partial<CachedSelectorOp
   });
   if (nodes.length > 0) {
     await registry.register(record("greeter", nodes));
-    await selector.pick("greeter").then((selection) => selection.done(aborted));
+    (await selector.pick("greeter")).done(aborted);
   }
 
   function pick(pickOptions?: PickOptions): Selection {
