@@ -37,8 +37,8 @@ export function transportConformance(
 
 const noBytes = new Uint8Array(0);
 
-function bytes(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
+function bytes(content: string): Uint8Array {
+  return new TextEncoder().encode(content);
 }
 
 function text(body: Uint8Array): string {

@@ -89,7 +89,7 @@ export function parseRequestHead(text: string): Head {
 /** @throws {FramingError} */
 export function parseResponseHead(text: string): Head {
   const lineEnd = firstLineEnd(text);
-  const line = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: |$)/.exec(text.slice(0, lineEnd));
+  const line = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?$/.exec(text.slice(0, lineEnd));
   if (line === null) throw new FramingError(400, "the reply does not begin with an HTTP/1.1 status line");
   const head = new Head(text, lineEnd + 2);
   head.status = Number(line[2]);

@@ -110,9 +110,9 @@ function objectId(text: string): Buffer {
   const [first = 0, second = 0, ...rest] = text.split(".").map(Number);
   const bytes: number[] = [];
   for (const number of [first * 40 + second, ...rest]) {
-    const groups = [number & 0x7f];
-    for (let left = number >>> 7; left > 0; left >>>= 7) groups.unshift((left & 0x7f) | 0x80);
-    bytes.push(...groups);
+    const septets = [number & 0x7f];
+    for (let left = number >>> 7; left > 0; left >>>= 7) septets.unshift((left & 0x7f) | 0x80);
+    bytes.push(...septets);
   }
   return tagged(0x06, Buffer.from(bytes));
 }
