@@ -76,7 +76,7 @@ class Network implements MemoryNetwork {
     const description: Service = Object.freeze({ ...service, nodes: Object.freeze([]) });
     const expiresAt = ttlMs === undefined ? Infinity : performance.now() + ttlMs;
     // An id is one node: registered under another version it has moved there.
-    for (const [name, version] of [...versions])
+    for (const [name, version] of versions)
       if (name !== service.version)
         this.#remove(domain, version, (entry) => service.nodes.some((node) => node.id === entry.node.id));
     const known = versions.get(service.version);
@@ -106,7 +106,7 @@ class Network implements MemoryNetwork {
   deregister(domain: string, service: Service): void {
     this.#expire();
     const ids = new Set(service.nodes.map((node) => node.id));
-    for (const version of [...(this.#services.get(key(domain, service.name))?.values() ?? [])])
+    for (const version of this.#services.get(key(domain, service.name))?.values() ?? [])
       this.#remove(domain, version, (entry) => ids.has(entry.node.id));
   }
 
@@ -151,8 +151,8 @@ class Network implements MemoryNetwork {
   }
 
   #removeAll(gone: (entry: Entry) => boolean): void {
-    for (const [name, versions] of [...this.#services])
-      for (const version of [...versions.values()]) this.#remove(name.slice(0, name.indexOf("\0")), version, gone);
+    for (const [name, versions] of this.#services)
+      for (const version of versions.values()) this.#remove(name.slice(0, name.indexOf("\0")), version, gone);
   }
 
   #remove(domain: string, version: Version, gone: (entry: Entry) => boolean): void {
@@ -183,7 +183,10 @@ class Network implements MemoryNetwork {
 
   #emit(domain: string, action: RegistryEvent["action"], description: Service, nodes: readonly Node[]): void {
     if (nodes.length === 0) return;
-    const event = Object.freeze({ action, service: Object.freeze({ ...description, nodes: Object.freeze([...nodes]) }) });
+    const event = Object.freeze({
+      action,
+      service: Object.freeze({ ...description, nodes: Object.freeze([...nodes]) }),
+    });
     for (const watcher of this.#watchers)
       if (watcher.domain === domain && (watcher.service === undefined || watcher.service === description.name))
         watcher.emit(event);
@@ -250,7 +253,7 @@ class MemoryRegistry implements Registry {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    for (const end of [...this.#watchEnds]) end();
+    for (const end of this.#watchEnds) end();
     this.#network.leave(this);
   }
 

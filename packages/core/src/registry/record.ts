@@ -126,7 +126,9 @@ export function readEndpoints(value: unknown, at: string): readonly Endpoint[] {
 export function parseText(text: string | Uint8Array): unknown {
   if (text.length > maxTextLength) throw wrong("record", `at most ${maxTextLength} bytes, not ${text.length}`);
   try {
-    return JSON.parse(typeof text === "string" ? text : Buffer.from(text.buffer, text.byteOffset, text.length).toString());
+    return JSON.parse(
+      typeof text === "string" ? text : Buffer.from(text.buffer, text.byteOffset, text.length).toString(),
+    );
   } catch (cause) {
     throw new MicroError("registry record: not JSON", { id: source, code: "codec", cause });
   }
@@ -197,7 +199,10 @@ function serviceJson(service: Service): object {
     // Go's servers leave this map nil and the others empty.
     metadata: Object.keys(metadata).length === 0 ? null : metadata,
     endpoints: endpointsJson(endpoints),
-    nodes: nodes.length === 0 ? null : nodes.map((node) => ({ id: node.id, address: node.address, metadata: node.metadata })),
+    nodes:
+      nodes.length === 0
+        ? null
+        : nodes.map((node) => ({ id: node.id, address: node.address, metadata: node.metadata })),
   };
 }
 

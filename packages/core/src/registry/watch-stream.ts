@@ -5,11 +5,11 @@ import type { RegistryEvent, Watcher } from "./registry.ts";
 /** What a registry reports to its watcher. */
 export interface WatchSink {
   /** A change happened. */
-  emit(event: RegistryEvent): void;
+  readonly emit: (event: RegistryEvent) => void;
   /** Events may have been lost: the iteration throws `error`, after what is queued before it is dropped. */
-  fail(error: unknown): void;
+  readonly fail: (error: unknown) => void;
   /** The registry was closed: the iteration finishes. */
-  end(): void;
+  readonly end: () => void;
 }
 
 /** Settings of {@link registryWatcher}. */
@@ -18,7 +18,7 @@ export interface RegistryWatcherOptions {
    * Start watching; settles when every later change will be reported. Returns what stops it. Called at once.
    * `signal` aborts when the watcher ends before the start is through.
    */
-  open(sink: WatchSink, signal: AbortSignal): Promise<() => void | Promise<void>>;
+  open: (sink: WatchSink, signal: AbortSignal) => Promise<() => void | Promise<void>>;
   /** Ends the watch without an error. */
   signal?: AbortSignal | undefined;
   /** Events that may wait for a slow reader; one more and the iteration throws `unavailable`. Default: 1024. */
@@ -54,12 +54,15 @@ class RegistryWatcher implements Watcher, AsyncIterator<RegistryEvent, undefined
       end: () => this.#end({ kind: "ended" }),
     };
     this.#open = signal?.aborted === true ? Promise.reject(aborted(signal)) : open(sink, this.#opening.signal);
-    this.ready = this.#open.then(() => {
-      if (this.#state.kind === "failed") throw this.#state.error;
-    });
+    this.ready = this.#opened();
     this.ready.catch((error: unknown) => this.#end({ kind: "failed", error }));
     if (signal?.aborted === true) this.#end({ kind: "ended" });
     else signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  async #opened(): Promise<void> {
+    await this.#open;
+    if (this.#state.kind === "failed") throw this.#state.error;
   }
 
   readonly #onAbort = (): void => this.#end({ kind: "ended" });

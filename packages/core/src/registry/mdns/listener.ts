@@ -93,7 +93,9 @@ export class Listener {
       }),
     );
     // A machine without IPv6 is none the worse; a port that is held is, as half of the peers would not be heard.
-    const held = failures.find(({ error }) => error.code === "EADDRINUSE" || error.code === "EACCES" || error.code === "EPERM");
+    const held = failures.find(
+      ({ error }) => error.code === "EADDRINUSE" || error.code === "EACCES" || error.code === "EPERM",
+    );
     const failure = held ?? (failures.length === settings.families.length ? failures[0] : undefined);
     if (failure !== undefined) {
       if (epoch === this.#epoch) await this.#close();
@@ -141,7 +143,10 @@ export class Listener {
       this.#retries.delete(family);
       try {
         const socket = await this.#openSocket(family);
-        if (epoch !== this.#epoch) return void (await socket.close());
+        if (epoch !== this.#epoch) {
+          await socket.close();
+          return;
+        }
         this.#sockets.set(family, socket);
         this.#updateRef();
         this.#options.settings.logger?.info("mdns: the socket is open again", { family });

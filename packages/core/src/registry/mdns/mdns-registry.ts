@@ -55,7 +55,8 @@ function readOptions(options: MdnsRegistryOptions): MdnsSettings {
     throw new TypeError("mdnsRegistry: `ttlSeconds` must be a whole number from 1");
   if (!Number.isInteger(port) || port < 1 || port > 65_535)
     throw new TypeError("mdnsRegistry: `port` must be from 1 to 65535");
-  if (options.interfaces?.length === 0) throw new TypeError("mdnsRegistry: `interfaces` is empty; leave it out for all");
+  if (options.interfaces?.length === 0)
+    throw new TypeError("mdnsRegistry: `interfaces` is empty; leave it out for all");
   try {
     checkName("domain", domain, serviceName("_services", domain));
     if (options.host !== undefined) checkName("host", options.host, options.host);
@@ -188,7 +189,7 @@ class MdnsRegistry implements Registry {
 
   async #close(): Promise<void> {
     this.#closed.abort();
-    for (const watch of [...this.#watches]) watch.end();
+    for (const watch of this.#watches) watch.end();
     await this.#responder.close();
     await this.#querier.close();
     await this.#listener.close();
@@ -202,7 +203,11 @@ class MdnsRegistry implements Registry {
     const collect = (message: Message): boolean => {
       let fresh = false;
       for (const entry of collector.add(message)) {
-        if (entry.ttl === 0 || !entry.instance.endsWith(`.${suffix}`)) continue;
+        if (!entry.instance.endsWith(`.${suffix}`)) continue;
+        if (entry.ttl === 0) {
+          found.delete(entry.instance);
+          continue;
+        }
         const service = this.#reading(entry, () => readEntry(entry, domain));
         if (service?.name !== name) continue;
         this.#neighbourhood.hear(entry, domain, "answered", service);
@@ -212,8 +217,13 @@ class MdnsRegistry implements Registry {
       }
       return fresh;
     };
-    const end = await this.#ask(suffix, collect, options);
     const own = this.#responder.nodes(name, domain);
+    const end = await this.#ask(suffix, collect, options).catch((error: unknown) => {
+      // Without any network we still know ourselves.
+      if (own.length === 0 || !MicroError.is(error) || error.code !== "unavailable") throw error;
+      this.#settings.logger?.warn("mdns: only nodes of this process can be found", { error });
+      return "full" as const;
+    });
     const ownIds = new Set(own.map((node) => node.id));
     const others = [...found.values()].filter((service) => !ownIds.has(service.nodes[0]!.id));
     const services = [...own.map((node) => node.record), ...others];
@@ -221,7 +231,11 @@ class MdnsRegistry implements Registry {
     return services;
   }
 
-  async #ask(name: string, collect: (message: Message) => boolean, options: RegistryCallOptions): Promise<"full" | "cut"> {
+  async #ask(
+    name: string,
+    collect: (message: Message) => boolean,
+    options: RegistryCallOptions,
+  ): Promise<"full" | "cut"> {
     try {
       const end = await this.#querier.ask(name, collect, options);
       if (this.#closed.signal.aborted) throw closed();

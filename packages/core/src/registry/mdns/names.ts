@@ -42,7 +42,9 @@ export function partBefore(name: string, suffix: string): string | undefined {
 export function checkName(what: string, text: string, full: string): void {
   const odd = /[^\x21-\x7e]|[ '@;()"\\]/u.exec(text)?.[0];
   if (odd !== undefined)
-    throw refused(`${what} ${JSON.stringify(text)} contains ${JSON.stringify(odd)}, which go-micro cannot read in a DNS name`);
+    throw refused(
+      `${what} ${JSON.stringify(text)} contains ${JSON.stringify(odd)}, which go-micro cannot read in a DNS name`,
+    );
   if (text === "" || text.startsWith(".") || text.endsWith(".") || text.includes(".."))
     throw refused(`${what} ${JSON.stringify(text)}: a part between dots is empty`);
   try {

@@ -99,7 +99,8 @@ export function nameLabels(name: string): Buffer[] {
         `${JSON.stringify(Buffer.from(label).toString())} has ${label.length} bytes; a part of a DNS name has at most 63`,
       );
     length += label.length + 1;
-    if (length > 255) throw new PacketError(`the name ${JSON.stringify(name)} is longer than the 255 bytes of a DNS name`);
+    if (length > 255)
+      throw new PacketError(`the name ${JSON.stringify(name)} is longer than the 255 bytes of a DNS name`);
     labels.push(Buffer.from(label));
     label = [];
   };
@@ -160,11 +161,17 @@ class Writer {
   name(name: string, options: { pointer: boolean } = { pointer: true }): void {
     const labels = nameLabels(name);
     for (const [index, label] of labels.entries()) {
-      const suffix = this.#offsets && labels.slice(index).map((part) => part.toString("hex")).join(".");
+      const suffix =
+        this.#offsets &&
+        labels
+          .slice(index)
+          .map((part) => part.toString("hex"))
+          .join(".");
       const offset = suffix === undefined ? undefined : this.#offsets!.get(suffix);
       if (offset !== undefined && options.pointer) return this.uint16(0xc000 | offset);
       // A pointer has 14 bits.
-      if (suffix !== undefined && offset === undefined && this.#length < 0x4000) this.#offsets!.set(suffix, this.#length);
+      if (suffix !== undefined && offset === undefined && this.#length < 0x4000)
+        this.#offsets!.set(suffix, this.#length);
       this.#grow(label.length + 1);
       this.#bytes[this.#length++] = label.length;
       this.#length += label.copy(this.#bytes, this.#length);
@@ -230,7 +237,12 @@ class Reader {
   message(): Message {
     const id = this.#uint16();
     const flags = this.#uint16();
-    const [questions, answers, authorities, additionals] = [this.#uint16(), this.#uint16(), this.#uint16(), this.#uint16()];
+    const [questions, answers, authorities, additionals] = [
+      this.#uint16(),
+      this.#uint16(),
+      this.#uint16(),
+      this.#uint16(),
+    ];
     if (questions > maxQuestions) throw new PacketError(`${questions} questions`);
     if (answers + authorities + additionals > maxRecords)
       throw new PacketError(`${answers + authorities + additionals} records`);
@@ -267,7 +279,8 @@ class Reader {
     const end = this.#offset + length;
     if (end > this.#bytes.length) throw new PacketError("a record goes beyond the end");
     const record = recordClass === classInternet ? this.#data(name, type, ttl, end) : undefined;
-    if (record !== undefined && this.#offset !== end) throw new PacketError(`a ${record.type} record of a wrong length`);
+    if (record !== undefined && this.#offset !== end)
+      throw new PacketError(`a ${record.type} record of a wrong length`);
     this.#offset = end;
     return record;
   }

@@ -175,7 +175,8 @@ function readAddress(node: Node): { port: number; bytes: Uint8Array } {
   if (!Number.isInteger(port) || port < 1 || port > 65_535) throw refused(complaint);
   const bytes = addressBytes(split.host);
   if (bytes === undefined) throw refused(complaint);
-  if (isUnspecified(split.host)) throw refused(`${complaint}; it means every address of this machine, and no one of them`);
+  if (isUnspecified(split.host))
+    throw refused(`${complaint}; it means every address of this machine, and no one of them`);
   return { port, bytes };
 }
 
@@ -192,7 +193,9 @@ function addressBytes(host: string): Uint8Array | undefined {
   const before = head === "" ? [] : head.split(":");
   const after = tail === undefined || tail === "" ? [] : tail.split(":");
   const all = [...before, ...Array.from({ length: 8 - before.length - after.length }, () => "0"), ...after];
-  const bytes = Uint8Array.from(all.map((group) => Number.parseInt(group, 16)).flatMap((group) => [group >> 8, group & 0xff]));
+  const bytes = Uint8Array.from(
+    all.map((group) => Number.parseInt(group, 16)).flatMap((group) => [group >> 8, group & 0xff]),
+  );
   const mapped = bytes.subarray(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff;
   return mapped ? bytes.slice(12) : bytes;
 }
@@ -200,6 +203,8 @@ function addressBytes(host: string): Uint8Array | undefined {
 /** The text of an address record. */
 export function addressText(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join(".");
-  const groups = Array.from({ length: 8 }, (_, index) => ((bytes[index * 2]! << 8) | bytes[index * 2 + 1]!).toString(16));
+  const groups = Array.from({ length: 8 }, (_, index) =>
+    ((bytes[index * 2]! << 8) | bytes[index * 2 + 1]!).toString(16),
+  );
   return new SocketAddress({ address: groups.join(":"), family: "ipv6" }).address;
 }

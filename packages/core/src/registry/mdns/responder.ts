@@ -127,12 +127,11 @@ export class Responder {
   }
 
   #introduction(node: AdvertisedNode): [number, Buffer][] {
-    const pause = (): number => Math.floor(Math.random() * maxProbePauseMs);
     return [
       [0, node.probe],
-      [pause(), node.probe],
-      [pause(), node.probe],
-      [pause(), node.announcement],
+      [probePauseMs(), node.probe],
+      [probePauseMs(), node.probe],
+      [probePauseMs(), node.announcement],
       [1_000, node.announcement],
       [2_000, node.announcement],
     ];
@@ -154,6 +153,10 @@ export class Responder {
       .multicast(packet)
       .catch((error: unknown) => this.#settings.logger?.debug("mdns: an announcement was not sent", { error }));
   }
+}
+
+function probePauseMs(): number {
+  return Math.floor(Math.random() * maxProbePauseMs);
 }
 
 function registrationKey(node: { readonly domain: string; readonly service: string; readonly id: string }): string {
