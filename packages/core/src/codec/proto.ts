@@ -4,6 +4,8 @@ import type { MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import { decodeError, encodeError } from "./json.ts";
 
+const id = "codec.proto";
+
 /**
  * Protobuf, for content type `application/protobuf`. Only a definition knows the fields; a `Uint8Array` passed
  * without one is sent as an encoded message.
@@ -23,21 +25,41 @@ export const protoCodec: Codec = {
   },
   decode(body, type) {
     if (type?.binary === undefined) throw noBinary(type, "decode");
+    const { buffer, byteOffset, byteLength } = body;
+    let message: unknown;
     try {
       // Fields of type bytes are views of what the decoder is given: of a Buffer they would be Buffers.
-      return type.binary.decode(
-        Buffer.isBuffer(body) ? new Uint8Array(body.buffer, body.byteOffset, body.byteLength) : body,
-      );
+      message = type.binary.decode(Buffer.isBuffer(body) ? new Uint8Array(buffer, byteOffset, byteLength) : body);
     } catch (cause) {
       throw decodeError("proto", type, cause);
     }
+    // Generated code assigns the keys of maps to plain objects, whatever they are.
+    const bytes = Buffer.isBuffer(body) ? body : Buffer.from(buffer, byteOffset, byteLength);
+    if (bytes.includes("__proto__") && hasForeignPrototype(message))
+      throw new MicroError(`cannot decode ${type.name}: the map key "__proto__" is not allowed`, { id, code: "codec" });
+    return message;
   },
 };
+
+/** True if a plain object in the message got another prototype. */
+function hasForeignPrototype(message: unknown): boolean {
+  const pending: unknown[] = [message];
+  while (pending.length > 0) {
+    const value = pending.pop();
+    if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) continue;
+    const prototype = Object.getPrototypeOf(value) as object | null;
+    // The prototype of a class has a constructor of its own, and no decoded message holds a function.
+    if (prototype !== null && typeof Object.getOwnPropertyDescriptor(prototype, "constructor")?.value !== "function")
+      return true;
+    for (const member of Object.values(value)) pending.push(member);
+  }
+  return false;
+}
 
 function noBinary(type: MessageType | undefined, what: string): MicroError {
   const detail =
     type === undefined
       ? `cannot ${what} protobuf in a call by name: call with a definition made from a .proto file, pass a Frame, or use content type application/json`
       : `cannot ${what} ${type.name} as protobuf: its definition has no protobuf form; use content type application/json`;
-  return new MicroError(detail, { id: "codec.proto", code: "codec" });
+  return new MicroError(detail, { id, code: "codec" });
 }

@@ -135,6 +135,22 @@ describe("protoMessage", () => {
     expect(() => protoCodec.decode(body, profile)).toThrow(expect.objectContaining({ code: "codec" }));
   });
 
+  it("lets no key of a map become a prototype", () => {
+    const entry = Buffer.from("0a095f5f70726f746f5f5f1203120141", "hex"); // __proto__ => { firstName: "A" }
+    const body = Buffer.concat([Buffer.from([0x42, entry.length]), entry]);
+    const shadow = Buffer.from("420f0a0b636f6e7374727563746f721200", "hex"); // constructor => an empty message
+    for (const bytes of [body, Uint8Array.from(body), Buffer.concat([body, shadow])])
+      expect(() => protoCodec.decode(bytes, profile)).toThrow(
+        expect.objectContaining({ code: "codec", detail: expect.stringContaining('"__proto__"') }),
+      );
+    const harmless = Profile.fromPartial({
+      firstName: "__proto__",
+      photoData: Buffer.from("__proto__"),
+      nextOfKin: {},
+    });
+    expect(protoCodec.decode(protoCodec.encode(harmless, profile), profile)).toMatchObject({ firstName: "__proto__" });
+  });
+
   it("says what cannot be encoded", () => {
     for (const message of [null, "text", [1], 5])
       expect(() => protoCodec.encode(message, helloRequest)).toThrow(/^HelloRequest is an object, not/);
