@@ -115,7 +115,9 @@ export class Pieces implements AsyncDisposable {
   constructor(source: PieceSource, madeServer: (server: Server) => void) {
     this.#source = source;
     this.#madeServer = madeServer;
-    const logger = followingLogger(() => this.#get("logger", makeLogger));
+    // A logger that is still to be loaded must not keep anybody from logging.
+    const early = consoleLogger();
+    const logger = followingLogger(() => (this.canMake("logger") ? this.#get("logger", makeLogger) : early));
     this.logs = logRing({ logger });
   }
 
@@ -207,12 +209,12 @@ export class Pieces implements AsyncDisposable {
   }
 
   /** What a plugin is made with. */
-  context(addresses: readonly string[] = []): PluginContext {
+  context(addresses: readonly string[] = [], logger = this.logger): PluginContext {
     const { settings, flags } = this.#source;
     return {
       service: settings.name,
       version: settings.version,
-      logger: this.logger,
+      logger,
       addresses,
       domain: settings.domain,
       tls: { secure: settings.secure, tls: settings.tls, insecureSkipVerify: settings.insecureSkipVerify },
@@ -298,7 +300,7 @@ function makeTransport(chosen: string, pieces: Pieces, { settings }: PieceSource
 function makeLogger(chosen: string, pieces: Pieces, { logLevel }: PieceSource): Logger {
   const logger = consoleLogger({ level: logLevel });
   if (chosen === "console") return logger;
-  return plugin(pieces, "logger", chosen).create({ ...pieces.context(), logger });
+  return plugin(pieces, "logger", chosen).create(pieces.context([], logger));
 }
 
 function makeSelector(chosen: string, pieces: Pieces, { settings }: PieceSource): Selector {

@@ -63,7 +63,8 @@ interface Descriptor<Kind extends PluginKind, Piece, Init extends PluginContext 
 export type RegistryPlugin = Descriptor<"registry", Registry>;
 export type TransportPlugin = Descriptor<"transport", Transport>;
 export type SelectorPlugin = Descriptor<"selector", Selector, SelectorPluginContext>;
-export type LoggerPlugin = Descriptor<"logger", Logger, Omit<PluginContext, "logger"> & { readonly logger: Logger }>;
+/** `logger` of its context is the default one, at the level asked for. */
+export type LoggerPlugin = Descriptor<"logger", Logger>;
 export type ServerPlugin = Descriptor<"server", Server, ServerPluginContext>;
 
 /** A client, and what carries single attempts to nodes whose `protocol` is the plugin's name. */

@@ -19,7 +19,7 @@ import type { Selector } from "../selector/selector.ts";
 import { debugDefinition, debugHandlers } from "../server/debug.ts";
 import type { HandlerRegistration, Server } from "../server/server.ts";
 import type { Transport } from "../transport/transport.ts";
-import { clientFacade } from "./client-facade.ts";
+import { clientFacade, failingClient } from "./client-facade.ts";
 import type { ServiceClientPiece } from "./client-facade.ts";
 import { UsageError } from "./flags.ts";
 import type { FlagValues } from "./flags.ts";
@@ -147,15 +147,23 @@ class ComposedService implements MicroService {
     this.#plugins.add(this.#settings.plugins, "createService");
     this.#pieces = new Pieces(this.#source(), (server) => this.server.handOver(server));
     const stop = () => this.stop();
-    this.client = clientFacade(() => this.#pieces.client, stop);
+    this.client = clientFacade(() => this.#client(), stop);
     this.server = new ServiceServer(
       () => this.#pieces.server,
       () => this.#pieces.canMake("server"),
       stop,
     );
     this.handle = (...registration: [unknown, ...unknown[]]) => this.server.handle(...registration);
-    this.call = (...call) => this.#pieces.client.call(...call);
-    this.stream = (...stream) => this.#pieces.client.stream(...stream);
+    this.call = (...call) => this.#client().call(...call);
+    this.stream = (...stream) => this.#client().stream(...stream);
+  }
+
+  #client(): Client {
+    try {
+      return this.#pieces.client;
+    } catch (error) {
+      return failingClient(error);
+    }
   }
 
   get name(): string {
@@ -309,7 +317,7 @@ class ComposedService implements MicroService {
       await this.#pieces.server.start();
       await this.#register(settings);
       this.#state = "running";
-      this.#ready = true;
+      this.#ready = this.#stopping === undefined;
       this.#stopOnAbort(settings.signal);
     } catch (error) {
       await this.#undoStart();
@@ -368,6 +376,7 @@ class ComposedService implements MicroService {
 
   stop(): Promise<void> {
     this.#stopRequested.resolve();
+    this.#ready = false;
     // Outside of any call: it must not inherit the deadline of a handler that asks for it.
     this.#stopping ??= detach(() => this.#stop());
     return this.#stopping;
@@ -386,7 +395,6 @@ class ComposedService implements MicroService {
 
     const started = this.#state === "running";
     this.#state = "stopping";
-    this.#ready = false;
     this.#removeAbort?.();
     if (started) {
       const { server } = this.#pieces;
