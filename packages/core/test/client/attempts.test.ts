@@ -6,6 +6,10 @@ import type { HandlerRegistration } from "../../src/server/server.ts";
 import { errorOf, Fleet, waitFor } from "./support/fleet.ts";
 
 const say = (text: string) => (handlers: HandlerRegistration) => handlers.handle("Echo.Say", () => ({ text }));
+const fail = (handlers: HandlerRegistration) =>
+  handlers.handle("Echo.Say", () => {
+    throw new MicroError("broken", { id: "echo", statusCode: 500 });
+  });
 /** Ports nobody listens on: reserved ones, which the system hands out to nobody. */
 const deadAddresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"];
 
@@ -91,10 +95,6 @@ describe("attempts on other nodes", () => {
 
   it("are made as a policy says, on another node first", async () => {
     await using fleet = new Fleet({ strategy: "roundRobin" });
-    const fail = (handlers: HandlerRegistration) =>
-      handlers.handle("Echo.Say", () => {
-        throw new MicroError("broken", { id: "echo", statusCode: 500 });
-      });
     await fleet.serve("echo", fail);
     await fleet.serve("echo", fail);
     const error = await errorOf(fleet.connect({ retry: retryOnError }).call("echo", "Echo.Say", {}));

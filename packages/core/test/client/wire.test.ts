@@ -32,6 +32,10 @@ function recorded(transport: "http" | "memory" = "memory"): { fleet: Fleet; requ
   return { fleet: new Fleet({ transport, faults }), requests };
 }
 
+async function refusing(): Promise<never> {
+  throw new MicroError("connection refused", { code: "unavailable", notRun: true });
+}
+
 describe("replies that are no answer", () => {
   const cases: [string, Partial<OutgoingMessage>, Partial<MicroError>, RegExp][] = [
     [
@@ -146,7 +150,7 @@ describe("content types", () => {
       "text/shout": {
         name: "shout",
         encode: (message: unknown) => Buffer.from(String(message)),
-        decode: (body: Uint8Array) => `${Buffer.from(body)}!`,
+        decode: (body: Uint8Array) => `${Buffer.from(body).toString()}!`,
       },
     };
     const client = fleet.connect({ codecs, contentType: "text/shout" });
@@ -287,10 +291,7 @@ describe("nodes of another protocol", () => {
     await using fleet = new Fleet();
     await fleet.register("echo", "echo-grpc", "127.0.0.1:9", grpc);
     await fleet.serve("echo", (handlers) => handlers.handle("Echo.Say", () => ({ from: "mucp" })));
-    const attempt = async (): Promise<never> => {
-      throw new MicroError("connection refused", { code: "unavailable", notRun: true });
-    };
-    const client = fleet.connect({ protocols: () => ({ protocol: "grpc", attempt }), retries: 0 });
+    const client = fleet.connect({ protocols: () => ({ protocol: "grpc", attempt: refusing }), retries: 0 });
     for (let call = 0; call < 5; call += 1) expect(await client.call("echo", "Echo.Say", {})).toEqual({ from: "mucp" });
   });
 });
