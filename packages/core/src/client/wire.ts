@@ -86,13 +86,22 @@ export function peerError(wire: Wire, message: ExchangeMessage): PeerError | und
   const text = message.error ?? (envelope === undefined ? undefined : envelopeError(envelope, message.body));
   if (text === undefined && !message.notRun) return undefined;
   const error = parse(text ?? "");
-  if (!message.notRun) return { error, refused: false };
+  if (!message.notRun) return { error: isDeadline(error) ? deadlineError(error.detail) : error, refused: false };
   const detail = error.detail === "" ? "the node refused the call" : error.detail;
   return {
     error: new MicroError(detail, { id: error.id, code: "unavailable", notRun: true }),
     // Draining servers answer 408, the code both generations of Go clients retry; full ones 503.
     refused: error.statusCode === 408,
   };
+}
+
+/** A Go handler whose deadline passed answers with the bare text of `context.DeadlineExceeded`, often before our own timer. */
+function isDeadline(error: MicroError): boolean {
+  return error.statusCode === 0 && error.detail === "context deadline exceeded";
+}
+
+function deadlineError(detail: string): MicroError {
+  return new MicroError(detail, { id: clientId, code: "timeout" });
 }
 
 function envelopeError(envelope: EnvelopeFormat, body: Uint8Array): string | undefined {
