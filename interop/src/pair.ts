@@ -40,6 +40,8 @@ export interface GoClientOptions {
   fill?: number;
   retries?: number;
   fresh?: boolean;
+  /** How long to wait for the service to be found. Default: 15 s by mdns. */
+  await?: string;
 }
 
 /** Programs of both sides that stay up for all scenarios of a generation. */
@@ -106,6 +108,7 @@ export class Pair {
     const address = "address" in options ? options.address : via === "address" ? this.ourAddress : undefined;
     const flags = {
       service: this.ourName,
+      ...(address === undefined ? { await: "15s" } : {}),
       ...rest,
       address,
       body: typeof body === "string" ? body : JSON.stringify(body ?? {}),

@@ -68,6 +68,7 @@ func runClient(arguments []string) error {
 	retries := flags.Int("retries", -1, "extra attempts")
 	linger := flags.Duration("linger", 0, "stay alive after the result, so that connections are closed by go-micro or not at all")
 	fresh := flags.Bool("fresh", false, "a connection per call, where there is the option")
+	await := flags.Duration("await", 0, "wait until the client's own selector knows the service")
 	limit := flags.Duration("limit", 60*time.Second, "end after this time")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -103,12 +104,23 @@ func runClient(arguments []string) error {
 	if run == nil {
 		return errors.New("no such scenario: " + s.name)
 	}
+	awaitService(s.client, s.service, *await)
 	started := time.Now()
 	result := run()
 	result["ms"] = time.Since(started).Milliseconds()
 	report(result)
 	time.Sleep(*linger)
 	return nil
+}
+
+// awaitService looks the service up until it is found: go-micro collects answers for 100 ms and takes silence for
+// absence, which on a busy machine it is not always.
+func awaitService(client gomicro.Client, service string, limit time.Duration) {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if _, err := client.Options().Selector.Select(service); err == nil {
+			return
+		}
+	}
 }
 
 // messages makes a request and a response of the endpoint's types.

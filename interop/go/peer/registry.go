@@ -39,14 +39,17 @@ func runRegistry(arguments []string) error {
 	watchdog(20 * time.Second)
 	registry := gomicro.MdnsRegistry()
 	var records []*gomicro.Record
-	var err error
-	if *service == "" {
-		records, err = registry.ListServices()
-	} else {
-		records, err = registry.GetService(*service)
-	}
-	if err != nil {
-		return err
+	// Silence for 100 ms is taken for absence, which on a busy machine it is not always.
+	for try := 0; try < 20 && len(records) == 0; try++ {
+		var err error
+		if *service == "" {
+			records, err = registry.ListServices()
+		} else {
+			records, err = registry.GetService(*service)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	lines := []recordLine{}
 	for _, record := range records {

@@ -83,7 +83,7 @@ export const errors: readonly Scenario[] = [
     name: "unknown service",
     via: "mdns",
     async goToTs({ pair, via }) {
-      const error = failed(await pair.goClient(via, { service: "nobody", endpoint: "Plain.Hello" }));
+      const error = failed(await pair.goClient(via, { service: "nobody", endpoint: "Plain.Hello", await: "0s" }));
       assert.match(error.detail, /not found/);
       assert.equal(error.code, 500);
     },

@@ -90,7 +90,13 @@ export const load: readonly Scenario[] = [
       const instances = Array.from({ length: 3 }, () => ourGreeter({ name }).service);
       await Promise.all(instances.map((instance) => instance.start()));
       try {
-        const calling = { service: name, scenario: "concurrent", endpoint: "Plain.Hello", parallel: 4, n: 1500 } as const;
+        const calling = {
+          service: name,
+          scenario: "concurrent",
+          endpoint: "Plain.Hello",
+          parallel: 4,
+          n: 1500,
+        } as const;
         const result: { line?: Line } = {};
         const calls = pair.goClient(via, calling).then((line) => (result.line = line));
         const [first] = instances;

@@ -73,7 +73,8 @@ export const registry: readonly Scenario[] = [
     },
     // We look Go's up.
     async tsToGo({ pair, go }) {
-      const [found, ...others] = await pair.ours.registry.getService(go.name);
+      const lookUp = (): Promise<Service[]> => pair.ours.registry.getService(go.name);
+      const [found, ...others] = await waitFor("Go's service is found", lookUp, (services) => services.length > 0);
       assert.ok(found !== undefined && others.length === 0);
       assert.equal(found.version, "1.0.0");
       assert.equal(found.nodes.length, 1);
@@ -103,16 +104,16 @@ export const registry: readonly Scenario[] = [
     name: "list of services",
     via: "mdns",
     async goToTs({ pair, go }) {
-      await using reader = pair.start("registry");
-      const { services } = succeeded(await reader.line("a result", (line) => "ok" in line || "fatal" in line));
-      const listed = (services as Service[]).map(({ name }) => name);
-      for (const name of [pair.ourName, go.name])
-        assert.ok(listed.includes(name), `${name} is not in ${listed.join(" ")}`);
+      const list = async (): Promise<string[]> => {
+        await using reader = pair.start("registry");
+        const { services } = succeeded(await reader.line("a result", (line) => "ok" in line || "fatal" in line));
+        return (services as Service[]).map(({ name }) => name);
+      };
+      await waitFor("both are listed", list, (listed) => listed.includes(pair.ourName) && listed.includes(go.name));
     },
     async tsToGo({ pair, go }) {
-      const listed = (await pair.ours.registry.listServices()).map(({ name }) => name);
-      for (const name of [pair.ourName, go.name])
-        assert.ok(listed.includes(name), `${name} is not in ${listed.join(" ")}`);
+      const list = async (): Promise<string[]> => (await pair.ours.registry.listServices()).map(({ name }) => name);
+      await waitFor("both are listed", list, (listed) => listed.includes(pair.ourName) && listed.includes(go.name));
     },
   },
   {
@@ -173,7 +174,8 @@ export const registry: readonly Scenario[] = [
       await service.start();
       succeeded(await pair.goClient(via, { service: name, endpoint: "Plain.Hello", body: { name: "x" } }));
       await service.stop();
-      const line = await pair.goClient(via, { service: name, endpoint: "Plain.Hello", body: { name: "x" } });
+      const again = { service: name, endpoint: "Plain.Hello", body: { name: "x" }, await: "0s" };
+      const line = await pair.goClient(via, again);
       assert.match(line["error"]?.detail as string, /not found/);
     },
     async tsToGo({ pair }) {
