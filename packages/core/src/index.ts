@@ -123,6 +123,7 @@ export {
   type RegistryCache,
   type RegistryCacheOptions,
 } from "./registry/cache.ts";
+export type { CachedNode } from "./registry/node-table.ts";
 export { registrar, type Registrar, type RegistrarOptions, type RegistrarState } from "./registry/registrar.ts";
 export { copyService, decodeResult, decodeService, encodeResult, encodeService } from "./registry/record.ts";
 export { registryWatcher, type RegistryWatcherOptions, type WatchSink } from "./registry/watch-stream.ts";
@@ -142,8 +143,13 @@ export type {
 } from "./selector/selector.ts";
 export { cachedSelector, type CachedSelectorOptions } from "./selector/cached-selector.ts";
 export { filterAddress, filterEndpoint, filterLabel, filterVersion } from "./selector/filters.ts";
-export { powerOfTwoChoices, randomChoice, roundRobin, type StrategyOptions } from "./selector/strategies.ts";
-export type { HealthOptions } from "./selector/health.ts";
+export {
+  powerOfTwoChoices,
+  randomChoice,
+  roundRobin,
+  strategyByName,
+  type StrategyOptions,
+} from "./selector/strategies.ts";
 
 // Transport
 export type {
