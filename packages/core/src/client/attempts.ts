@@ -30,7 +30,7 @@ export abstract class Attempts<T> implements Carrier {
   /** A stream reports to the selector itself when it ends. */
   protected handedOver = false;
   #attempt = 1;
-  #attemptStartedAt: number;
+  #attemptStartedAt = 0;
   #retries = 0;
   #allTried = false;
   #attempts: CallAttempt[] | undefined;
@@ -40,24 +40,38 @@ export abstract class Attempts<T> implements Carrier {
     this.core = core;
     this.call = call;
     this.request = request;
-    this.#attemptStartedAt = call.startedAt;
   }
 
   start(): Promise<T> {
-    const { signal, deadline, startedAt } = this.call;
+    const { signal, deadline } = this.call;
+    // Not the start of the call: wrappers may have waited, and streams are begun by their reader.
+    const now = performance.now();
+    this.#attemptStartedAt = now;
     if (signal?.aborted === true) return Promise.reject(cancelledError(signal.reason));
-    if (deadline !== undefined && deadline <= startedAt) return Promise.reject(deadlineError("", this.call.toString()));
+    if (deadline !== undefined && deadline <= now) return Promise.reject(deadlineError("", this.call.toString()));
     try {
       const picked = this.#pick();
-      return picked instanceof Promise
-        ? picked.then(
-            (selection) => this.#begin(selection),
-            (error: unknown) => Promise.reject(this.call.ended("call timeout: ") ?? error),
-          )
-        : this.#begin(picked);
+      return picked instanceof Promise ? this.#awaitFirst(picked) : this.#begin(picked);
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  /** The service has to be looked up first. */
+  async #awaitFirst(picked: Promise<Selection>): Promise<T> {
+    let selection;
+    try {
+      selection = await picked;
+    } catch (error) {
+      throw this.call.ended("call timeout: ") ?? error;
+    }
+    const ended = this.call.ended("call timeout: ");
+    if (ended !== undefined) {
+      selection.done(unused);
+      throw ended;
+    }
+    this.#attemptStartedAt = performance.now();
+    return await this.#begin(selection);
   }
 
   /** One attempt on `this.selection`; failures end in {@link failed}. */
@@ -199,6 +213,14 @@ export abstract class Attempts<T> implements Carrier {
       selection = await this.#pickAgain(error);
     }
     this.#attempt += 1;
+    if (this.core.logger.enabled("debug"))
+      this.core.logger.debug("a call is tried again", {
+        service: call.service,
+        endpoint: call.endpoint,
+        attempt: this.#attempt,
+        node: selection.node.id,
+        error: error.message,
+      });
     this.#attemptStartedAt = performance.now();
     return await this.#begin(selection);
   }
@@ -263,13 +285,18 @@ export abstract class Attempts<T> implements Carrier {
   }
 
   async #pickAgain(error: MicroError): Promise<Selection> {
+    let selection;
+    let cause: unknown;
     try {
-      return await this.#pick();
-    } catch (cause) {
-      const ended = this.call.ended("call timeout: ");
-      if (ended !== undefined) throw this.#failure(ended);
-      throw this.#failure(error, cause instanceof Error ? cause.message : String(cause));
+      selection = await this.#pick();
+    } catch (caught) {
+      cause = caught;
     }
+    const ended = this.call.ended("call timeout: ");
+    if (ended === undefined && selection !== undefined) return selection;
+    selection?.done(unused);
+    if (ended !== undefined) throw this.#failure(ended);
+    throw this.#failure(error, cause instanceof Error ? cause.message : String(cause));
   }
 
   /** Count a retry and wait before it. @throws {MicroError} the call's error when there may be none. */

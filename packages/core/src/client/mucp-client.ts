@@ -201,20 +201,20 @@ function innermost(core: ClientCore, call: Call, request: unknown): unknown {
 async function openWrapped(aroundCall: Next<CallContext>, call: Call): Promise<ClientStream> {
   const channel = new Channel();
   const { promise: opened, resolve, reject } = Promise.withResolvers<void>();
+  opened.catch(() => {}); // A wrapper may still be busy when the stream cannot be opened.
   call.opening = (answers) => void answers.open().then(() => resolve(), reject);
   const answers: unknown = await (aroundCall(channel, call) as unknown);
-  if (typeof (answers as Partial<AsyncIterable<unknown>> | undefined)?.[Symbol.asyncIterator] !== "function")
-    throw new TypeError("a wrapper of a stream must return an async iterable");
+  if (typeof (answers as Partial<AsyncIterable<unknown>> | undefined)?.[Symbol.asyncIterator] !== "function") {
+    const error = new TypeError("a wrapper of a stream must return an async iterable");
+    call.abort(error);
+    throw error;
+  }
   const stream = new ChannelStream(channel, answers as AsyncIterable<unknown>, call);
-  const first = stream.begin();
   try {
-    await Promise.race([opened, first]);
+    await Promise.race([opened, stream.begin()]);
   } catch (error) {
     stream.cancel(error);
     throw error;
-  } finally {
-    // Whichever was slower tells the reader, not the process.
-    opened.catch(() => {});
   }
   return stream;
 }
