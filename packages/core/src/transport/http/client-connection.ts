@@ -116,10 +116,12 @@ export class ClientConnection {
   }
 
   #failed(error: NodeJS.ErrnoException): void {
-    this.#lose(this.#connected ? this.#closedError(error) : dialError(this.address, error), false);
+    this.#lose(this.#closedError(error), false);
   }
 
   #closedError(cause: NodeJS.ErrnoException | undefined): MicroError {
+    if (!this.#connected)
+      return dialError(this.address, cause ?? new Error("the peer closed the connection before it was established"));
     return new MicroError(
       `connection to ${this.address} was lost before the reply came${cause?.code === undefined ? "" : ` (${cause.code})`}`,
       {

@@ -106,7 +106,7 @@ function firstLineEnd(text: string): number {
 
 /** Any method and target will do, as with Go's server; returns the version. */
 function readRequestLine(line: string): string {
-  if (line.charCodeAt(0) === 0x16) throw new FramingError(0, "TLS bytes on a plain port");
+  if (line.charCodeAt(0) === 0x16) throw new FramingError(400, "TLS bytes on a plain port");
   const match = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [\x21-\x7e\x80-\xff]+ (HTTP\/\d\.\d)$/.exec(line);
   if (match === null) throw new FramingError(400, "the request line is malformed");
   return match[1] as string;

@@ -1,11 +1,12 @@
 /** A bound port and its connections. */
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
-import { createServer as createTlsServer } from "node:tls";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
 import { MicroError } from "../../errors.ts";
 import type { ExchangeHandler, Listener } from "../transport.ts";
 import { formatAddress, parseListenAddress, type ListenAddress } from "./address.ts";
 import { transportId } from "./dial.ts";
+import { isTokenByte } from "./head.ts";
 import type { MessageLimits } from "./message-parser.ts";
 import { ServerConnection, type ConnectionOwner } from "./server-connection.ts";
 import { serverTls, type HttpTlsOptions } from "./tls.ts";
@@ -26,6 +27,11 @@ const backlog = 1024;
 /** How long disposal waits for peers to take what was written for them, and to close their end. */
 const flushMs = 5_000;
 const lingerMs = 200;
+const handshakeMs = 10_000;
+const plainText = "this port speaks TLS, the request came in plain HTTP\n";
+const plainRefusal =
+  "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+  `Content-Length: ${plainText.length}\r\nConnection: close\r\n\r\n${plainText}`;
 
 export class HttpListener implements Listener, ConnectionOwner {
   readonly limits: MessageLimits;
@@ -55,18 +61,14 @@ export class HttpListener implements Listener, ConnectionOwner {
     this.#options = options;
     this.limits = options.limits;
     this.maxExchangesPerConnection = options.maxExchangesPerConnection;
-    if (options.secure) {
-      const server = createTlsServer(certificate(options.tls, host), (socket) => this.#accept(socket));
-      // Sockets in their handshake belong to nobody yet: disposal must find them.
-      server.on("connection", (socket: Socket) => {
-        this.#handshakes.add(socket);
-        socket.once("close", () => this.#handshakes.delete(socket));
-      });
-      server.on("tlsClientError", (_error, socket) => socket.destroy());
-      this.#server = server;
-    } else {
-      this.#server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
-    }
+    const tlsServer = options.secure
+      ? createTlsServer(certificate(options.tls, host), (socket) => this.#accept(socket))
+      : undefined;
+    tlsServer?.on("tlsClientError", (_error, socket) => socket.destroy());
+    this.#server = createServer({ noDelay: true }, (socket) => {
+      if (tlsServer === undefined) this.#accept(socket);
+      else this.#startTls(socket, tlsServer);
+    });
     this.#server.maxConnections = options.maxConnections;
   }
 
@@ -110,6 +112,28 @@ export class HttpListener implements Listener, ConnectionOwner {
       this.#server.once("error", onError);
       this.#server.once("listening", onListening);
       this.#server.listen({ host, port, backlog });
+    });
+  }
+
+  /** Let TLS have the connection, unless it begins like HTTP: then say what is wrong, in HTTP. */
+  #startTls(socket: Socket, server: TlsServer): void {
+    // Sockets in their handshake belong to nobody yet: disposal must find them.
+    this.#handshakes.add(socket);
+    socket.once("close", () => this.#handshakes.delete(socket));
+    socket.on("error", () => socket.destroy());
+    socket.setTimeout(handshakeMs, () => socket.destroy());
+    socket.once("readable", () => {
+      const bytes = socket.read() as Buffer | null;
+      if (bytes === null) {
+        socket.destroy();
+      } else if (isTokenByte(bytes[0] ?? 0)) {
+        socket.resume();
+        socket.end(plainRefusal);
+      } else {
+        socket.setTimeout(0);
+        socket.unshift(bytes);
+        server.emit("connection", socket);
+      }
     });
   }
 

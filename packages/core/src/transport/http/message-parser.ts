@@ -158,7 +158,7 @@ export class MessageParser {
   #checkUnfinished(bytes: Buffer, checked: number, end: number): void {
     const first = bytes[0] ?? 0;
     if (this.#isRequest) {
-      if (first === 0x16) throw new FramingError(0, "TLS bytes on a plain port");
+      if (first === 0x16) throw new FramingError(400, "TLS bytes on a plain port");
       if (!isTokenByte(first)) throw new FramingError(400, "the request line is malformed");
     } else {
       if (first === 0x15 || first === 0x16) throw new FramingError(400, "the peer speaks TLS, this side does not");

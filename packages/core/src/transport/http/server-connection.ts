@@ -22,7 +22,6 @@ export interface ConnectionOwner {
 }
 
 const statusTexts = {
-  0: "",
   400: "Bad Request",
   413: "Request Entity Too Large",
   431: "Request Header Fields Too Large",
@@ -249,11 +248,6 @@ export class ServerConnection {
         cause: error,
       }),
     );
-    if (error.status === 0) {
-      this.#closing = true;
-      this.destroy();
-      return;
-    }
     const body = Buffer.from(`${error.message}\n`);
     this.#writer.write(
       `HTTP/1.1 ${error.status} ${statusTexts[error.status]}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`,

@@ -27,6 +27,8 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   #header: Metadata | undefined;
   #cancellation: Cancellation | undefined;
   #gone: MicroError | undefined;
+  /** The peer is gone, but left in good order. */
+  #mayFinish = false;
   #state: "open" | "stream" | "ended" = "open";
   #queue: ReceiveQueue<Buffer> | undefined;
   /** What came before the handler decided. */
@@ -96,7 +98,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   get cancellation(): Cancellation {
     if (this.#cancellation === undefined) {
       this.#cancellation = new Cancellation(this.deadline);
-      if (this.#gone !== undefined) this.#cancellation.cancel(this.#gone);
+      if (this.#gone !== undefined && !this.#mayFinish) this.#cancellation.cancel(this.#gone);
       else if (this.#state === "ended") this.#cancellation.end();
     }
     return this.#cancellation;
@@ -136,9 +138,12 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     if (this.#queue.full) this.#hold();
     else this.#letGo();
     const endpoint = headerValue(this.endpoint);
+    const { stream } = this.#head;
+    const id = this.#head.id ?? stream;
     this.#streamLines =
       `Micro-Service: ${headerValue(this.service)}\r\nMicro-Method: ${endpoint}\r\nMicro-Endpoint: ${endpoint}\r\n` +
-      `Micro-Id: ${this.#head.id ?? this.key}\r\nMicro-Stream: ${this.#head.stream ?? this.key}\r\n`;
+      (id === undefined ? "" : `Micro-Id: ${id}\r\n`) +
+      (stream === undefined ? "" : `Micro-Stream: ${stream}\r\n`);
     return this;
   }
 
@@ -206,7 +211,8 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     this.#early = undefined;
     // A Go client ends its stream by sending the end marker and closing the connection at once (`client/rpc_stream.go`).
     // That is no cancellation: what it sent is complete, and the handler may finish its work.
-    if (this.#queue?.closed === true && /\r\nUser-Agent: Go-http-client\//.test(this.#head.text)) return;
+    this.#mayFinish = this.#queue?.closed === true && /\r\nUser-Agent: Go-http-client\//.test(this.#head.text);
+    if (this.#mayFinish) return;
     this.#queue?.fail(reason, true);
     this.#cancellation?.cancel(reason);
   }
