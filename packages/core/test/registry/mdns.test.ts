@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import dgram from "node:dgram";
 import { once } from "node:events";
 import os from "node:os";
@@ -86,6 +86,37 @@ describe("mdns registry on Go's port 5353", () => {
       child.kill();
     }
     if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+  });
+});
+
+// A network namespace with nothing but loopback and no multicast route: a container without a network.
+const isolate = ["-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"];
+const canIsolate = spawnSync("unshare", [...isolate, "true"]).status === 0;
+
+describe("mdns registry without a network", () => {
+  it.skipIf(!canIsolate)("works over loopback alone", async () => {
+    const module = new URL("../../src/registry/mdns/mdns-registry.ts", import.meta.url).pathname;
+    const program = `
+      import { mdnsRegistry } from ${JSON.stringify(module)};
+      const registry = mdnsRegistry();
+      const other = mdnsRegistry();
+      const watcher = other.watch();
+      await watcher.ready;
+      await registry.register(${JSON.stringify(greeter("a", "127.0.0.1:1"))});
+      for await (const { action, service } of watcher) {
+        console.log(action, service.nodes[0].id);
+        break;
+      }
+      console.log((await other.getService("greeter"))[0]?.nodes[0]?.address);
+      console.log((await other.listServices())[0]?.name);
+      await Promise.all([registry, other].map((each) => each[Symbol.asyncDispose]()));
+    `;
+    const ended = spawnSync("unshare", [...isolate, process.execPath, "--input-type=module", "--eval", program], {
+      encoding: "utf8",
+      timeout: 15_000,
+    });
+    expect(ended.stderr).toBe("");
+    expect(ended.stdout).toBe("create a\n127.0.0.1:1\ngreeter\n");
   });
 });
 
