@@ -120,8 +120,10 @@ export class Peer implements ServerExchange, ServerStream {
   async read(): Promise<OutgoingMessage | undefined> {
     for (;;) {
       const message = this.unread.shift();
-      this.#notify();
-      if (message !== undefined) return message;
+      if (message !== undefined) {
+        this.#notify();
+        return message;
+      }
       if (this.ended !== undefined) return undefined;
       await this.#changed.promise;
     }
