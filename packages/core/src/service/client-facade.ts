@@ -1,6 +1,6 @@
 /** The client as a service shows it: valid before `init()`, which may exchange the one behind it. */
 import type { CallOptions, Client, ServiceClient } from "../client/client.ts";
-import type { MethodDefinitions, MethodKind, ServiceDefinition } from "../definition.ts";
+import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
 
 /**
  * The service's client, and a function that makes typed clients: `service.client(Greeter)` is
@@ -19,22 +19,26 @@ type Call = (request: unknown, options?: CallOptions) => unknown;
 
 /** Stands in for a client that cannot be made, so that calls reject instead of throwing. */
 export function failingClient(error: unknown): Client {
-  const reject = () => Promise.reject(error);
+  const reject = async (): Promise<never> => {
+    throw error;
+  };
+  const end = () => failingIterator(error);
   return {
     name: "",
     call: reject,
     stream: reject,
     client<Methods extends MethodDefinitions>({ methods }: ServiceDefinition<Methods>) {
-      const failing = (kind: MethodKind) => (kind === "unary" || kind === "client" ? reject : () => failed(error));
-      const members = Object.entries(methods).map(([name, method]) => [name, failing(method.kind)]);
-      return Object.fromEntries(members) as ServiceClient<Methods>;
+      const members = Object.entries(methods).map(([name, { kind }]) => {
+        return [name, kind === "unary" || kind === "client" ? reject : end] as const;
+      });
+      return Object.fromEntries(members) as unknown as ServiceClient<Methods>;
     },
     async [Symbol.asyncDispose]() {},
   };
 }
 
 // oxlint-disable-next-line require-yield
-async function* failed(error: unknown): AsyncGenerator<never> {
+async function* failingIterator(error: unknown): AsyncGenerator<never> {
   throw error;
 }
 

@@ -49,7 +49,7 @@ export interface PieceSource {
 }
 
 /** In the order of use: each may need those before it. */
-const pieceNames: readonly PieceName[] = ["logger", "registry", "transport", "selector", "client", "server"];
+export const pieceNames: readonly PieceName[] = ["logger", "registry", "transport", "selector", "client", "server"];
 
 const strategies: ReadonlyMap<string, StrategyName> = new Map([
   ["registry", "powerOfTwoChoices"],
@@ -58,7 +58,8 @@ const strategies: ReadonlyMap<string, StrategyName> = new Map([
   ["roundRobin", "roundRobin"],
 ]);
 
-const builtIn: Readonly<Record<PieceName, readonly string[]>> = {
+/** Implementations in core. */
+export const builtIn: Readonly<Record<PieceName, readonly string[]>> = {
   registry: ["mdns", "memory"],
   transport: ["http", "memory"],
   logger: ["console"],

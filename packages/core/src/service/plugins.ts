@@ -56,7 +56,7 @@ interface Descriptor<Kind extends PluginKind, Piece, Init extends PluginContext 
   readonly name: string;
   /** Make one. Must not connect: pieces do so on first use. The service disposes of it. */
   create(context: Init): Piece;
-  /** Further flags. They count when the plugin is given in code or loaded by `--plugin` or `MICRO_PLUGIN`. */
+  /** Further flags. `--help` lists them once the plugin is given in code, chosen by name, or loaded by `--plugin`. */
   readonly flags?: readonly FlagDefinition[] | undefined;
 }
 
@@ -139,7 +139,7 @@ export class PluginTable {
         `${source}: ${module} has no ${kind}${isModule(name) ? " to choose" : ` ${quote(wanted)}`}; its plugins are: ${has}`,
       );
     }
-    this.#descriptors.set(`${kind} ${name}`, found);
+    this.#descriptors.set(`${kind} ${wanted}`, found);
   }
 }
 

@@ -1,11 +1,13 @@
 /** What the process was started with: plugins, variables and flags. Read once, by the first `init()`. */
 import { parseLogLevel } from "../logger/console-logger.ts";
 import type { LogLevel } from "../logger/logger.ts";
+import { pluginName } from "./aliases.ts";
 import { formatDuration } from "./duration.ts";
 import { applyServiceFlags, ignoredVariables, serviceFlagDefinitions } from "./flag-table.ts";
 import { FlagValues, UsageError, flagMap, parseFlags, scanFlag, splitList } from "./flags.ts";
 import { helpText } from "./help.ts";
 import type { ServiceOptions, ServiceSettings } from "./options.ts";
+import { builtIn, pieceNames } from "./pieces.ts";
 import { importPlugins } from "./plugins.ts";
 import type { PluginTable } from "./plugins.ts";
 
@@ -30,6 +32,7 @@ export async function readProcess(settings: ServiceSettings, plugins: PluginTabl
   const args = settings.args ?? process.argv.slice(2);
   const env = settings.env ?? process.env;
   await loadPlugins(args, env, plugins);
+  await loadChosen(settings, args, env, plugins);
 
   const own = [...settings.flags, ...plugins.flags()];
   const definitions = flagMap([...own, ...serviceFlagDefinitions(own)]);
@@ -81,6 +84,25 @@ async function loadPlugins(
       plugins.add(descriptors, module);
     } catch (error) {
       throw new UsageError(`${source}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+}
+
+/** Plugins chosen by name may bring flags, so they are loaded before flags are read. */
+async function loadChosen(
+  settings: ServiceSettings,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  plugins: PluginTable,
+): Promise<void> {
+  for (const kind of pieceNames) {
+    const chosen = scanFlag(kind, args)?.at(-1) ?? (env[`MICRO_${kind.toUpperCase()}`] || settings[kind]);
+    if (typeof chosen !== "string" || builtIn[kind].includes(pluginName(kind, chosen))) continue;
+    try {
+      await plugins.load(kind, chosen, kind, builtIn[kind]);
+    } catch (error) {
+      // Reported once the flags are known to be right, when the pieces are loaded; --help needs none of them.
+      if (!(error instanceof UsageError)) throw error;
     }
   }
 }

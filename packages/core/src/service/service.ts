@@ -207,11 +207,11 @@ class ComposedService implements MicroService {
     try {
       if (this.#initialised) {
         await this.#configure();
+        await this.#pieces.load(this.#sources);
       } else {
         this.#initialised = true;
         await this.#readProcess();
       }
-      await this.#pieces.load(this.#sources);
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
       await this.#endProcess(1, `${this.name}: ${error.message}\n`);
@@ -227,6 +227,7 @@ class ComposedService implements MicroService {
     this.#flags = input.flags;
     this.#logLevel = input.logLevel;
     await this.#configure();
+    await this.#pieces.load(this.#sources);
     for (const warning of input.warnings) this.logger.warn(warning);
     await this.#settings.action?.(input.flags);
   }

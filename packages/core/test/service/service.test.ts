@@ -507,15 +507,14 @@ describe("stopping", () => {
 
   it("leaves no listener for signals behind", async () => {
     await using place = site();
-    const count = () => ["SIGINT", "SIGTERM", "SIGQUIT"].map((signal) => process.listenerCount(signal));
-    const before = count();
+    const before = signalListeners();
     const service = place.service();
     const run = service.run();
     await waitFor(() => service.ready || undefined, "the start");
-    expect(count()).toEqual(before.map((listeners) => listeners + 1));
+    expect(signalListeners()).toEqual(before.map((listeners) => listeners + 1));
     await service.stop();
     await run;
-    expect(count()).toEqual(before);
+    expect(signalListeners()).toEqual(before);
   });
 
   it("closes what the service made and leaves open what it was given", async () => {
@@ -644,7 +643,10 @@ describe("errors", () => {
       bad() {
         throw badRequest("com.example.srv.service", "invalid field");
       },
-      slow: () => new Promise((resolve) => void setTimeout(resolve, 5_000).unref()),
+      slow: (_request: unknown, { signal }: { signal: AbortSignal }) =>
+        new Promise((_resolve, reject) => {
+          signal.addEventListener("abort", () => reject(signal.reason as Error));
+        }),
     });
     await service.start();
     const client = place.service({ name: "c" });
@@ -751,11 +753,10 @@ describe("plugins", () => {
   });
 
   it("cannot share kind and name", () => {
-    const plugin = (): PluginDescriptor => ({ kind: "registry", name: "twice", create: () => memoryRegistry() });
-    expect(() => createService({ plugins: [plugin(), plugin()] })).toThrow(
+    expect(() => createService({ plugins: [twice(), twice()] })).toThrow(
       'createService: there is already a registry plugin called "twice"',
     );
-    const same = plugin();
+    const same = twice();
     createService({ plugins: [same, same] });
   });
 
@@ -796,6 +797,10 @@ describe("the end of the process", () => {
     expect(codes).toEqual([0]);
   });
 });
+
+const signalListeners = () => ["SIGINT", "SIGTERM", "SIGQUIT"].map((signal) => process.listenerCount(signal));
+
+const twice = (): PluginDescriptor => ({ kind: "registry", name: "twice", create: () => memoryRegistry() });
 
 function unusable(name: string): Registry {
   const down = () => Promise.reject(new MicroError(`${name} is down`, { code: "unavailable" }));

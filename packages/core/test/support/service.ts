@@ -5,11 +5,15 @@ import { fileURLToPath } from "node:url";
 import type { LogFields, Logger, LogLevel } from "../../src/logger/logger.ts";
 
 /** Poll until `condition` gives something true. */
-export async function waitFor<T>(condition: () => T | Promise<T>, what: string, limitMs = 10_000): Promise<T> {
+export async function waitFor<T>(
+  condition: () => T | false | undefined | Promise<T | false | undefined>,
+  what: string,
+  limitMs = 10_000,
+): Promise<T> {
   const until = performance.now() + limitMs;
   for (;;) {
     const value = await condition();
-    if (value !== false && value !== undefined && value !== null) return value;
+    if (value !== false && value !== undefined) return value;
     if (performance.now() > until) throw new Error(`waited ${limitMs} ms in vain for ${what}`);
     await new Promise((resolve) => void setTimeout(resolve, 5));
   }
