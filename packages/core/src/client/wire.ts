@@ -125,7 +125,7 @@ export function decodeReply(
   const { codec, contentType } = wire;
   const body = message.body;
   // Go answers an unknown content type with a text and no error ("Unsupported", newest "unsupported").
-  if ((body[0] === 0x75 || body[0] === 0x55) && contentType !== "text/plain" && isUnsupported(message))
+  if ((body[0] === 0x75 || body[0] === 0x55) && isUnsupported(message, contentType))
     throw new MicroError(`unsupported Content-Type: ${contentType}, says ${where.toString()}`, {
       id: codecId,
       code: "codec",
@@ -141,10 +141,12 @@ export function decodeReply(
   }
 }
 
-function isUnsupported({ contentType, body }: ExchangeMessage): boolean {
+function isUnsupported({ contentType, body }: ExchangeMessage, asked: string): boolean {
+  const rest = `nsupported Content-Type: ${asked}`;
   return (
     contentType === "text/plain" &&
-    /^unsupported Content-Type: /i.test(Buffer.from(body.subarray(0, 64)).toString("latin1"))
+    body.length === rest.length + 1 &&
+    Buffer.from(body.subarray(1)).toString("latin1") === rest
   );
 }
 

@@ -93,6 +93,15 @@ describe("replies that are no answer", () => {
     expect(error.attempts).toHaveLength(1);
   });
 
+  it("Go's answer to an unknown content type is one for text as well", async () => {
+    await using fleet = new Fleet({ transport: "http" });
+    const bodies = ["Unsupported Content-Type: text/plain", "Unsupported Content-Type: none of yours"];
+    await answering(fleet, () => ({ contentType: "text/plain", body: Buffer.from(bodies.shift()!) }));
+    const client = fleet.connect({ contentType: "text/plain" });
+    expect((await errorOf(client.call("echo", "Echo.Say", "x"))).code).toBe("codec");
+    expect(await client.call("echo", "Echo.Say", "x")).toBe("Unsupported Content-Type: none of yours");
+  });
+
   it("a full server's refusal counts as an attempt, on another node", async () => {
     await using fleet = new Fleet();
     let refusals = 0;
