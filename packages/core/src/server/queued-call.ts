@@ -10,6 +10,7 @@ export class QueuedCall implements Job {
   readonly #limiter: Limiter<QueuedCall>;
   readonly #begin: (call: Call) => void;
   #removeListener: (() => void) | undefined;
+  #service = "";
 
   constructor(call: Call, limiter: Limiter<QueuedCall>, begin: (call: Call) => void) {
     this.#call = call;
@@ -19,16 +20,24 @@ export class QueuedCall implements Job {
 
   /** Once it is in the queue. */
   watch(service: string): void {
+    this.#service = service;
     this.#removeListener = this.#call.exchange.cancellation.onCancel((reason) => {
-      if (!this.#limiter.leave(this)) return;
-      const late = timeout(service, "the deadline passed while the request waited for its turn");
-      this.#answer(reason.code === "timeout" ? late : reason, false);
+      if (this.#limiter.leave(this)) this.#giveUp(reason);
     });
   }
 
   start(): void {
     this.#removeListener?.();
-    this.#begin(this.#call);
+    // The deadline may have passed without its timer having had a turn.
+    const { reason } = this.#call.exchange.cancellation;
+    if (reason === undefined) return this.#begin(this.#call);
+    this.#giveUp(reason);
+    this.#limiter.release();
+  }
+
+  #giveUp(reason: MicroError): void {
+    const late = timeout(this.#service, "the deadline passed while the request waited for its turn");
+    this.#answer(reason.code === "timeout" ? late : reason, false);
   }
 
   /** Answer as not run; it is out of the queue already. */

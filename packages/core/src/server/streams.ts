@@ -55,7 +55,7 @@ export class StreamCall implements Call {
     this.#requests = new RequestMessages(
       this.#stream,
       (body) => this.#read(body),
-      (error) => this.#fail(error),
+      (error) => this.#invalid(error),
     );
     const context = new Context({
       service: this.#host.service,
@@ -159,6 +159,12 @@ export class StreamCall implements Call {
     return checkedMessage(type.validate, message, service);
   }
 
+  /** A message that cannot be read ends the stream; the handler's signal tells it, as it may be waiting elsewhere. */
+  #invalid(error: unknown): void {
+    const { cancellation } = this.exchange;
+    cancellation.cancel(errorForCaller(error, cancellation, this.#host.service));
+  }
+
   #cancelled(reason: MicroError): void {
     this.#fail(reason);
     this.#requests.stop(reason);
@@ -171,7 +177,7 @@ export class StreamCall implements Call {
     const gone = callerGone(cancellation) || (MicroError.is(error) && error.code === "aborted" && this.#ended);
     if (!this.#ended && !gone) {
       this.#failed = true;
-      if (error !== cancellation.reason) logFailure(this.#host.logger, error, this.plan.endpoint, remote);
+      logFailure(this.#host.logger, error, this.plan.endpoint, remote);
     } else if (!MicroError.is(error)) logFailure(this.#host.logger, error, this.plan.endpoint, remote);
     this.#end(error);
     this.#close();

@@ -1,6 +1,6 @@
 /** What every server must do, whatever wire is below it. */
 import assert from "node:assert/strict";
-import { setImmediate as turn } from "node:timers/promises";
+import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import type { CallOptions, Client, ClientStream } from "../client/client.ts";
 import { type Context, contextKey, currentContext } from "../context.ts";
 import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
@@ -547,6 +547,8 @@ const limitCases: Cases = {
     const first = call("Slow.Call", { i: 1 });
     await until(() => gate.running.length === 1, "the first call runs");
     await fails(call("Slow.Call", { i: 2 }, { timeoutMs: 50 }), "timeout");
+    // The server's clock for the call began when it arrived.
+    await sleep(200);
     gate.running[0]?.();
     assert.deepEqual(await first, { i: 1 });
     await until(() => server.stats.inFlight === 0, "no call is in flight");

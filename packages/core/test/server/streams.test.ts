@@ -307,6 +307,25 @@ describe("client and bidirectional streams", () => {
     expect(host.server.stats.errors).toBe(1);
   });
 
+  it("abort the signal of a handler that waits elsewhere when a message cannot be read", async () => {
+    await using host = await served((server) =>
+      server.handle(
+        "Math.Waits",
+        clientStreamHandler(async (messages, { signal }) => {
+          void messages[Symbol.asyncIterator]().next();
+          await new Promise((resolve) => {
+            signal.addEventListener("abort", resolve);
+          });
+        }),
+      ),
+    );
+    const peer = host.exchange("Math.Waits");
+    peer.push("{");
+    await waitFor(() => host.server.stats.inFlight === 0);
+    expect(errorOf(peer.ended?.error)).toMatchObject({ code: 400 });
+    expect(host.server.stats.errors).toBe(1);
+  });
+
   it("check every message", async () => {
     await using host = await served((server) =>
       server.handle(
