@@ -24,6 +24,11 @@ function skip(reason) {
   finish({ skipped: [reason] }, 0);
 }
 
+if (Number(process.versions.node.split(".")[0]) < 24) {
+  console.error("interop: Node 24 is needed to run the sources as they are");
+  finish({ failed: 1 }, 1);
+}
+
 let peers;
 try {
   peers = await buildPeers((line) => console.log(line));

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import type { Endpoint, RegistryEvent, Service } from "@micro/core";
 import { type Scenario, succeeded } from "../outcome.ts";
 import { ourGreeter } from "../our-service.ts";
+import type { Pair, Via } from "../pair.ts";
 import { waitFor } from "../wait.ts";
 
 const greeterEndpoints = ["Chat", "Count", "Echo", "Fail", "Forward", "Hello", "Meta", "Nothing", "Sleep", "Slept"];
@@ -196,4 +197,49 @@ export const registry: readonly Scenario[] = [
       await waitFor("nothing is left to call", code, (seen) => seen === "not_found");
     },
   },
+  {
+    name: "a name with dots, found and called",
+    via: "mdns",
+    async goToTs({ pair, via }) {
+      const name = `go.micro.srv.${pair.unique("dots")}`;
+      await foundAndCalled(pair, via, name, "127.0.0.1:0");
+    },
+    async tsToGo({ pair }) {
+      await using server = await pair.startServer(`go.micro.srv.${pair.unique("dots")}`);
+      assert.deepEqual(await callWhenFound(pair, server.name), { msg: "Hello dots" });
+    },
+  },
+  {
+    name: "a node with an IPv6 address, found and called",
+    via: "mdns",
+    async goToTs({ pair, via }) {
+      await foundAndCalled(pair, via, pair.unique("six"), "[::1]:0");
+    },
+    async tsToGo({ pair }) {
+      await using server = await pair.startServer(pair.unique("six"), "-address", "[::1]:0");
+      assert.match(server.address, /^\[::1\]:/);
+      assert.deepEqual(await callWhenFound(pair, server.name), { msg: "Hello dots" });
+    },
+  },
 ];
+
+/** Start a service of ours and let a Go client find and call it. */
+async function foundAndCalled(pair: Pair, via: Via, name: string, address: string): Promise<void> {
+  const { service } = ourGreeter({ name, address, spreadMs: 0 });
+  await service.start();
+  try {
+    const result = await pair.goClient(via, { service: name, endpoint: "Plain.Hello", body: { name: "dots" } });
+    assert.deepEqual(succeeded(result)["response"], { msg: "Hello dots" });
+  } finally {
+    await service.stop();
+  }
+}
+
+async function callWhenFound(pair: Pair, name: string): Promise<unknown> {
+  await waitFor(
+    "Go's service is found",
+    () => pair.ours.registry.getService(name),
+    (services) => services.length > 0,
+  );
+  return pair.ours.client.call(name, "Plain.Hello", { name: "dots" });
+}

@@ -108,6 +108,9 @@ export const streams: readonly Scenario[] = [
     async tsToGo(column) {
       await using chat = await openChat(column);
       await inTurn(chat, 1000);
+      const large = "ü".repeat(512 * 1024);
+      await chat.send({ text: large });
+      assert.ok((await chat.receive())?.text === large, "a message of 1 MiB came back changed");
     },
   },
   {
