@@ -46,6 +46,8 @@ class MucpServer implements Server, CallHost {
   readonly #limiter: Limiter<QueuedCall>;
   /** Calls whose handlers are running; those that answer at once never get here. */
   readonly #calls = new Set<Call>();
+  #lastContentType = "";
+  #lastCodec: Codec | undefined;
   #listener: Promise<Listener> | undefined;
   #stopping: Promise<void> | undefined;
   #address: string | undefined;
@@ -265,8 +267,14 @@ class MucpServer implements Server, CallHost {
   }
 
   #codec(contentType: string, oldProtocol: boolean): Codec | undefined {
-    const codec = oldProtocol ? oldProtocolCodecs.get(contentType) : undefined;
-    return codec ?? this.#codecs.get(contentType);
+    // Callers rarely differ, and comparing is cheaper than hashing a header that was just cut out of its block.
+    if (contentType === this.#lastContentType && !oldProtocol) return this.#lastCodec;
+    const old = oldProtocol ? oldProtocolCodecs.get(contentType) : undefined;
+    const codec = old ?? this.#codecs.get(contentType);
+    if (codec === undefined || oldProtocol) return codec;
+    this.#lastContentType = contentType;
+    this.#lastCodec = codec;
+    return codec;
   }
 
   /** Both generations of Go's client try again after a 408. */
