@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { installAndBuild, root, run, toolchain } from "./toolchain.mjs";
 
-const { values: options } = parseArgs({ options: { quick: { type: "boolean", default: false }, only: { type: "string", multiple: true } } });
+const { values: options } = parseArgs({
+  options: { quick: { type: "boolean", default: false }, only: { type: "string", multiple: true } },
+});
 const ci = process.env.CI === "true";
 const started = performance.now();
 const tools = await toolchain();
@@ -30,13 +32,24 @@ const vitest = (name, args, quick) => ({
   quick,
   async run() {
     const report = join(scratch, `${name}.json`);
-    const { code } = await run(bin("vitest"), ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...args], {
-      env: { ...tools.env, FORCE_COLOR: "0" },
-    });
+    const { code } = await run(
+      bin("vitest"),
+      ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...args],
+      {
+        env: { ...tools.env, FORCE_COLOR: "0" },
+      },
+    );
     if (!existsSync(report)) return { passed: 0, failed: 1, skipped: [] };
-    const { numPassedTests: passed, numFailedTests, numPendingTests: pending, testResults } = JSON.parse(readFileSync(report, "utf8"));
+    const {
+      numPassedTests: passed,
+      numFailedTests,
+      numPendingTests: pending,
+      testResults,
+    } = JSON.parse(readFileSync(report, "utf8"));
     // A file that fails to load has no failed test in it, and a failure outside of tests only shows in the exit code.
-    const brokenFiles = testResults.filter((file) => file.status === "failed" && file.assertionResults.every((test) => test.status !== "failed")).length;
+    const brokenFiles = testResults.filter(
+      (file) => file.status === "failed" && file.assertionResults.every((test) => test.status !== "failed"),
+    ).length;
     const failed = numFailedTests + brokenFiles || (code === 0 ? 0 : 1);
     return { passed, failed, skipped: pending === 0 ? [] : [`${pending} tests of ${name} (reasons above)`] };
   },
@@ -77,10 +90,16 @@ const failed = results.reduce((sum, result) => sum + result.failed, 0) + (ci ? s
 process.stdout.write("\n=== summary\n");
 for (const result of results) {
   const state = result.failed > 0 ? "FAILED" : "ok";
-  process.stdout.write(`${result.name.padEnd(30)} ${state.padEnd(7)} ${String(result.passed).padStart(5)} passed ${String(result.failed).padStart(3)} failed ${result.seconds.toFixed(0).padStart(5)} s\n`);
+  process.stdout.write(
+    `${result.name.padEnd(30)} ${state.padEnd(7)} ${String(result.passed).padStart(5)} passed ${String(result.failed).padStart(3)} failed ${result.seconds.toFixed(0).padStart(5)} s\n`,
+  );
 }
-process.stdout.write(`suites: ${results.length} run, ${results.filter((result) => result.failed === 0).length} passed, ${results.filter((result) => result.failed > 0).length} failed\n`);
+process.stdout.write(
+  `suites: ${results.length} run, ${results.filter((result) => result.failed === 0).length} passed, ${results.filter((result) => result.failed > 0).length} failed\n`,
+);
 if (skipped.length === 0) process.stdout.write("skipped: none\n");
 for (const reason of skipped) process.stdout.write(`skipped${ci ? " (a failure in CI)" : ""}: ${reason}\n`);
-process.stdout.write(`time: ${((performance.now() - started) / 60_000).toFixed(1)} min\n\n${passed} passed, ${failed} failed\n`);
+process.stdout.write(
+  `time: ${((performance.now() - started) / 60_000).toFixed(1)} min\n\n${passed} passed, ${failed} failed\n`,
+);
 process.exit(failed === 0 ? 0 : 1);

@@ -48,10 +48,20 @@ async function installToolchain(folder) {
   const npm = windows ? "npm.cmd" : "npm";
   const packages = Object.entries(versions).map(([name, version]) => `${name}@${version}`);
   process.stderr.write(`fetching ${packages.join(" and ")} into ${cacheFolder}\n`);
-  await must("fetching the toolchain", npm, ["install", "--prefix", fresh, "--no-audit", "--no-fund", "--loglevel=error", ...packages]);
+  await must("fetching the toolchain", npm, [
+    "install",
+    "--prefix",
+    fresh,
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error",
+    ...packages,
+  ]);
   for (const binary of binaries(fresh)) {
     if (existsSync(binary)) continue;
-    process.stderr.write(`${binary} is missing: npm did not run the install scripts of ${packages.join(" and ")}; allow them and try again\n`);
+    process.stderr.write(
+      `${binary} is missing: npm did not run the install scripts of ${packages.join(" and ")}; allow them and try again\n`,
+    );
     process.exit(1);
   }
   try {
@@ -75,7 +85,11 @@ export async function toolchain() {
   const folder = join(cacheFolder, `toolchain-${versions.node}-${versions.pnpm}`);
   if (!existsSync(folder)) await installToolchain(folder);
   const [node, pnpm] = binaries(folder);
-  const path = [join(folder, "node_modules", "node", "bin"), join(folder, "node_modules", ".bin"), process.env.PATH].join(delimiter);
+  const path = [
+    join(folder, "node_modules", "node", "bin"),
+    join(folder, "node_modules", ".bin"),
+    process.env.PATH,
+  ].join(delimiter);
   return { node, pnpm, env: { ...process.env, PATH: path } };
 }
 

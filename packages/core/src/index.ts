@@ -42,8 +42,11 @@ export {
   serverStream,
   unary,
   type DefineServiceOptions,
+  type MessageSource,
   type SchemaMethod,
   type SchemaMethodOptions,
+  type SourceInput,
+  type SourceOutput,
 } from "./schema.ts";
 export { protoMessage, type ProtoInput, type ProtoMessageFunctions, type ProtoMessageOptions } from "./proto.ts";
 export type { InferInput, InferOutput, StandardSchema } from "./standard-schema.ts";
@@ -128,7 +131,14 @@ export { registrar, type Registrar, type RegistrarOptions, type RegistrarState }
 export { copyService, decodeResult, decodeService, encodeResult, encodeService } from "./registry/record.ts";
 export { registryWatcher, type RegistryWatcherOptions, type WatchSink } from "./registry/watch-stream.ts";
 export { advertiseAddress, joinAddress, splitAddress } from "./registry/address.ts";
-export { message, valueOf } from "./registry/values.ts";
+export {
+  message,
+  streamRequestValue,
+  streamResponseValue,
+  valueOf,
+  valueOfJsonSchema,
+  type MessageFields,
+} from "./registry/values.ts";
 
 // Selector
 export type {
@@ -171,8 +181,17 @@ export { memoryTransport } from "./transport/memory.ts";
 
 // Codecs
 export { Frame, type Codec, type CodecTable, type Envelope, type EnvelopeFormat } from "./codec/codec.ts";
-export { decodeMessage, defaultCodecs, encodeMessage, frameType } from "./codec/table.ts";
+export {
+  codecTable,
+  decodeMessage,
+  defaultCodecs,
+  encodeMessage,
+  frameType,
+  oldProtocolCodecs,
+  oldProtocolContentType,
+} from "./codec/table.ts";
 export { bytesCodec } from "./codec/bytes.ts";
+export { grpcJsonCodec, grpcProtoCodec } from "./codec/grpc.ts";
 export { jsonCodec } from "./codec/json.ts";
 export { jsonrpcCodec } from "./codec/jsonrpc.ts";
 export { protoCodec } from "./codec/proto.ts";
