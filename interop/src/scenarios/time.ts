@@ -114,7 +114,7 @@ export const time: readonly Scenario[] = [
       if (generation === "v2") {
         const runs = await ourEnded(column, key);
         assert.ok(runs.cancelled, "our handler was not cancelled");
-        between("run time of our handler", runs.ran, 100, 2_500);
+        between("run time of our handler", runs.ran, 100, 3_500);
         return undefined;
       }
       // The connection stays open until the attempt's own limit; what we can see is that it goes with the program.
