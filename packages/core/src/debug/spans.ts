@@ -1,9 +1,10 @@
 /** Spans of the newest calls, kept in memory for `Debug.Trace`. */
 import { randomUUID } from "node:crypto";
 import type { ClientWrapper } from "../client/client.ts";
-import { contextKey, currentContext } from "../context.ts";
+import { currentContext } from "../context.ts";
 import type { Metadata } from "../metadata.ts";
 import type { HandlerWrapper } from "../server/server.ts";
+import type { Next } from "../wrapper.ts";
 
 /** Which side of a call a span saw. */
 export type SpanType = "inbound" | "outbound";
@@ -50,7 +51,6 @@ const defaultSize = 256;
 const maxTextLength = 1024;
 const traceHeader = "Micro-Trace-Id";
 const spanHeader = "Micro-Span-Id";
-const currentSpan = contextKey<Ids>("span");
 
 /**
  * Keep the spans of the newest calls, as Go's in-memory tracer (`debug/trace/memory`). The wrappers are for
@@ -61,37 +61,96 @@ export function spanRing(options: SpanRingOptions = {}): SpanRing {
   const size = options.size ?? defaultSize;
   if (!(Number.isSafeInteger(size) && size > 0))
     throw new TypeError(`spanRing: \`size\` must be a positive whole number, not ${String(size)}`);
-  const spans: Span[] = [];
+  const calls: RecordedCall[] = [];
+  // Ids belong to the headers of a handled call. They are made when somebody asks: most calls neither make others nor
+  // are looked at, and reading headers and making ids would cost them more than their handlers do.
+  const incoming = new WeakMap<Metadata, Ids>();
   let start = 0;
-  const keep = (span: Span): void => {
-    if (spans.length < size) spans.push(span);
+
+  const idsOf = (metadata: Metadata): Ids => {
+    let ids = incoming.get(metadata);
+    if (ids === undefined) incoming.set(metadata, (ids = incomingIds(metadata)));
+    return ids;
+  };
+  const keep = (call: RecordedCall): void => {
+    if (calls.length < size) calls.push(call);
     else {
-      spans[start] = span;
+      calls[start] = call;
       start = (start + 1) % size;
     }
   };
+
   return {
     read(trace) {
-      const ordered = [...spans.slice(start), ...spans.slice(0, start)];
-      return trace === undefined || trace === "" ? ordered : ordered.filter((span) => span.trace === trace);
+      const ordered = [...calls.slice(start), ...calls.slice(0, start)];
+      const spans = ordered.map((call) => spanOf(call, call.ids ?? idsOf(call.metadata)));
+      return trace === undefined || trace === "" ? spans : spans.filter((span) => span.trace === trace);
     },
     wrapHandler: (next) => (request, context) => {
       if (context.endpoint.startsWith("Debug.")) return next(request, context) as unknown;
-      const ids = incomingIds(context.metadata);
-      const record = recorder(keep, ids, "inbound", `${context.service}.${context.endpoint}`);
-      return recorded(record, () => next(request, context.with(currentSpan, ids)) as unknown);
+      const { service, endpoint, metadata } = context;
+      return recorded(new RecordedCall(service, endpoint, metadata, undefined, keep), next, request, context);
     },
     wrapClient: (next) => (request, context) => {
-      const outer = currentContext()?.get(currentSpan);
-      const ids: Ids = { trace: outer?.trace ?? randomUUID(), id: randomUUID(), parent: outer?.id ?? "" };
-      context.metadata.set(traceHeader, ids.trace).set(spanHeader, ids.id);
-      const record = recorder(keep, ids, "outbound", `${context.service}.${context.endpoint}`);
-      return recorded(record, () => next(request, context) as unknown);
+      const outer = currentContext();
+      const parent = outer === undefined ? undefined : idsOf(outer.metadata);
+      const ids: Ids = { trace: parent?.trace ?? randomUUID(), id: randomUUID(), parent: parent?.id ?? "" };
+      const { service, endpoint, metadata } = context;
+      metadata.set(traceHeader, ids.trace).set(spanHeader, ids.id);
+      return recorded(new RecordedCall(service, endpoint, metadata, ids, keep), next, request, context);
     },
   };
 }
 
-/** Go takes the message id for a trace id where there is none (`debug/trace/trace.go`); ids of strangers are cut. */
+/** One call that is running or over. */
+class RecordedCall {
+  readonly service: string;
+  readonly endpoint: string;
+  readonly metadata: Metadata;
+  /** Of an outbound call. */
+  readonly ids: Ids | undefined;
+  readonly started = performance.now();
+  durationMs = 0;
+  error: string | undefined;
+  readonly #keep: (call: RecordedCall) => void;
+
+  constructor(
+    service: string,
+    endpoint: string,
+    metadata: Metadata,
+    ids: Ids | undefined,
+    keep: (call: RecordedCall) => void,
+  ) {
+    this.service = service;
+    this.endpoint = endpoint;
+    this.metadata = metadata;
+    this.ids = ids;
+    this.#keep = keep;
+  }
+
+  succeeded(): void {
+    this.durationMs = performance.now() - this.started;
+    this.#keep(this);
+  }
+
+  failed(error: unknown): void {
+    this.error = (error instanceof Error ? error.message : String(error)).slice(0, maxTextLength);
+    this.succeeded();
+  }
+}
+
+function spanOf({ service, endpoint, ids: outbound, started, durationMs, error }: RecordedCall, ids: Ids): Span {
+  return {
+    ...ids,
+    name: `${service}.${endpoint}`,
+    type: outbound === undefined ? "inbound" : "outbound",
+    startedMs: performance.timeOrigin + started,
+    durationMs,
+    metadata: new Map(error === undefined ? [] : [["error", error]]),
+  };
+}
+
+/** Ids of strangers are cut; a parent means nothing without its trace. */
 function incomingIds(metadata: Metadata): Ids {
   const trace = (metadata.get(traceHeader) ?? "").slice(0, maxTextLength);
   return {
@@ -101,64 +160,41 @@ function incomingIds(metadata: Metadata): Ids {
   };
 }
 
-type Finish = (failure: { readonly error: unknown } | undefined) => void;
-
-function recorder(keep: (span: Span) => void, ids: Ids, type: SpanType, name: string): Finish {
-  const started = performance.now();
-  return (failure) => {
-    const metadata = new Map<string, string>();
-    if (failure !== undefined) metadata.set("error", errorText(failure.error));
-    keep({
-      ...ids,
-      name,
-      type,
-      startedMs: performance.timeOrigin + started,
-      durationMs: performance.now() - started,
-      metadata,
-    });
-  };
-}
-
-function errorText(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).slice(0, maxTextLength);
-}
-
 /** Run a call and record its end: now, when its promise settles, or when its stream is over. */
-function recorded(record: Finish, run: () => unknown): unknown {
+function recorded<C>(call: RecordedCall, next: Next<C>, request: unknown, context: C): unknown {
   let result: unknown;
   try {
-    result = run();
+    result = next(request, context);
   } catch (error) {
-    record({ error });
+    call.failed(error);
     throw error;
   }
-  if (result instanceof Promise) {
-    return result.then(
-      (value: unknown) => recordedResult(record, value),
-      (error: unknown) => {
-        record({ error });
-        throw error;
-      },
-    );
-  }
-  return recordedResult(record, result);
+  if (!(result instanceof Promise)) return recordedResult(call, result);
+  return result.then(
+    (value: unknown) => recordedResult(call, value),
+    (error: unknown) => {
+      call.failed(error);
+      throw error;
+    },
+  );
 }
 
-function recordedResult(record: Finish, result: unknown): unknown {
+function recordedResult(call: RecordedCall, result: unknown): unknown {
   if (typeof result === "object" && result !== null && Symbol.asyncIterator in result && !("send" in result))
-    return recordedStream(record, result as AsyncIterable<unknown>);
-  record(undefined);
+    return recordedStream(call, result as AsyncIterable<unknown>);
+  call.succeeded();
   return result;
 }
 
-async function* recordedStream(record: Finish, stream: AsyncIterable<unknown>): AsyncGenerator {
-  let failure: { error: unknown } | undefined;
+async function* recordedStream(call: RecordedCall, stream: AsyncIterable<unknown>): AsyncGenerator {
+  let failure: { readonly error: unknown } | undefined;
   try {
     yield* stream;
   } catch (error) {
     failure = { error };
     throw error;
   } finally {
-    record(failure);
+    if (failure === undefined) call.succeeded();
+    else call.failed(failure.error);
   }
 }

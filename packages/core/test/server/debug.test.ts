@@ -1,11 +1,16 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
+import { mucpClient } from "../../src/client/mucp-client.ts";
 import { logRing } from "../../src/debug/log-ring.ts";
 import { processMeter } from "../../src/debug/process-stats.ts";
 import { spanRing } from "../../src/debug/spans.ts";
 import { Metadata } from "../../src/metadata.ts";
+import { memoryRegistry } from "../../src/registry/memory.ts";
+import { cachedSelector } from "../../src/selector/cached-selector.ts";
 import { logRecord, logRequest, statsResponse, traceResponse } from "../../src/server/debug-messages.ts";
 import { debugDefinition, debugHandlers } from "../../src/server/debug.ts";
+import { mucpServer } from "../../src/server/mucp-server.ts";
+import { memoryTransport } from "../../src/transport/memory.ts";
 import { MemoryLogger } from "./support/memory-logger.ts";
 import { type Served, json, served, waitFor } from "./support/served.ts";
 
@@ -179,5 +184,33 @@ describe("logRing", () => {
     expect(ring.read().map(({ message }) => message)).toEqual(["2998", "2999"]);
     expect(() => logRing({ logger: new MemoryLogger(), size: 0 })).toThrow(TypeError);
     expect(() => spanRing({ size: -1 })).toThrow(TypeError);
+  });
+});
+
+describe("spanRing", () => {
+  it("makes calls of a handler children of its span, over a real wire", async () => {
+    const traces = spanRing();
+    const logger = new MemoryLogger();
+    const transport = memoryTransport();
+    const registry = memoryRegistry();
+    const selector = cachedSelector({ registry, logger });
+    const client = mucpClient({ transport, selector, logger, wrapClient: [traces.wrapClient] });
+    const server = mucpServer({ name: "greeter", transport, logger, wrapHandler: [traces.wrapHandler] });
+    server.handle("Greeter", {
+      outer: async () => client.call("greeter", "Greeter.Inner", {}, { address: server.address! }),
+      inner: () => ({}),
+    });
+    await server.start();
+    await client.call("greeter", "Greeter.Outer", {}, { address: server.address! });
+    const spans = traces.read();
+    expect(spans.map(({ name, type }) => `${type} ${name}`)).toEqual([
+      "inbound greeter.Greeter.Inner",
+      "outbound greeter.Greeter.Inner",
+      "inbound greeter.Greeter.Outer",
+      "outbound greeter.Greeter.Outer",
+    ]);
+    expect(new Set(spans.map(({ trace }) => trace)).size).toBe(1);
+    expect(spans.map(({ parent }) => parent)).toEqual([spans[1]!.id, spans[2]!.id, spans[3]!.id, ""]);
+    for (const piece of [client, server, selector, registry, transport]) await piece[Symbol.asyncDispose]();
   });
 });
