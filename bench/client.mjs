@@ -32,7 +32,7 @@ async function measure({ workload, inFlight, ms }) {
   const cpu = process.cpuUsage();
   await Promise.all(
     Array.from({ length: inFlight }, async () => {
-      for (let at = performance.now(); at < until; ) {
+      for (let at = performance.now(); at < until;) {
         units += await once();
         const now = performance.now();
         latencies.push(now - at);

@@ -272,7 +272,7 @@ export const streams: readonly Scenario[] = [
     async tsToGo(column) {
       await soundOnce(async () => {
         await using stream = await openCount(column, "Plain.Count", paced);
-        return collect(stream);
+        return await collect(stream);
       });
     },
   },

@@ -262,7 +262,8 @@ class ComposedService implements MicroService {
     if (!this.#initialised) await this.init();
     const { handleSignals, signal } = this.#settings;
     using disposables = new DisposableStack();
-    if (handleSignals) disposables.use(onStopSignal(() => void this.#stopQuietly(), this.#exit));
+    // How that stop goes is what this function reports at its end.
+    if (handleSignals) disposables.use(onStopSignal(() => void this.stop().catch(() => {}), this.#exit));
     // A transport without sockets would let the process end while the service waits.
     disposables.adopt(
       setInterval(() => {}, 0x7fff_ffff),
@@ -281,7 +282,7 @@ class ComposedService implements MicroService {
     await this.stop();
   }
 
-  /** For where a stop is asked for, but its outcome goes to somebody else, or an error of its own is on its way. */
+  /** For where nobody waits for the outcome, or an error of its own is on its way. */
   async #stopQuietly(): Promise<void> {
     try {
       await this.stop();
