@@ -1,0 +1,24 @@
+import { registryConformance } from "@micro/core/testing";
+import { consulRegistry } from "@micro/registry-consul";
+import { afterAll, describe, it } from "vitest";
+import { consulUrl, emptyConsul, endConsul, missing } from "./support/consul.ts";
+
+afterAll(endConsul);
+
+registryConformance(
+  { describe: describe.skipIf(missing !== undefined), it },
+  async () => {
+    const url = await consulUrl();
+    await emptyConsul(url);
+    const registry = consulRegistry({ addresses: [url] });
+    return {
+      registry,
+      connect: async () => consulRegistry({ addresses: [url] }),
+      [Symbol.asyncDispose]: () => registry[Symbol.asyncDispose](),
+    };
+  },
+  {
+    minTtlMs: 500,
+    skip: { "register: metadata of the service": "the tags have no place for it, as in Go" },
+  },
+);
