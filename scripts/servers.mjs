@@ -136,7 +136,7 @@ function build(go, cwd, target, out) {
 
 /** One build at a time; a lock whose owner is gone counts for nothing. */
 async function takeLock(path) {
-  for (const end = Date.now() + 20 * 60_000; ; ) {
+  for (const end = Date.now() + 20 * 60_000; ;) {
     try {
       closeSync(openSync(path, "wx"));
       writeFileSync(path, String(process.pid));
@@ -289,7 +289,7 @@ class ServerProcess {
 }
 
 async function poll(what, timeoutMs, check) {
-  for (const end = Date.now() + timeoutMs; ; ) {
+  for (const end = Date.now() + timeoutMs; ;) {
     if (await check()) return;
     if (Date.now() > end) throw new Error(`${what} was not ready within ${timeoutMs / 1000} s`);
     await sleep(50);

@@ -79,7 +79,13 @@ export class ConsulClient {
       const left = end - performance.now();
       const share = Math.min(left, Math.max(leastShareMs, left / (addresses.length - turn)));
       try {
-        const answer = await this.#once(`${what} at ${addresses[index]!.origin}`, addresses[index]!, path, options, share);
+        const answer = await this.#once(
+          `${what} at ${addresses[index]!.origin}`,
+          addresses[index]!,
+          path,
+          options,
+          share,
+        );
         this.#current = index;
         return answer;
       } catch (error) {
@@ -130,10 +136,13 @@ export class ConsulClient {
       };
       const onAbort = (): void => finish(cancelled(what, signal));
       const onClose = (): void => finish(this.#closed.signal.reason as MicroError);
-      const timer = setTimeout(() => {
-        const text = `registry consul: ${what}: no answer within ${Math.round(timeoutMs)} ms`;
-        finish(new MicroError(text, { id: source, code: "timeout" }));
-      }, Math.max(0, timeoutMs));
+      const timer = setTimeout(
+        () => {
+          const text = `registry consul: ${what}: no answer within ${Math.round(timeoutMs)} ms`;
+          finish(new MicroError(text, { id: source, code: "timeout" }));
+        },
+        Math.max(0, timeoutMs),
+      );
       if (background) timer.unref();
       signal?.addEventListener("abort", onAbort, { once: true });
       this.#closed.signal.addEventListener("abort", onClose, { once: true });
@@ -145,7 +154,10 @@ export class ConsulClient {
         response.on("data", (chunk: Buffer) => {
           size += chunk.length;
           if (size <= maxAnswerBytes) chunks.push(chunk);
-          else finish(new MicroError(`registry consul: ${what}: the answer is too large`, { id: source, code: "too_large" }));
+          else
+            finish(
+              new MicroError(`registry consul: ${what}: the answer is too large`, { id: source, code: "too_large" }),
+            );
         });
         response.on("error", (error) => finish(fromConnection(what, error)));
         response.on("end", () => finish(read(what, address.origin, response, Buffer.concat(chunks).toString())));

@@ -93,14 +93,16 @@ class ConsulRegistry implements Registry {
     this.#check(options);
     const what = "list of services";
     const { signal, timeoutMs } = options;
-    const answer = await this.#client.request(what, "/v1/catalog/services", { query: this.#query(), signal, timeoutMs });
+    const answer = await this.#client.request(what, "/v1/catalog/services", {
+      query: this.#query(),
+      signal,
+      timeoutMs,
+    });
     const names = Object.entries((answer.body ?? {}) as Record<string, unknown>)
       .filter(([, tags]) => Array.isArray(tags) && isOurs(tags.filter((tag) => typeof tag === "string")))
       .map(([name]) => name);
     if (names.length === 0 && answer.filtered) throw withheld(what);
-    return names
-      .toSorted()
-      .map((name) => Object.freeze({ name, version: "", metadata: {}, endpoints: [], nodes: [] }));
+    return names.toSorted().map((name) => Object.freeze({ name, version: "", metadata: {}, endpoints: [], nodes: [] }));
   }
 
   watch(options: WatchOptions = {}): Watcher {
@@ -147,12 +149,15 @@ class ConsulRegistry implements Registry {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     if (ids.length === 0) return;
-    for (let index = 0; ; ) {
+    for (let index = 0; ;) {
       const left = until - performance.now();
       if (left <= 0) break;
       let answer;
       try {
-        const query = { index: index > 0 ? `${index}` : undefined, wait: index > 0 ? `${Math.ceil(left)}ms` : undefined };
+        const query = {
+          index: index > 0 ? `${index}` : undefined,
+          wait: index > 0 ? `${Math.ceil(left)}ms` : undefined,
+        };
         answer = await this.#health(service.name, { signal, timeoutMs: left + 500 }, query);
       } catch (error) {
         if (MicroError.is(error) && (error.code === "aborted" || error.code === "closed")) throw error;
@@ -176,13 +181,19 @@ class ConsulRegistry implements Registry {
       if (done) return;
       index = answer.index;
     }
-    this.#settings.logger?.debug(`Registry [consul] The agent has taken ${ids.join(", ")}; the servers do not show it yet`);
+    this.#settings.logger?.debug(
+      `Registry [consul] The agent has taken ${ids.join(", ")}; the servers do not show it yet`,
+    );
   }
 
   #health(name: string, bounds: RegistryCallOptions, query: Readonly<Record<string, string | undefined>> = {}) {
     const path = `/v1/health/${this.#settings.connect ? "connect" : "service"}/${encodeURIComponent(name)}`;
     const { signal, timeoutMs } = bounds;
-    return this.#client.request(`look-up of ${name}`, path, { query: { ...this.#query(), ...query }, signal, timeoutMs });
+    return this.#client.request(`look-up of ${name}`, path, {
+      query: { ...this.#query(), ...query },
+      signal,
+      timeoutMs,
+    });
   }
 
   #query(): Record<string, string | undefined> {
@@ -216,7 +227,10 @@ function refuseDomain(domain: string | undefined): void {
 }
 
 function withheld(what: string): MicroError {
-  return new MicroError(`registry consul: ${what}: the token may not read what there is: see \`token\` and its policies`, {
-    ...{ id: source, code: "forbidden" },
-  });
+  return new MicroError(
+    `registry consul: ${what}: the token may not read what there is: see \`token\` and its policies`,
+    {
+      ...{ id: source, code: "forbidden" },
+    },
+  );
 }

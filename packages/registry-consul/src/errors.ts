@@ -23,7 +23,8 @@ export function fromConnection(what: string, cause: unknown): MicroError {
   // Node gives a list of failures, without a text of its own, where a name has several addresses.
   const text = error.message === "" && error.code !== undefined ? error.code : error.message;
   const tls =
-    /certificate|self.signed|TLS|SSL|EPROTO|CERT_|wrong version number/i.test(`${error.code} ${text}`) || error.code === "DEPTH_ZERO_SELF_SIGNED_CERT";
+    /certificate|self.signed|TLS|SSL|EPROTO|CERT_|wrong version number/i.test(`${error.code} ${text}`) ||
+    error.code === "DEPTH_ZERO_SELF_SIGNED_CERT";
   const detail = tls ? `TLS failed, see \`tls\` (${text})` : text;
   return new MicroError(`registry consul: ${what}: ${detail}`, { id: source, code: "unavailable", cause });
 }

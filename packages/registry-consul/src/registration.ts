@@ -148,7 +148,8 @@ function splitNodeAddress(node: Node): { host: string; port: number } {
 /** For people who look at Consul; readers use the tags. Consul's limits on names, lengths and number apply. */
 function metaOf(metadata: Node["metadata"]): Record<string, string> {
   const fit = Object.entries(metadata).filter(
-    ([key, value]) => /^[\w-]{1,128}$/.test(key) && !key.startsWith("consul-") && value.length <= 128 && /^[\x20-\x7e]*$/.test(value),
+    ([key, value]) =>
+      /^[\w-]{1,128}$/.test(key) && !key.startsWith("consul-") && value.length <= 128 && /^[\x20-\x7e]*$/.test(value),
   );
   return Object.fromEntries(fit.slice(0, 64));
 }

@@ -127,8 +127,15 @@ export class ConsulWatch {
         if (signal.aborted) return;
         const answer = await client.request(what, path, {
           // After a failure the state is asked for, not a change: what happened meanwhile must not have to happen again.
-          query: { ...query, ...(failingSince === undefined && index > 0 ? { index: `${index}`, wait: `${waitMs}ms` } : {}) },
-          ...{ signal, background, timeoutMs: failingSince === undefined ? waitMs * (1 + 1 / 16) + graceMs : timeoutMs },
+          query: {
+            ...query,
+            ...(failingSince === undefined && index > 0 ? { index: `${index}`, wait: `${waitMs}ms` } : {}),
+          },
+          ...{
+            signal,
+            background,
+            timeoutMs: failingSince === undefined ? waitMs * (1 + 1 / 16) + graceMs : timeoutMs,
+          },
         });
         failingSince = undefined;
         backoff.reset();

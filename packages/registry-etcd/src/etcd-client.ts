@@ -125,7 +125,9 @@ export class EtcdClient {
         }
       }
     }
-    throw failure ?? new MicroError(`registry etcd: ${what}: no member answered in time`, { id: source, code: "timeout" });
+    throw (
+      failure ?? new MicroError(`registry etcd: ${what}: no member answered in time`, { id: source, code: "timeout" })
+    );
   }
 
   /** All keys with a prefix, page by page, at one revision. */
@@ -259,7 +261,9 @@ export class EtcdClient {
       ...(credentials === undefined ? {} : { credentials }),
       ...(auth === undefined
         ? {}
-        : { auth: { ...auth, callOptions: () => ({ deadline: Date.now() + timeoutMs }) } as IOptions["auth"] & object }),
+        : {
+            auth: { ...auth, callOptions: () => ({ deadline: Date.now() + timeoutMs }) } as IOptions["auth"] & object,
+          }),
       faultHandling: { host: () => noPolicy, global: noPolicy },
       grpcOptions: {
         "grpc.max_receive_message_length": maxMessageBytes,
@@ -323,7 +327,9 @@ export class EtcdClient {
 /** Why the server cancelled a watch. */
 export function cancelReason(response: IWatchResponse): string {
   if (Number(response.compact_revision) > 0) return "required revision has been compacted";
-  return response.cancel_reason === "" ? "the watch was cancelled" : response.cancel_reason.replace(/^etcdserver: /, "");
+  return response.cancel_reason === ""
+    ? "the watch was cancelled"
+    : response.cancel_reason.replace(/^etcdserver: /, "");
 }
 
 /** Half-closed before it is cancelled: the client takes the cancelling of a writable stream for a broken connection. */

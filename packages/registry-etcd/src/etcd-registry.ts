@@ -186,7 +186,9 @@ class EtcdRegistry implements Registry {
       if (!removed || previous !== null) return [];
       // The value was compacted away; the key still says which node it was.
       const node = { id: parts.node, address: "", metadata: {} };
-      return [{ action: "delete", service: { name: parts.service, version: "", metadata: {}, endpoints: [], nodes: [node] } }];
+      return [
+        { action: "delete", service: { name: parts.service, version: "", metadata: {}, endpoints: [], nodes: [node] } },
+      ];
     }
     if (before !== undefined && before.version !== now.version)
       return [
@@ -208,7 +210,11 @@ class EtcdRegistry implements Registry {
   #check({ signal }: RegistryCallOptions): void {
     if (this.#client.closed.aborted) throw closedError();
     if (signal?.aborted === true)
-      throw new MicroError("registry etcd: cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });
+      throw new MicroError("registry etcd: cancelled by the caller", {
+        id: source,
+        code: "aborted",
+        cause: signal.reason,
+      });
   }
 }
 
@@ -218,7 +224,10 @@ function named(domain: string | undefined): string | undefined {
 
 function oneDomain(domain: string | undefined): string | undefined {
   if (domain === allDomains)
-    throw new MicroError("registry etcd: a service is in one domain: `*` is for look-ups", { id: source, code: "bad_request" });
+    throw new MicroError("registry etcd: a service is in one domain: `*` is for look-ups", {
+      id: source,
+      code: "bad_request",
+    });
   return named(domain);
 }
 

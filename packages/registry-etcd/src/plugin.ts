@@ -21,7 +21,9 @@ export function pluginOptions({ addresses, logger, tls, flags }: PluginContext):
     ...(addresses.length === 0 ? {} : { endpoints: addresses }),
     // As Go: one without the other counts for nothing.
     ...(username === undefined || password === undefined ? {} : { username, password }),
-    ...(secure && tls.tls !== undefined ? { tls: { ca: join(tls.tls.ca), cert: join(tls.tls.cert), key: tls.tls.key } } : {}),
+    ...(secure && tls.tls !== undefined
+      ? { tls: { ca: join(tls.tls.ca), cert: join(tls.tls.cert), key: tls.tls.key } }
+      : {}),
     logger,
   };
 }

@@ -75,7 +75,7 @@ export class EtcdWatch {
     const { client, resumeMs, what, onResume } = this.#options;
     const end = performance.now() + resumeMs;
     const backoff = jitteredBackoff({ minDelayMs: 50, maxDelayMs: 1_000 });
-    for (let failure = reason; !signal.aborted; ) {
+    for (let failure = reason; !signal.aborted;) {
       if (client.closed.aborted) return;
       if (performance.now() > end || !["unavailable", "timeout"].includes(failure.code)) return this.#fail(failure);
       await sleep(backoff.next(), { signal });

@@ -2,9 +2,10 @@
 import { Unavailable, ensureServer, runningServer, startConsul } from "../../../../scripts/servers.mjs";
 
 /** Why there is none; undefined if there is one. In CI that is a failure. */
-export const missing: string | undefined = await (runningServer("consul") === undefined
-  ? ensureServer("consul", (line) => process.stderr.write(`${line}\n`))
-  : Promise.resolve()
+export const missing: string | undefined = await (
+  runningServer("consul") === undefined
+    ? ensureServer("consul", (line) => process.stderr.write(`${line}\n`))
+    : Promise.resolve()
 ).then(
   () => undefined,
   (error: unknown) => {
