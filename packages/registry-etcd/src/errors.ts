@@ -41,7 +41,11 @@ const texts: readonly (readonly [RegExp, ErrorCode, string])[] = [
   [/authentication is not enabled/, "unauthorized", "etcd has no authentication enabled: leave out `username`"],
   [/permission denied/, "forbidden", "the user may not do that: its role needs read and write on the prefix"],
   [/invalid auth token|auth store is old/, "unauthorized", "etcd no longer accepts the session"],
-  [/request is too large|trying to send message larger/, "bad_request", "the record is larger than etcd takes"],
+  [
+    /request is too large|grpc: (?:received|trying to send) message larger/,
+    "bad_request",
+    "the record is larger than etcd takes",
+  ],
   [/database space exceeded/, "unavailable", "etcd is out of space (its quota is used up)"],
   [/requested lease not found|is expired or revoked/, "not_found", "the lease is gone"],
   [/certificate|self.signed|TLS|SSL|alert|wrong version number|EPROTO/i, "unavailable", "TLS failed, see `tls`"],
