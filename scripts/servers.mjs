@@ -333,11 +333,28 @@ export async function startEtcd({ members = 1, args = [], tls, log } = {}) {
     const url = `${scheme}://127.0.0.1:${client}`;
     const folder = scratch("etcd");
     const command = [
-      ...[program, "--name", name, "--data-dir", join(folder, "data"), "--log-level", "warn", "--unsafe-no-fsync"],
-      ...["--listen-client-urls", url, "--advertise-client-urls", url],
-      ...["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer],
-      ...["--initial-cluster", cluster.join(","), "--initial-cluster-token", `t${ports[0]}`],
-      ...["--listen-metrics-urls", `http://127.0.0.1:${metrics}`],
+      program,
+      "--name",
+      name,
+      "--data-dir",
+      join(folder, "data"),
+      "--log-level",
+      "warn",
+      "--unsafe-no-fsync",
+      "--listen-client-urls",
+      url,
+      "--advertise-client-urls",
+      url,
+      "--listen-peer-urls",
+      peer,
+      "--initial-advertise-peer-urls",
+      peer,
+      "--initial-cluster",
+      cluster.join(","),
+      "--initial-cluster-token",
+      `t${ports[0]}`,
+      "--listen-metrics-urls",
+      `http://127.0.0.1:${metrics}`,
       ...(tls === undefined ? [] : ["--cert-file", tls.cert, "--key-file", tls.key]),
       ...(tls?.clientAuth === true ? ["--client-cert-auth", "--trusted-ca-file", tls.ca] : []),
       ...args,
@@ -345,8 +362,13 @@ export async function startEtcd({ members = 1, args = [], tls, log } = {}) {
     // The metrics port answers without certificates; without a leader it does not say 200.
     const ready = () => answers(`http://127.0.0.1:${metrics}/readyz`);
     return new ServerProcess({
-      ...{ name: "etcd", folder, ports: { client, metrics }, command, ready },
-      ...{ url, address: `127.0.0.1:${client}` },
+      name: "etcd",
+      folder,
+      ports: { client, metrics },
+      command,
+      ready,
+      url,
+      address: `127.0.0.1:${client}`,
     });
   });
   try {
@@ -371,20 +393,59 @@ export async function startConsul({ dev = false, config = "", token, tls, log } 
   const lines = ["performance { raft_multiplier = 1 }", "disable_update_check = true", config];
   if (token !== undefined)
     lines.push(
-      ...["acl {", "  enabled = true", '  default_policy = "deny"', "  tokens {"],
-      ...[`    initial_management = "${token}"`, `    agent = "${token}"`, "  }", "}"],
+      "acl {",
+      "  enabled = true",
+      '  default_policy = "deny"',
+      "  tokens {",
+      `    initial_management = "${token}"`,
+      `    agent = "${token}"`,
+      "  }",
+      "}",
     );
   if (tls !== undefined)
     lines.push(
-      ...[`ports { https = ${https} }`, "tls {", "  https {", `    ca_file = "${tls.ca}"`],
-      ...[`    cert_file = "${tls.cert}"`, `    key_file = "${tls.key}"`, "    verify_incoming = true", "  }", "}"],
+      `ports { https = ${https} }`,
+      "tls {",
+      "  https {",
+      `    ca_file = "${tls.ca}"`,
+      `    cert_file = "${tls.cert}"`,
+      `    key_file = "${tls.key}"`,
+      "    verify_incoming = true",
+      "  }",
+      "}",
     );
   writeFileSync(join(folder, "consul.hcl"), `${lines.join("\n")}\n`);
   const mode = dev ? ["-dev"] : ["-server", "-bootstrap-expect=1", "-data-dir", join(folder, "data")];
   const command = [
-    ...[program, "agent", ...mode, "-node", "t", "-datacenter", "dc1", "-bind", "127.0.0.1", "-client", "127.0.0.1"],
-    ...["-http-port", http, "-server-port", rpc, "-serf-lan-port", serf, "-serf-wan-port", -1, "-dns-port", -1],
-    ...["-grpc-port", -1, "-grpc-tls-port", -1, "-config-file", join(folder, "consul.hcl"), "-log-level", "warn"],
+    program,
+    "agent",
+    ...mode,
+    "-node",
+    "t",
+    "-datacenter",
+    "dc1",
+    "-bind",
+    "127.0.0.1",
+    "-client",
+    "127.0.0.1",
+    "-http-port",
+    http,
+    "-server-port",
+    rpc,
+    "-serf-lan-port",
+    serf,
+    "-serf-wan-port",
+    -1,
+    "-dns-port",
+    -1,
+    "-grpc-port",
+    -1,
+    "-grpc-tls-port",
+    -1,
+    "-config-file",
+    join(folder, "consul.hcl"),
+    "-log-level",
+    "warn",
   ].map(String);
   const url = `http://127.0.0.1:${http}`;
   const headers = token === undefined ? {} : { "X-Consul-Token": token };
@@ -393,8 +454,14 @@ export async function startConsul({ dev = false, config = "", token, tls, log } 
     (await answers(`${url}/v1/status/leader`, { headers, expect: (text) => text !== '""' })) &&
     answers(`${url}/v1/kv/micro-test-ready`, { headers, method: "PUT", expect: (text) => text.trim() === "true" });
   const server = new ServerProcess({
-    ...{ name: "consul", folder, ports: { http, https }, command, ready },
-    ...{ url, address: `127.0.0.1:${http}`, httpsUrl: `https://127.0.0.1:${https}` },
+    name: "consul",
+    folder,
+    ports: { http, https },
+    command,
+    ready,
+    url,
+    address: `127.0.0.1:${http}`,
+    httpsUrl: `https://127.0.0.1:${https}`,
   });
   try {
     return await server.start();
@@ -419,18 +486,30 @@ export function makeCertificates(folder) {
   const usage = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"];
   for (const ca of ["ca", "other-ca"])
     openssl(
-      ...["req", "-x509", ...curve, "-days", "30", "-subj", `/CN=${ca}`],
-      ...["-keyout", `${ca}.key`, "-out", `${ca}.crt`, ...usage],
+      "req",
+      "-x509",
+      ...curve,
+      "-days",
+      "30",
+      "-subj",
+      `/CN=${ca}`,
+      "-keyout",
+      `${ca}.key`,
+      "-out",
+      `${ca}.crt`,
+      ...usage,
     );
   writeFileSync(
     join(folder, "ext"),
     "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n",
   );
-  for (const [name, dates] of [
+  /** @type {readonly (readonly [string, readonly string[]])[]} */
+  const pairs = [
     ["server", ["-days", "30"]],
     ["client", ["-days", "30"]],
     ["expired", ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"]],
-  ]) {
+  ];
+  for (const [name, dates] of pairs) {
     openssl("req", ...curve, "-subj", `/CN=${name}`, "-keyout", `${name}.key`, "-out", `${name}.csr`);
     const sign = ["x509", "-req", "-in", `${name}.csr`, "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"];
     try {
@@ -444,8 +523,24 @@ export function makeCertificates(folder) {
         "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=serial.txt\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\nrand_serial=yes\n[p]\ncommonName=supplied\n",
       );
       openssl(
-        ...["ca", "-batch", "-config", "ca.cnf", "-cert", "ca.crt", "-keyfile", "ca.key", "-in", `${name}.csr`],
-        ...["-startdate", "20200101000000Z", "-enddate", "20200102000000Z", "-extfile", "ext", "-out", `${name}.crt`],
+        "ca",
+        "-batch",
+        "-config",
+        "ca.cnf",
+        "-cert",
+        "ca.crt",
+        "-keyfile",
+        "ca.key",
+        "-in",
+        `${name}.csr`,
+        "-startdate",
+        "20200101000000Z",
+        "-enddate",
+        "20200102000000Z",
+        "-extfile",
+        "ext",
+        "-out",
+        `${name}.crt`,
       );
     }
   }

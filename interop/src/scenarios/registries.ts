@@ -37,7 +37,7 @@ function scenario(kind: keyof typeof backends): Scenario {
       await service.start();
       try {
         const seen = (line: Told) => line.service?.name === name && (line.service.nodes?.length ?? 0) > 0;
-        const { service: watched } = (await watch.line("an event", (line) => seen(line as Told), 15_000)) as Told;
+        const { service: watched } = (await watch.line("an event", (line) => seen(line), 15_000)) as Told;
         assert.equal(watched?.nodes[0]?.address, service.server.address);
         await using reader = pair.start("registry", "-registry", registry, "-service", name);
         const { services } = succeeded(await reader.line("a result", (line) => "ok" in line || "fatal" in line));
@@ -54,7 +54,7 @@ function scenario(kind: keyof typeof backends): Scenario {
         await service.stop();
       }
       const gone = (line: Told) => line.action === "delete" && line.service?.name === name;
-      await watch.line("its end", (line) => gone(line as Told), 15_000);
+      await watch.line("its end", (line) => gone(line), 15_000);
     },
     // We find Go's: two versions of one service.
     async tsToGo({ pair }) {

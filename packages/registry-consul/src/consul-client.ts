@@ -119,7 +119,9 @@ export class ConsulClient {
         headers: {
           ...(this.#settings.token === undefined ? {} : { "X-Consul-Token": this.#settings.token }),
           ...(payload === undefined
-            ? { ...(method === "PUT" ? { "Content-Length": 0 } : {}) }
+            ? method === "PUT"
+              ? { "Content-Length": 0 }
+              : {}
             : { "Content-Type": "application/json", "Content-Length": payload.length }),
         },
       });
@@ -175,7 +177,9 @@ function read(what: string, agent: string, response: http.IncomingMessage, text:
     body = text.trim() === "" ? undefined : JSON.parse(text);
   } catch (cause) {
     return new MicroError(`registry consul: ${what}: the answer is not JSON; is that a Consul agent?`, {
-      ...{ id: source, code: "protocol", cause },
+      id: source,
+      code: "protocol",
+      cause,
     });
   }
   const index = Number(headers["x-consul-index"] ?? 0);

@@ -7,6 +7,7 @@ import {
   type Registry,
   type RegistryCallOptions,
   type Service,
+  type StringMap,
   type WatchOptions,
   type WatchSink,
   type Watcher,
@@ -113,7 +114,11 @@ class ConsulRegistry implements Registry {
         refuseDomain(options.domain);
         const background = options.background === true;
         const watch = new ConsulWatch({
-          ...{ client: this.#client, settings: this.#settings, reader: this.#reader, sink, background },
+          client: this.#client,
+          settings: this.#settings,
+          reader: this.#reader,
+          sink,
+          background,
         });
         await watch.start(options.service, signal);
         this.#watches.add(sink);
@@ -173,8 +178,7 @@ class ConsulRegistry implements Registry {
         return (
           found.tags.version === service.version &&
           found.node.address === node?.address &&
-          JSON.stringify(Object.entries(found.node.metadata).toSorted()) ===
-            JSON.stringify(Object.entries(node.metadata).toSorted()) &&
+          equalMaps(found.node.metadata, node.metadata) &&
           JSON.stringify(found.tags.endpoints) === JSON.stringify(service.endpoints)
         );
       });
@@ -213,7 +217,9 @@ class ConsulRegistry implements Registry {
     if (this.#client.closed.aborted) throw closedError();
     if (signal?.aborted === true)
       throw new MicroError("registry consul: cancelled by the caller", {
-        ...{ id: source, code: "aborted", cause: signal.reason },
+        id: source,
+        code: "aborted",
+        cause: signal.reason,
       });
     refuseDomain(domain);
   }
@@ -222,7 +228,8 @@ class ConsulRegistry implements Registry {
 function refuseDomain(domain: string | undefined): void {
   if (domain === undefined || domain === "") return;
   throw new MicroError(`registry consul: Consul carries no registry domains: leave out ${JSON.stringify(domain)}`, {
-    ...{ id: source, code: "not_implemented" },
+    id: source,
+    code: "not_implemented",
   });
 }
 
@@ -230,7 +237,13 @@ function withheld(what: string): MicroError {
   return new MicroError(
     `registry consul: ${what}: the token may not read what there is: see \`token\` and its policies`,
     {
-      ...{ id: source, code: "forbidden" },
+      id: source,
+      code: "forbidden",
     },
   );
+}
+
+function equalMaps(a: StringMap, b: StringMap): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key]);
 }

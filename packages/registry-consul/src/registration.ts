@@ -2,7 +2,7 @@
 import { MicroError, formatDuration, splitAddress, type Node, type Service } from "@micro/core";
 import type { ConsulClient, RequestOptions } from "./consul-client.ts";
 import { source } from "./errors.ts";
-import type { ConsulSettings } from "./options.ts";
+import type { ConsulSettings, TcpCheckOptions } from "./options.ts";
 import { encodeTags } from "./tags.ts";
 
 type Bounds = Pick<RequestOptions, "signal" | "timeoutMs">;
@@ -59,7 +59,9 @@ export class NodeRegistration {
     if (this.#held?.body === body && this.#held.agent === this.#client.agent && (await this.#refresh(ttl, bounds)))
       return false;
     const { agent } = await this.#client.request(`registration of ${this.#id}`, "/v1/agent/service/register", {
-      ...{ ...bounds, method: "PUT", body: record },
+      ...bounds,
+      method: "PUT",
+      body: record,
       // A check of an earlier registration would go on judging this one.
       query: { "replace-existing-checks": "true" },
     });
@@ -96,8 +98,6 @@ async function ignoreMissing<T>(answer: Promise<T>): Promise<T | undefined> {
 function agentService(service: Service, node: Node, ttlMs: number | undefined, settings: ConsulSettings) {
   const { host, port } = splitNodeAddress(node);
   const check = checkOf(host, port, ttlMs, settings);
-  const deregisterMs = (ms: number): string =>
-    formatDuration(ms < leastReapMs ? leastReapMs + 5_000 : Math.ceil(ms / 1_000) * 1_000 + 5_000);
   return {
     ID: node.id,
     Name: service.name,
@@ -108,7 +108,7 @@ function agentService(service: Service, node: Node, ttlMs: number | undefined, s
     ...(settings.connect ? { Connect: { Native: true } } : {}),
     ...(check === undefined
       ? {}
-      : { Check: { ...check.body, DeregisterCriticalServiceAfter: deregisterMs(check.everyMs) } }),
+      : { Check: { ...check.body, DeregisterCriticalServiceAfter: deregisterAfter(check.everyMs) } }),
   };
 }
 
@@ -117,10 +117,6 @@ type Check = { readonly everyMs: number; readonly body: Readonly<Record<string, 
 function checkOf(host: string, port: number, ttlMs: number | undefined, settings: ConsulSettings): Check {
   const { tcpCheck, httpCheck } = settings;
   const target = host.includes(":") ? `[${host}]` : host;
-  const timing = ({ intervalMs, timeoutMs }: { intervalMs: number; timeoutMs?: number | undefined }) => ({
-    Interval: formatDuration(intervalMs),
-    ...(timeoutMs === undefined ? {} : { Timeout: formatDuration(timeoutMs) }),
-  });
   // Until Consul has looked for the first time, what registers is taken to be there.
   const Status = "passing";
   if (tcpCheck !== undefined)
@@ -140,7 +136,9 @@ function splitNodeAddress(node: Node): { host: string; port: number } {
     return { host, port: Number(port) };
   } catch (cause) {
     throw new MicroError(`registry consul: node ${node.id}: ${(cause as Error).message}`, {
-      ...{ id: source, code: "bad_request", cause },
+      id: source,
+      code: "bad_request",
+      cause,
     });
   }
 }
@@ -152,4 +150,15 @@ function metaOf(metadata: Node["metadata"]): Record<string, string> {
       /^[\w-]{1,128}$/.test(key) && !key.startsWith("consul-") && value.length <= 128 && /^[\x20-\x7e]*$/.test(value),
   );
   return Object.fromEntries(fit.slice(0, 64));
+}
+
+function deregisterAfter(ms: number): string {
+  return formatDuration(ms < leastReapMs ? leastReapMs + 5_000 : Math.ceil(ms / 1_000) * 1_000 + 5_000);
+}
+
+function timing({ intervalMs, timeoutMs }: TcpCheckOptions): Record<string, string> {
+  return {
+    Interval: formatDuration(intervalMs),
+    ...(timeoutMs === undefined ? {} : { Timeout: formatDuration(timeoutMs) }),
+  };
 }

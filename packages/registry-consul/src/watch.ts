@@ -1,5 +1,5 @@
 /** Blocking queries as a watch: each answer is compared with the one before. */
-import { MicroError, jitteredBackoff, sleep, type RegistryEvent, type Service, type WatchSink } from "@micro/core";
+import { MicroError, jitteredBackoff, sleep, type RegistryEvent, type WatchSink } from "@micro/core";
 import type { Answer, ConsulClient } from "./consul-client.ts";
 import { group, readInstances, type Instance } from "./instances.ts";
 import type { ConsulSettings } from "./options.ts";
@@ -126,16 +126,18 @@ export class ConsulWatch {
         await sleep(spacingMs, { signal });
         if (signal.aborted) return;
         const answer = await client.request(what, path, {
-          // After a failure the state is asked for, not a change: what happened meanwhile must not have to happen again.
           query: {
             ...query,
-            ...(failingSince === undefined && index > 0 ? { index: `${index}`, wait: `${waitMs}ms` } : {}),
+            ...(failingSince === undefined && index > 0
+              ? {
+                  index: `${index}`,
+                  wait: `${waitMs}ms`,
+                }
+              : {}),
           },
-          ...{
-            signal,
-            background,
-            timeoutMs: failingSince === undefined ? waitMs * (1 + 1 / 16) + graceMs : timeoutMs,
-          },
+          signal,
+          background,
+          timeoutMs: failingSince === undefined ? waitMs * (1 + 1 / 16) + graceMs : timeoutMs,
         });
         failingSince = undefined;
         backoff.reset();
@@ -181,7 +183,9 @@ function compare(before: ReadonlyMap<string, Instance>, now: ReadonlyMap<string,
     if (earlier === undefined || earlier.tags.version !== instance.tags.version) created.push(instance);
     else if (earlier !== instance) updated.push(instance);
   }
-  const events = (action: RegistryEvent["action"], instances: readonly Instance[]): RegistryEvent[] =>
-    group(instances).map((service: Service) => ({ action, service }));
-  return [...events("delete", removed), ...events("create", created), ...events("update", updated)];
+  return [...eventsOf("delete", removed), ...eventsOf("create", created), ...eventsOf("update", updated)];
+}
+
+function eventsOf(action: RegistryEvent["action"], instances: readonly Instance[]): RegistryEvent[] {
+  return group(instances).map((service) => ({ action, service }));
 }

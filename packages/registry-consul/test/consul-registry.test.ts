@@ -21,6 +21,14 @@ function greeter(id: string, part: Partial<Service> = {}): Service {
 const idsOf = (services: readonly Service[]): string[] =>
   services.flatMap(({ nodes }) => nodes.map(({ id }) => id)).toSorted();
 
+const contents = (file: string): string => readFileSync(file, "utf8");
+const pair = ({ cert, key }: { cert: string; key: string }) => ({ cert: contents(cert), key: contents(key) });
+
+async function found(registry: Registry, ids: readonly string[]): Promise<Service[]> {
+  await expect.poll(async () => idsOf(await registry.getService("greeter")), { timeout: 5_000 }).toEqual(ids);
+  return registry.getService("greeter");
+}
+
 // Made by Go's own encoder.
 const goVersion = "v-789c32d433d03300040000ffff02ce00ee";
 const goEmptyVersion = "v-789c010000ffff00000001";
@@ -85,10 +93,6 @@ describe.skipIf(missing !== undefined)("Consul registry", () => {
   };
   const others = (id: string, tags: readonly string[], more: object = {}) =>
     agent("service/register", { ID: id, Name: "greeter", Address: "10.0.0.1", Port: 80, Tags: tags, ...more });
-  const found = async (registry: Registry, ids: readonly string[]): Promise<Service[]> => {
-    await expect.poll(async () => idsOf(await registry.getService("greeter")), { timeout: 5_000 }).toEqual(ids);
-    return registry.getService("greeter");
-  };
 
   it("reads Go's tags, the compressed and the plain ones, and leaves out what is not go-micro's", async () => {
     const logger = keepingLogger();
@@ -243,14 +247,12 @@ describe.skipIf(missing !== undefined)("Consul security", () => {
   it("talks TLS and mTLS, and refuses a wrong authority, a missing and an expired certificate", async () => {
     const folder = mkdtempSync(join(tmpdir(), "micro-certificates-"));
     const files = makeCertificates(folder);
-    const text = (file: string) => readFileSync(file, "utf8");
-    const pair = ({ cert, key }: { cert: string; key: string }) => ({ cert: text(cert), key: text(key) });
     const server = await startConsul({ dev: true, tls: { ...files.server, ca: files.ca } });
     try {
       const make = (tls: { ca: string; cert?: string; key?: string }, insecureSkipVerify = false) =>
         consulRegistry({ addresses: [server.httpsUrl], tls, insecureSkipVerify });
-      const ca = text(files.ca);
-      const otherCa = text(files.otherCa);
+      const ca = contents(files.ca);
+      const otherCa = contents(files.otherCa);
       for (const registry of [
         make({ ca, ...pair(files.client) }),
         make({ ca: otherCa, ...pair(files.client) }, true),

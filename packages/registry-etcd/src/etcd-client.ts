@@ -262,7 +262,7 @@ export class EtcdClient {
       ...(auth === undefined
         ? {}
         : {
-            auth: { ...auth, callOptions: () => ({ deadline: Date.now() + timeoutMs }) } as IOptions["auth"] & object,
+            auth: { ...auth, callOptions: () => ({ deadline: Date.now() + timeoutMs }) },
           }),
       faultHandling: { host: () => noPolicy, global: noPolicy },
       grpcOptions: {

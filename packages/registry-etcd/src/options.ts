@@ -93,16 +93,17 @@ function readTls({ ca, cert, key }: EtcdTlsOptions): EtcdSettings["credentials"]
   if ((cert === undefined) !== (key === undefined))
     throw new TypeError("etcdRegistry: `tls.cert` and `tls.key` are only of use together");
   if (ca === undefined && cert === undefined) return undefined;
-  const pem = (name: string, value: string | Uint8Array): Buffer => {
-    const bytes = Buffer.from(value);
-    if (!bytes.includes("-----BEGIN "))
-      throw new TypeError(`etcdRegistry: \`tls.${name}\` must be PEM (-----BEGIN …), not a file name`);
-    return bytes;
-  };
   return {
     // Without one, gRPC takes the system's, though the client's types ask for one.
     ...(ca === undefined ? ({} as { rootCertificate: Buffer }) : { rootCertificate: pem("ca", ca) }),
     ...(cert === undefined ? {} : { certChain: pem("cert", cert) }),
     ...(key === undefined ? {} : { privateKey: pem("key", key) }),
   };
+}
+
+function pem(name: string, value: string | Uint8Array): Buffer {
+  const bytes = Buffer.from(value);
+  if (!bytes.includes("-----BEGIN "))
+    throw new TypeError(`etcdRegistry: \`tls.${name}\` must be PEM (-----BEGIN …), not a file name`);
+  return bytes;
 }

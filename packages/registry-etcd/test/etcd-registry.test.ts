@@ -38,6 +38,9 @@ const base64 = (text: string): string => Buffer.from(text).toString("base64");
 const put = (url: string, key: string, value: string) =>
   etcd(url, "kv/put", { key: base64(key), value: base64(value) });
 
+const supportFile = (name: string): string => fileURLToPath(new URL(`./support/${name}`, import.meta.url));
+const text = (file: string): string => readFileSync(file, "utf8");
+
 /** Read a watch in the background. */
 function follow(watcher: Watcher) {
   const events: RegistryEvent[] = [];
@@ -260,8 +263,7 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
   });
 
   it("does not keep a process alive for a watch in the background", async () => {
-    const file = (name: string) => fileURLToPath(new URL(`./support/${name}`, import.meta.url));
-    const child = spawn(process.execPath, ["--import", file("resolve.mjs"), file("client.ts"), url], {
+    const child = spawn(process.execPath, ["--import", supportFile("resolve.mjs"), supportFile("client.ts"), url], {
       stdio: ["ignore", "pipe", "inherit"],
       timeout: 20_000,
     });
@@ -313,7 +315,6 @@ describe.skipIf(missing !== undefined)("etcd security", () => {
   it("talks TLS and mTLS, and refuses a wrong authority, a missing and an expired certificate", async () => {
     const folder = mkdtempSync(join(tmpdir(), "micro-certificates-"));
     const files = makeCertificates(folder);
-    const text = (file: string) => readFileSync(file, "utf8");
     const server = await startEtcd({ tls: { ...files.server, ca: files.ca, clientAuth: true } });
     try {
       const make = (tls: { ca: string; cert?: string; key?: string }) =>

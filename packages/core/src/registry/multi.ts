@@ -67,9 +67,8 @@ class MultiRegistry implements Registry {
   readonly #watches = new Set<WatchSink>();
 
   constructor({ write, read = [], logger }: MultiRegistryOptions) {
-    const member = (registry: Registry): Member => ({ registry, known: new Map(), failing: false });
-    this.#writers = write.map(member);
-    this.#members = [...this.#writers, ...read.map(member)];
+    this.#writers = write.map(asMember);
+    this.#members = [...this.#writers, ...read.map(asMember)];
     this.#logger = logger;
   }
 
@@ -298,6 +297,10 @@ class MultiRegistry implements Registry {
     if (signal?.aborted === true)
       throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });
   }
+}
+
+function asMember(registry: Registry): Member {
+  return { registry, known: new Map(), failing: false };
 }
 
 /** One service per name and version; a node known to several is the first one's. */

@@ -48,8 +48,16 @@ export async function eventually(what: string, limitMs: number, check: () => Pro
 /** A service that says which instance it is. */
 export function instance(registry: Registry, label: string) {
   const service = createService({
-    ...{ name: "greeter", address: "127.0.0.1:0", registry, logger: silentLogger, handleSignals: false },
-    ...{ args: [], env: {}, registerTtlMs: ttlMs, registerIntervalMs: intervalMs, spreadMs: 0 },
+    name: "greeter",
+    address: "127.0.0.1:0",
+    registry,
+    logger: silentLogger,
+    handleSignals: false,
+    args: [],
+    env: {},
+    registerTtlMs: ttlMs,
+    registerIntervalMs: intervalMs,
+    spreadMs: 0,
   });
   service.handle("Greeter", { hello: () => ({ label }) });
   return service;
@@ -66,7 +74,12 @@ async function scene(connect: () => Registry) {
   const greeter = instance(make(), "first");
   await greeter.start();
   const caller = createService({
-    ...{ name: "caller", registry: make(), logger: silentLogger, handleSignals: false, args: [], env: {} },
+    name: "caller",
+    registry: make(),
+    logger: silentLogger,
+    handleSignals: false,
+    args: [],
+    env: {},
   });
   stack.defer(() => caller.stop());
   const call = async (): Promise<string> => {
