@@ -49,7 +49,8 @@ async function fill(services, nodes) {
   const rounds = 2_000_000;
   let waits = 0;
   const from = performance.now();
-  for (let round = 0; round < rounds; round++) if (cache.get(names[(round * 7919) % services]) instanceof Promise) waits++;
+  for (let round = 0; round < rounds; round++)
+    if (cache.get(names[(round * 7919) % services]) instanceof Promise) waits++;
   const nanoseconds = ((performance.now() - from) / rounds) * 1e6;
   console.log(
     `${String(services).padStart(7)} × ${String(nodes).padStart(6)} nodes: cache ${mib(bytes).padStart(6)} MiB, look-up ${nanoseconds.toFixed(0)} ns, waits ${waits}, filled in ${warmMs.toFixed(0)} ms`,
@@ -96,7 +97,7 @@ async function changes(label, writer, reader, perSecond) {
   while (!(await latest())) await new Promise((resolve) => setTimeout(resolve, 1));
   const { user, system } = process.cpuUsage(before);
   console.log(
-    `${label}: ${(total / ((written - started) / 1_000)).toFixed(0)} changes/s, the last one seen after ${(performance.now() - written).toFixed(0)} ms, ${((user + system) / 1e3 / (written - started) * 100).toFixed(0)} % of a core, writing included`,
+    `${label}: ${(total / ((written - started) / 1_000)).toFixed(0)} changes/s, the last one seen after ${(performance.now() - written).toFixed(0)} ms, ${(((user + system) / 1e3 / (written - started)) * 100).toFixed(0)} % of a core, writing included`,
   );
   await cache[Symbol.asyncDispose]();
 }
