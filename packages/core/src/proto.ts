@@ -2,8 +2,9 @@
  * Message types from objects in the style of ts-proto: what generated code has anyway, as a {@link MessageType}.
  *
  * JSON is written as proto3 JSON with lowerCamel names, which every version of go-micro reads. What Go writes is
- * read in both spellings: up to v5.13 it uses the names of the .proto file (`first_name`), later ones lowerCamel. Not
- * read is a `oneof` as those older versions write it in JSON: under the name of a Go field that no .proto file has.
+ * read in both spellings: up to v5.13 it uses the names of the .proto file (`first_name`), later ones lowerCamel. A
+ * `oneof` is written by those older versions under the name of a Go field that no .proto file has; it is read where
+ * `oneofs` says that name.
  */
 import type { MessageType, MethodDefinition, MethodKind } from "./definition.ts";
 import type { Value } from "./registry/registry.ts";
@@ -26,6 +27,11 @@ export interface ProtoMessageOptions {
   name?: string | undefined;
   /** Description for the registry. Default: name only. */
   value?: Value | undefined;
+  /**
+   * Names that the oneofs of this message, and of those inside it, have in Go, e.g. `Choice`. go-micro up to v5.13
+   * writes `{"Choice": {"ChosenText": "x"}}` for what proto3 JSON has as `{"chosenText": "x"}`. Default: none.
+   */
+  oneofs?: readonly string[] | undefined;
 }
 
 type Leaf = Date | Uint8Array | string | number | boolean | bigint | undefined | null | ((...args: never[]) => unknown);
@@ -58,6 +64,7 @@ export function protoMessage<T>(
 ): MessageType<ProtoInput<T>, T> {
   if (typeof functions?.encode !== "function" || typeof functions.decode !== "function")
     throw new TypeError("protoMessage: pass the message object that ts-proto generates, with `encode` and `decode`");
+  const oneofs = options.oneofs ?? [];
   const name = options.name ?? (functions.$type?.split(".").at(-1) || "Message");
   // Generated encoders trust their input: a missing number would become NaN. Zero values are what is meant.
   const complete = (message: ProtoInput<T>): T =>
@@ -75,7 +82,7 @@ export function protoMessage<T>(
         // Well-known types such as google.protobuf.Value have other forms than objects.
         const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
         if (!isObject && !functions.$type?.startsWith("google.protobuf.")) throw notAnObject(name, value);
-        return functions.fromJSON(eitherSpelling(value));
+        return functions.fromJSON(eitherSpelling(value, oneofs));
       },
     },
     value: options.value,
@@ -98,19 +105,31 @@ function notAnObject(name: string, value: unknown): MicroError {
  * name, but enumerates maps, whose keys are data: a view answers the first and leaves the second alone, which no
  * renaming of keys could without knowing the types.
  */
-function eitherSpelling(value: unknown): unknown {
+function eitherSpelling(value: unknown, oneofs: readonly string[]): unknown {
   if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map(eitherSpelling);
+  if (Array.isArray(value)) return value.map((element) => eitherSpelling(element, oneofs));
   return new Proxy(value as Record<string, unknown>, {
     get(target, key) {
       if (typeof key !== "string") return undefined;
-      if (Object.hasOwn(target, key)) return eitherSpelling(target[key]);
+      if (Object.hasOwn(target, key)) return eitherSpelling(target[key], oneofs);
       const wanted = lowerCamel(key);
       for (const candidate of Object.keys(target))
-        if (lowerCamel(candidate) === wanted) return eitherSpelling(target[candidate]);
+        if (lowerCamel(candidate) === wanted) return eitherSpelling(target[candidate], oneofs);
+      for (const oneof of oneofs) {
+        const chosen: unknown = Object.hasOwn(target, oneof) ? target[oneof] : undefined;
+        if (typeof chosen !== "object" || chosen === null) continue;
+        // One member, under the name of its Go field: `chosen_text` is `ChosenText`.
+        for (const [candidate, member] of Object.entries(chosen))
+          if (bare(candidate) === bare(key)) return eitherSpelling(member, oneofs);
+      }
       return undefined;
     },
   });
+}
+
+/** What is the same in a field's names in Go and in the .proto file. */
+function bare(name: string): string {
+  return name.replaceAll("_", "").toLowerCase();
 }
 
 /** protoc's JSON name of a field: `first_name` is `firstName`. */

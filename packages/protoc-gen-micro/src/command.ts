@@ -71,14 +71,14 @@ async function run(args: readonly string[], out: CommandOutput["out"], error: Co
     setOption(options, `M${file}`, module, "--map");
   }
 
-  const { set, names } = await compile({
+  const { set, names, warnings: compilerWarnings } = await compile({
     files: positionals,
-    protoPaths: values["proto-path"] ?? ["."],
+    protoPaths: values["proto-path"] ?? [],
     protoc: values.protoc,
   });
   const request = create(CodeGeneratorRequestSchema, { fileToGenerate: [...new Set(names)], protoFile: set.file });
   const { files, warnings } = await generate(request, options);
-  warnings.forEach(error);
+  [...compilerWarnings, ...warnings].forEach(error);
 
   // Everything is known by now: what fails does so before the first file is written.
   const changed: string[] = [];

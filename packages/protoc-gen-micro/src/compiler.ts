@@ -2,10 +2,10 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, type FileDescriptorSet } from "@bufbuild/protobuf/wkt";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, realpath, rm, symlink } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { dirname, join, relative, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, normalize, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InputError } from "./options.ts";
 import { runProgram } from "./program.ts";
@@ -27,7 +27,7 @@ const packages = new Map([
 export interface CompileOptions {
   /** Paths of .proto files, or their names below one of the folders. */
   readonly files: readonly string[];
-  /** Folders in which imports are looked for, in order. */
+  /** Folders in which imports are looked for, in order. None: this one, or a file's own if it is elsewhere. */
   readonly protoPaths: readonly string[];
   /** A protoc to use instead of the bundled compiler. */
   readonly protoc?: string | undefined;
@@ -37,6 +37,8 @@ export interface Compiled {
   readonly set: FileDescriptorSet;
   /** Names of the files that were asked for. */
   readonly names: readonly string[];
+  /** What the compiler says although it succeeds. */
+  readonly warnings: readonly string[];
 }
 
 /** Compile .proto files with all they import. @throws {InputError} with the compiler's messages, file and line in each */
@@ -44,31 +46,84 @@ export async function compile({ files, protoPaths, protoc }: CompileOptions): Pr
   for (const folder of protoPaths)
     if (!existsSync(folder)) throw new InputError(`the folder ${folder} (--proto-path) does not exist`);
   const found = files.map((file) => findFile(file, protoPaths));
-  const folders = [...protoPaths, ...new Set(found.flatMap(({ root }) => (root === undefined ? [] : [root])))];
-  const paths = found.map(({ path }) => path);
-  const scratch = await mkdtemp(join(tmpdir(), "protoc-gen-micro-"));
+  const folders = [...new Set([...protoPaths, ...found.map(({ folder }) => folder)])];
+  await using scratch = await temporaryFolder();
+  const output = join(scratch.path, "set.binpb");
+  const bundled = await stageBundledProtos(join(scratch.path, "bundled"), folders);
+  const flags = ["--include_imports", "--include_source_info", `--descriptor_set_out=${output}`];
+  const { code, stderr } =
+    protoc === undefined
+      ? await runBuf(scratch.path, [...folders, bundled], flags, found, folders)
+      : await run(
+          protoc,
+          [...[...folders, bundled].flatMap((folder) => ["-I", folder]), ...flags, ...found.map(({ path }) => path)],
+          process.cwd(),
+        );
+  if (code !== 0) throw new InputError(stderr || `the compiler ended with exit code ${code}`);
+  const set = fromBinary(FileDescriptorSetSchema, await readFile(output));
+  return { set, names: found.map(({ name }) => name), warnings: stderr === "" ? [] : stderr.split("\n") };
+}
+
+async function temporaryFolder(): Promise<AsyncDisposable & { readonly path: string }> {
+  // The real path: buf compares paths after following links.
+  const path = await realpath(await mkdtemp(join(tmpdir(), "protoc-gen-micro-")));
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** Put our copies of `google/api` where no folder of the user's has its own: a file may be in one folder only. */
+async function stageBundledProtos(target: string, folders: readonly string[]): Promise<string> {
+  await mkdir(join(target, "google", "api"), { recursive: true });
+  for (const name of ["google/api/annotations.proto", "google/api/http.proto"])
+    if (!folders.some((folder) => existsSync(join(folder, name))))
+      await copyFile(join(bundledProtos, name), join(target, name));
+  return target;
+}
+
+/**
+ * Run buf's replacement of protoc. It refuses folders inside of others, which protoc takes and which are usual
+ * (`-I . -I third_party`), so it sees each one through a link of its own.
+ */
+async function runBuf(
+  scratch: string,
+  roots: readonly string[],
+  flags: readonly string[],
+  files: readonly FoundFile[],
+  folders: readonly string[],
+): Promise<{ code: number; stderr: string }> {
+  const program = bundledCompiler();
+  await mkdir(join(scratch, "roots"));
+  for (const [index, root] of roots.entries())
+    await symlink(resolve(root), join(scratch, "roots", String(index)), "junction");
+  const args = [
+    "alpha",
+    "protoc",
+    ...roots.flatMap((_, index) => ["-I", String(index)]),
+    ...flags,
+    ...files.map(({ folder, name }) => `${folders.indexOf(folder)}/${name}`),
+  ];
+  const { code, stderr } = await run(program, args, join(scratch, "roots"));
+  const shown = (index: string, rest: string): string => normalize(join(roots[Number(index)]!, rest));
+  const lines = stderr.split("\n").map((line) =>
+    line.replaceAll(/(?<=^| )(\d+)[/\\]([^\s:]+\.proto)\b/g, (_, index: string, rest: string) => shown(index, rest)),
+  );
+  return { code, stderr: (await Promise.all(lines.map(withImport))).join("\n") };
+}
+
+/** buf names the line of an import that is missing, not the file. */
+async function withImport(line: string): Promise<string> {
+  const place = /^(.+\.proto):(\d+):\d+:imported file does not exist$/.exec(line);
+  if (place === null) return line;
+  const source = await readFile(place[1]!, "utf8").catch(() => "");
+  const name = /import[^"']*["']([^"']+)["']/.exec(source.split("\n")[Number(place[2]) - 1] ?? "")?.[1];
+  return name === undefined ? line : `${line}: ${name}`;
+}
+
+async function run(program: string, args: readonly string[], cwd: string): Promise<{ code: number; stderr: string }> {
   try {
-    const output = join(scratch, "set.binpb");
-    const args = [
-      ...[...folders, bundledProtos].flatMap((folder) => ["-I", folder]),
-      "--include_imports",
-      "--include_source_info",
-      `--descriptor_set_out=${output}`,
-      ...paths,
-    ];
-    const bundled = protoc === undefined ? bundledCompiler() : undefined;
-    const { code, stderr, stdout } = await (bundled === undefined
-      ? runProgram(protoc!, args)
-      : // Its replacement of protoc takes the same arguments.
-        runProgram(bundled, ["alpha", "protoc", ...args])
-    ).catch((error: NodeJS.ErrnoException) => {
-      throw new InputError(`cannot run ${protoc ?? bundled}: ${error.message}`);
-    });
-    if (code !== 0) throw new InputError(stderr.trim() || stdout.toString().trim() || `the compiler ended with ${code}`);
-    const set = fromBinary(FileDescriptorSetSchema, await readFile(output));
-    return { set, names: found.map(({ path }) => nameBelow(path, folders)) };
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
+    const { code, stderr, stdout } = await runProgram(program, args, { cwd });
+    return { code, stderr: stderr.trim() || (code === 0 ? "" : stdout.toString().trim()) };
+  } catch (error) {
+    throw new InputError(`cannot run ${program}: ${(error as Error).message}`);
   }
 }
 
@@ -85,24 +140,27 @@ function bundledCompiler(): string {
   }
 }
 
-/** A file by its path, or by its name below a folder; one outside of all folders brings its own. */
-function findFile(file: string, folders: readonly string[]): { path: string; root?: string } {
-  if (existsSync(file)) {
-    const isInside = folders.some((folder) => isBelow(file, folder));
-    return isInside ? { path: file } : { path: file, root: dirname(file) };
-  }
-  const folder = folders.find((candidate) => existsSync(join(candidate, file)));
-  if (folder === undefined) throw new InputError(`${file}: no such file, neither here nor in ${folders.join(", ")}`);
-  return { path: join(folder, file) };
+interface FoundFile {
+  readonly path: string;
+  /** The folder it belongs to, and its name there: what others import it by. */
+  readonly folder: string;
+  readonly name: string;
+}
+
+/** A file by its path, or by its name below a folder. Without folders it is found from here, or brings its own. */
+function findFile(file: string, protoPaths: readonly string[]): FoundFile {
+  const folders = protoPaths.length === 0 ? ["."] : protoPaths;
+  const exists = existsSync(file);
+  const around = exists ? folders.find((folder) => isBelow(file, folder)) : undefined;
+  if (around !== undefined)
+    return { path: file, folder: around, name: relative(resolve(around), resolve(file)).replaceAll("\\", "/") };
+  const folder = folders.find((candidate) => isBelow(join(candidate, file), candidate) && existsSync(join(candidate, file)));
+  if (folder !== undefined) return { path: join(folder, file), folder, name: normalize(file).replaceAll("\\", "/") };
+  if (exists) return { path: file, folder: dirname(file), name: basename(file) };
+  throw new InputError(`${file}: no such file, neither here nor in ${folders.join(", ")}`);
 }
 
 function isBelow(file: string, folder: string): boolean {
   const path = relative(resolve(folder), resolve(file));
-  return path !== "" && !path.startsWith("..") && resolve(folder, path) === resolve(file);
-}
-
-/** The name a file is imported by: below the first folder that has it. */
-function nameBelow(file: string, folders: readonly string[]): string {
-  const folder = folders.find((candidate) => isBelow(file, candidate))!;
-  return relative(resolve(folder), resolve(file)).replaceAll("\\", "/");
+  return path !== "" && !isAbsolute(path) && path.split(/[/\\]/, 1)[0] !== "..";
 }

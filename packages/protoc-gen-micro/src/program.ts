@@ -7,14 +7,21 @@ export interface ProgramResult {
   readonly stderr: string;
 }
 
+export interface ProgramOptions {
+  /** Standard input. Default: empty. */
+  readonly input?: Uint8Array | undefined;
+  /** Working folder. Default: this process's. */
+  readonly cwd?: string | undefined;
+}
+
 /** Run a program to its end. @throws {Error} if it cannot be started */
 export function runProgram(
   command: string,
   args: readonly string[],
-  input: Uint8Array = new Uint8Array(),
+  { input, cwd }: ProgramOptions = {},
 ): Promise<ProgramResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ["pipe", "pipe", "pipe"], windowsHide: true });
+    const child = spawn(command, args, { cwd, stdio: ["pipe", "pipe", "pipe"], windowsHide: true });
     const output: Buffer[] = [];
     const errors: Buffer[] = [];
     child.stdout.on("data", (chunk: Buffer) => output.push(chunk));
@@ -25,6 +32,6 @@ export function runProgram(
     );
     // A program that ends early says why itself.
     child.stdin.on("error", () => {});
-    child.stdin.end(input);
+    child.stdin.end(input ?? new Uint8Array());
   });
 }

@@ -5,7 +5,7 @@ import { httpBinding, type Route } from "./http.ts";
 import { messagesModule, tsMessageName } from "./messages.ts";
 import { goCamelCase, methodKey, NameScope, uncapitalised } from "./names.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
-import { type MessageTree, messageTree } from "./values.ts";
+import { type MessageTree, messageTree, oneofNames } from "./values.ts";
 
 /** Width at which lists are broken into lines, as most formatters have it. */
 const lineWidth = 120;
@@ -195,6 +195,8 @@ class StubFile {
     const tree = messageTree(message);
     const functions = this.#message(message);
     const members = [`name: ${JSON.stringify(tree.typeName)}`, `value: ${this.#tree(tree, "  ", 9)}`];
+    const oneofs = oneofNames(message);
+    if (oneofs.length > 0) members.push(`oneofs: ${list(oneofs.map((one) => JSON.stringify(one)), "  ")}`);
     // What is not used of a file can be left out by bundlers.
     const start = `const ${name} = /* @__PURE__ */ ${this.#fromCore("protoMessage")}(${functions}, `;
     return `${start}${block("{", members, "}", "", start.length)});`;

@@ -1,9 +1,17 @@
 /** Messages: ts-proto's own plugin, run as protoc would run it. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { CodeGeneratorRequestSchema, CodeGeneratorResponseSchema, type CodeGeneratorRequest } from "@bufbuild/protobuf/wkt";
+import {
+  CodeGeneratorRequestSchema,
+  CodeGeneratorResponseSchema,
+  FileDescriptorProtoSchema,
+  type CodeGeneratorRequest,
+  type FileDescriptorProto,
+} from "@bufbuild/protobuf/wkt";
 import { createRequire } from "node:module";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { runProgram } from "./program.ts";
+import { asProtoJson } from "./proto-json.ts";
 import type { GenerateOptions } from "./options.ts";
 
 /** A file to be written, below the output folder. */
@@ -36,42 +44,55 @@ export function tsProtoParameter(options: GenerateOptions): string {
   ].join(",");
 }
 
-/** Generate the messages of `files`. @throws {Error} with what ts-proto says */
+/** Size of descriptors that is worth a process of its own, in bytes. */
+const bytesPerProcess = 100_000;
+
+/** Generate the messages of `files`, several at once where there are many. @throws {Error} with what ts-proto says */
 export async function generateMessages(
   request: CodeGeneratorRequest,
   files: readonly string[],
   options: GenerateOptions,
 ): Promise<GeneratedFile[]> {
-  if (files.length === 0) return [];
+  const wanted = new Set(files);
+  const sized = request.protoFile
+    .filter(({ name }) => wanted.has(name))
+    .map((file) => ({ name: file.name, bytes: toBinary(FileDescriptorProtoSchema, file).length }))
+    .toSorted((a, b) => b.bytes - a.bytes);
+  const total = sized.reduce((sum, { bytes }) => sum + bytes, 0);
+  const processes = Math.min(sized.length, availableParallelism(), 4, Math.ceil(total / bytesPerProcess));
+  // The largest first, each to the process with the least.
+  const shares = Array.from({ length: processes }, () => ({ bytes: 0, names: new Set<string>() }));
+  for (const { name, bytes } of sized) {
+    const share = shares.reduce((least, next) => (next.bytes < least.bytes ? next : least));
+    share.names.add(name);
+    share.bytes += bytes;
+  }
+  const results = await Promise.all(shares.map(({ names }) => runTsProto(request, names, options)));
+  return results.flat();
+}
+
+async function runTsProto(
+  request: CodeGeneratorRequest,
+  files: ReadonlySet<string>,
+  options: GenerateOptions,
+): Promise<GeneratedFile[]> {
   const input = create(CodeGeneratorRequestSchema, {
     fileToGenerate: [...files],
-    protoFile: request.protoFile,
+    // Comments are read where they are written out.
+    protoFile: request.protoFile.map((file) => (files.has(file.name) ? file : withoutSourceInfo(file))),
     parameter: tsProtoParameter(options),
   });
   const plugin = join(dirname(createRequire(import.meta.url).resolve("ts-proto/package.json")), "protoc-gen-ts_proto");
-  const { code, stdout, stderr } = await runProgram(
-    process.execPath,
-    [plugin],
-    toBinary(CodeGeneratorRequestSchema, input),
-  );
+  const { code, stdout, stderr } = await runProgram(process.execPath, [plugin], {
+    input: toBinary(CodeGeneratorRequestSchema, input),
+  });
   if (code !== 0) throw new Error(`ts-proto failed: ${stderr.trim() || `exit code ${code}`}`);
   const response = fromBinary(CodeGeneratorResponseSchema, stdout);
   if (response.error !== "") throw new Error(`ts-proto failed: ${response.error}`);
-  return response.file.map(({ name, content }) => ({ name, content: keepUnknownEnumNumbers(content) }));
+  return response.file.map(({ name, content }) => ({ name, content: asProtoJson(name, content, options) }));
 }
 
-/**
- * Let numbers of enums that this side does not know pass through JSON, as they pass through protobuf and as proto3 JSON
- * has it. ts-proto reads them as -1 and writes `"UNRECOGNIZED"`, which no Go service reads.
- */
-export function keepUnknownEnumNumbers(content: string): string {
-  return content
-    .replaceAll(
-      /( {4}default:\n {6}return )(\w+\.UNRECOGNIZED);/g,
-      (_, before: string, unrecognized: string) => `${before}typeof object === "number" ? (object as any) : ${unrecognized};`,
-    )
-    .replaceAll(
-      /^(export function \w+ToJSON\(object: \w+\): )string( \{\n(?: {2,}.*\n)*? {4}default:\n {6}return )"UNRECOGNIZED";/gm,
-      (_, before: string, middle: string) => `${before}string | number${middle}object;`,
-    );
+function withoutSourceInfo(file: FileDescriptorProto): FileDescriptorProto {
+  const { sourceCodeInfo: _, ...rest } = file;
+  return rest as FileDescriptorProto;
 }

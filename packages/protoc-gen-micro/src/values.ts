@@ -72,3 +72,20 @@ function fieldType(field: DescField, depth: number): string | MessageTree {
       return field.scalar === ScalarType.BYTES ? "[]" : `[]${scalarTypes[field.scalar]}`;
   }
 }
+
+/**
+ * Names in Go of the oneofs of a message and of all messages inside it. Well-known types have JSON of their own, and no
+ * names of oneofs in it.
+ */
+export function oneofNames(message: DescMessage): string[] {
+  const names = new Set<string>();
+  const seen = new Set<DescMessage>();
+  const visit = (next: DescMessage): void => {
+    if (seen.has(next) || next.typeName.startsWith("google.protobuf.")) return;
+    seen.add(next);
+    for (const { name } of next.oneofs) names.add(goCamelCase(name));
+    for (const field of next.fields) if (field.message !== undefined) visit(field.message);
+  };
+  visit(message);
+  return [...names].toSorted();
+}
