@@ -63,7 +63,8 @@ async function run(args: readonly string[], out: CommandOutput["out"], error: Co
   if (values.out === undefined) throw new InputError("--out <folder> is missing; see --help");
   const options = defaultOptions("all");
   for (const name of optionRules.keys())
-    for (const value of values.options.get(flagName(name)) ?? []) setOption(options, name, value, `--${flagName(name)}`);
+    for (const value of values.options.get(flagName(name)) ?? [])
+      setOption(options, name, value, `--${flagName(name)}`);
   for (const map of values.map ?? []) {
     const [file, module] = map.split("=", 2);
     if (!file?.endsWith(".proto") || !module)
@@ -71,7 +72,11 @@ async function run(args: readonly string[], out: CommandOutput["out"], error: Co
     setOption(options, `M${file}`, module, "--map");
   }
 
-  const { set, names, warnings: compilerWarnings } = await compile({
+  const {
+    set,
+    names,
+    warnings: compilerWarnings,
+  } = await compile({
     files: positionals,
     protoPaths: values["proto-path"] ?? [],
     protoc: values.protoc,
@@ -97,12 +102,17 @@ async function run(args: readonly string[], out: CommandOutput["out"], error: Co
 
 /** Flags as Node parses them; those of the generator by name. */
 function parse(args: readonly string[]) {
-  const generator = [...optionRules.keys()].map((name) => [flagName(name), { type: "string", multiple: true }] as const);
+  const generator = [...optionRules.keys()].map(
+    (name) => [flagName(name), { type: "string", multiple: true }] as const,
+  );
   try {
     const { values, positionals } = parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { ...ownFlags, ...(Object.fromEntries(generator) as Record<string, { type: "string"; multiple: true }>) },
+      options: {
+        ...ownFlags,
+        ...(Object.fromEntries(generator) as Record<string, { type: "string"; multiple: true }>),
+      },
     });
     const all = values as Record<string, unknown>;
     const options = new Map(generator.map(([name]) => [name, all[name] as string[] | undefined] as const));

@@ -103,9 +103,11 @@ async function runBuf(
   ];
   const { code, stderr } = await run(program, args, join(scratch, "roots"));
   const shown = (index: string, rest: string): string => normalize(join(roots[Number(index)]!, rest));
-  const lines = stderr.split("\n").map((line) =>
-    line.replaceAll(/(?<=^| )(\d+)[/\\]([^\s:]+\.proto)\b/g, (_, index: string, rest: string) => shown(index, rest)),
-  );
+  const lines = stderr
+    .split("\n")
+    .map((line) =>
+      line.replaceAll(/(?<=^| )(\d+)[/\\]([^\s:]+\.proto)\b/g, (_, index: string, rest: string) => shown(index, rest)),
+    );
   return { code, stderr: (await Promise.all(lines.map(withImport))).join("\n") };
 }
 
@@ -154,7 +156,9 @@ function findFile(file: string, protoPaths: readonly string[]): FoundFile {
   const around = exists ? folders.find((folder) => isBelow(file, folder)) : undefined;
   if (around !== undefined)
     return { path: file, folder: around, name: relative(resolve(around), resolve(file)).replaceAll("\\", "/") };
-  const folder = folders.find((candidate) => isBelow(join(candidate, file), candidate) && existsSync(join(candidate, file)));
+  const folder = folders.find(
+    (candidate) => isBelow(join(candidate, file), candidate) && existsSync(join(candidate, file)),
+  );
   if (folder !== undefined) return { path: join(folder, file), folder, name: normalize(file).replaceAll("\\", "/") };
   if (exists) return { path: file, folder: dirname(file), name: basename(file) };
   throw new InputError(`${file}: no such file, neither here nor in ${folders.join(", ")}`);

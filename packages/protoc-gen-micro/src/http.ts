@@ -24,7 +24,7 @@ export interface HttpBinding {
   readonly routes: readonly Route[];
   /**
    * Metadata of the endpoint as Go registers it: of the main binding, none for a custom verb
-   * (`protoc-gen-micro` of micro v2, `generateEndpoint`; `api.Encode`).
+   * (`protoc-gen-micro` of micro v2, `generateEndpoint`; `api.Encode`). Undefined without the option.
    */
   readonly metadata: Readonly<Record<string, string>> | undefined;
 }
@@ -44,7 +44,7 @@ export function httpBinding(method: DescMethod, endpoint: string, registry: File
     routes,
     metadata: known
       ? { endpoint, handler: "rpc", method: pattern.case.toUpperCase(), path: pattern.value as string }
-      : undefined,
+      : {},
   };
 }
 

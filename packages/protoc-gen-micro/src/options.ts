@@ -193,7 +193,9 @@ export function setOption(options: GenerateOptions, name: string, value: string,
   const rule = optionRules.get(name);
   if (rule === undefined) {
     const valid = [...optionRules].map(([known, { form }]) => `${known}=${form}`);
-    throw new InputError(`unknown option ${JSON.stringify(shown)}; valid ones are ${[...valid, fileOption].join(", ")}`);
+    throw new InputError(
+      `unknown option ${JSON.stringify(shown)}; valid ones are ${[...valid, fileOption].join(", ")}`,
+    );
   }
   try {
     rule.set(options, value);

@@ -45,7 +45,10 @@ function durations(content: string, { int64 }: GenerateOptions): string {
   const toJson = /( {2}toJSON\(message: Duration\): unknown \{\n)[^]*?\n( {2}\},\n)/;
   if (!content.includes(fromJson) || !toJson.test(content)) return content;
   const edited = content
-    .replace(fromJson, `${fromJson}    if (typeof object === "string") {\n      return durationFromText(object);\n    }\n`)
+    .replace(
+      fromJson,
+      `${fromJson}    if (typeof object === "string") {\n      return durationFromText(object);\n    }\n`,
+    )
     .replace(toJson, "$1    return durationToText(message);\n$2");
   return `${edited}
 function durationToText(message: Duration): string {

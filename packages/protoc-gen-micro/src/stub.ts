@@ -196,7 +196,13 @@ class StubFile {
     const functions = this.#message(message);
     const members = [`name: ${JSON.stringify(tree.typeName)}`, `value: ${this.#tree(tree, "  ", 9)}`];
     const oneofs = oneofNames(message);
-    if (oneofs.length > 0) members.push(`oneofs: ${list(oneofs.map((one) => JSON.stringify(one)), "  ")}`);
+    if (oneofs.length > 0)
+      members.push(
+        `oneofs: ${list(
+          oneofs.map((one) => JSON.stringify(one)),
+          "  ",
+        )}`,
+      );
     // What is not used of a file can be left out by bundlers.
     const start = `const ${name} = /* @__PURE__ */ ${this.#fromCore("protoMessage")}(${functions}, `;
     return `${start}${block("{", members, "}", "", start.length)});`;
@@ -241,7 +247,10 @@ class StubFile {
       importLine(core, this.#context.options.core),
       ...modules.map(([module, names]) => {
         const sorted = [...names].toSorted(([a], [b]) => compare(a, b));
-        return importLine(sorted.map(([name, local]) => renamed(name, local)), module);
+        return importLine(
+          sorted.map(([name, local]) => renamed(name, local)),
+          module,
+        );
       }),
     ];
   }
@@ -255,7 +264,12 @@ interface MethodText {
   readonly value: readonly string[];
 }
 
-const kinds = { unary: "unary", server_streaming: "server", client_streaming: "client", bidi_streaming: "bidi" } as const;
+const kinds = {
+  unary: "unary",
+  server_streaming: "server",
+  client_streaming: "client",
+  bidi_streaming: "bidi",
+} as const;
 
 function checkNames(methods: readonly MethodText[], place: (position: number) => string): void {
   const seen = new Map<string, number>();
@@ -275,6 +289,7 @@ function routeText(route: Route): string {
 }
 
 function object(members: object, indent: string): string {
+  if (Object.keys(members).length === 0) return "{}";
   const texts = Object.entries(members).map(([key, value]) => `${key}: ${JSON.stringify(value)}`);
   return block("{", texts, "}", indent, indent.length + 12);
 }
