@@ -5,7 +5,6 @@
  * Answers are addressed to the asking port. Asking from 5353, which many share, would lose them to a neighbour.
  */
 import type dgram from "node:dgram";
-import { randomInt } from "node:crypto";
 import { MicroError } from "../../errors.ts";
 import { MulticastSocket } from "./multicast-socket.ts";
 import type { MdnsSettings } from "./options.ts";
@@ -51,7 +50,8 @@ export class Querier {
   async ask(name: string, onAnswer: (message: Message) => boolean, options: LookupOptions): Promise<"full" | "cut"> {
     const { signal } = options;
     if (signal?.aborted === true) throw aborted(signal);
-    const windowMs = Math.min(this.#settings.timeoutMs, options.timeoutMs ?? Infinity);
+    const windowMs = this.#settings.timeoutMs;
+    const limitAt = performance.now() + (options.timeoutMs ?? Infinity);
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     let answered = false;
     let quiet: NodeJS.Timeout | undefined;
@@ -68,16 +68,24 @@ export class Querier {
       },
     };
     channel.lookups.add(lookup);
-    const packet = encodeMessage({ id: randomInt(0x1_0000), questions: [question(name)] }, { compress: false });
-    const end = setTimeout(resolve, windowMs);
-    const repeat = setTimeout(() => {
-      if (!answered) this.#send(channel, packet).catch(reject);
-    }, repeatAfterMs);
+    const packet = encodeMessage(
+      { id: Math.floor(Math.random() * 0x1_0000), questions: [question(name)] },
+      { compress: false },
+    );
+    let end: NodeJS.Timeout | undefined;
+    let repeat: NodeJS.Timeout | undefined;
     const onAbort = (): void => reject(aborted(signal));
     signal?.addEventListener("abort", onAbort, { once: true });
     try {
-      await Promise.race([promise, this.#send(channel, packet).then(() => promise)]);
-      return windowMs < this.#settings.timeoutMs ? "cut" : "full";
+      await Promise.race([promise, this.#send(channel, packet)]);
+      // Time counts from the question. Opening sockets takes long on a busy machine.
+      const remainingMs = limitAt - performance.now();
+      end = setTimeout(() => afterReading(resolve), Math.max(0, Math.min(windowMs, remainingMs)));
+      repeat = setTimeout(() => {
+        if (!answered) this.#send(channel, packet).catch(reject);
+      }, repeatAfterMs);
+      await promise;
+      return remainingMs < windowMs ? "cut" : "full";
     } finally {
       for (const timer of [end, repeat, quiet]) clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
@@ -149,6 +157,14 @@ export class Querier {
     const sockets = await channel.sockets.catch(() => []);
     await Promise.all(sockets.map((socket) => socket.close()));
   }
+}
+
+/**
+ * Call `done` when what lies in the sockets has been read: a timer that is late, because the process was busy, comes
+ * before the packets that arrived in time.
+ */
+function afterReading(done: () => void): void {
+  setImmediate(() => setImmediate(done));
 }
 
 function aborted(signal: AbortSignal | undefined): MicroError {
