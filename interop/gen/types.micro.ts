@@ -61,7 +61,7 @@ const description = /* @__PURE__ */ protoMessage(Description, {
   value: /* @__PURE__ */ message("Description", { text: "string" }),
 });
 
-const void_ = /* @__PURE__ */ protoMessage(Void, { name: "Void", value: /* @__PURE__ */ message("Void") });
+const void2 = /* @__PURE__ */ protoMessage(Void, { name: "Void", value: /* @__PURE__ */ message("Void") });
 
 /** Methods of {@link Types}, by their names in code. */
 export type TypesMethods = {
@@ -82,7 +82,7 @@ export const Types: ServiceDefinition<TypesMethods> = {
   methods: {
     echo: { name: "Echo", kind: "unary", request: everything, response: everything },
     describe: { name: "Describe", kind: "unary", request: everything, response: description },
-    nothing: { name: "Nothing", kind: "unary", request: void_, response: void_ },
+    nothing: { name: "Nothing", kind: "unary", request: void2, response: void2 },
   },
 };
 

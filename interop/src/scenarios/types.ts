@@ -161,6 +161,10 @@ function inLaterForm(value: Value | null): Value | null {
   return { ...value, values: values.length === 0 ? null : values };
 }
 
+function typesEndpoints(found: readonly { endpoints: readonly Endpoint[] }[]): Endpoint[] {
+  return found.flatMap(({ endpoints }) => endpoints.filter(({ name }) => name.startsWith("Types.")));
+}
+
 export const types: readonly Scenario[] = [
   everything("every kind of field, protobuf", "proto"),
   everything("every kind of field, JSON", "jsonproto"),
@@ -187,10 +191,8 @@ export const types: readonly Scenario[] = [
     name: "endpoints are described as Go describes them",
     via: "mdns",
     async tsToGo({ pair, go, generation }) {
-      const endpoints = (found: readonly { endpoints: readonly Endpoint[] }[]): Endpoint[] =>
-        found.flatMap(({ endpoints: all }) => all.filter(({ name }) => name.startsWith("Types.")));
-      const theirs = endpoints(await pair.ours.registry.getService(go.name));
-      const ours = endpoints(await pair.ours.registry.getService(pair.ourName));
+      const theirs = typesEndpoints(await pair.ours.registry.getService(go.name));
+      const ours = typesEndpoints(await pair.ours.registry.getService(pair.ourName));
       assert.equal(theirs.length, 3);
       const comparable = theirs.map((endpoint) => ({
         ...endpoint,

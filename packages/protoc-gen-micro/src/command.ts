@@ -25,8 +25,11 @@ const ownFlags = {
 
 const flagName = (option: string): string => option.replaceAll("_", "-");
 
+function line(flag: string, help: string): string {
+  return `  ${flag.padEnd(44)}${help}`;
+}
+
 export function usage(): string {
-  const line = (flag: string, help: string): string => `  ${flag.padEnd(44)}${help}`;
   return [
     "Usage: protoc-gen-micro <file.proto>... --out <folder> [options]",
     "",

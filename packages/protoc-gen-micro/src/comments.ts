@@ -30,9 +30,7 @@ export class SourceNotes {
   /** `greeter.proto:12:3`, as compilers write it. */
   place(service: number, method?: number): string {
     const [line, column] = this.#location(service, method)?.span ?? [];
-    return line === undefined
-      ? `${this.#file.proto.name}`
-      : `${this.#file.proto.name}:${line + 1}:${(column ?? 0) + 1}`;
+    return line === undefined ? this.#file.proto.name : `${this.#file.proto.name}:${line + 1}:${(column ?? 0) + 1}`;
   }
 
   #location(service: number, method?: number): SourceLocation | undefined {

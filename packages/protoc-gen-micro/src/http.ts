@@ -36,15 +36,17 @@ export function httpBinding(method: DescMethod, endpoint: string, registry: File
   if (extension === undefined || options === undefined || !hasExtension(options, extension))
     return { routes: [], metadata: undefined };
   // The message of an extension that is known only at run time.
-  const rule = getExtension(options, extension) as unknown as HttpRule;
+  const rule: unknown = getExtension(options, extension);
+  return bindingOf(rule as HttpRule, endpoint);
+}
+
+function bindingOf(rule: HttpRule, endpoint: string): HttpBinding {
   const routes = [rule, ...rule.additionalBindings].map(route).filter((one) => one !== undefined);
   const { pattern } = rule;
   const known = pattern.case !== undefined && pattern.case !== "custom" && pattern.value !== "";
   return {
     routes,
-    metadata: known
-      ? { endpoint, handler: "rpc", method: pattern.case.toUpperCase(), path: pattern.value as string }
-      : {},
+    metadata: known ? { endpoint, handler: "rpc", method: pattern.case.toUpperCase(), path: pattern.value } : {},
   };
 }
 

@@ -1,8 +1,11 @@
 /** Names: on the wire as Go's generator makes them, in code as TypeScript has them. */
 
+function isLower(character: string | undefined): boolean {
+  return character !== undefined && /[a-z]/.test(character);
+}
+
 /** `google.golang.org/protobuf`'s and `protoc-gen-micro`'s CamelCase: `say_hello` is `SayHello`, `_x` is `XX`. */
 export function goCamelCase(name: string): string {
-  const isLower = (character: string | undefined): boolean => character !== undefined && /[a-z]/.test(character);
   let result = "";
   for (let index = 0; index < name.length; index++) {
     const character = name[index]!;
@@ -38,13 +41,16 @@ const reservedWords = new Set(
   ).split(" "),
 );
 
-/** Names of one generated file: whoever comes first gets a name as it is, the next one with an underscore. */
+/** Parameters of generated functions. */
+const parameters = ["name", "client", "server", "handler", "options"];
+
+/** Names of one generated file: whoever comes first gets a name as it is, the next one with a number. */
 export class NameScope {
-  readonly #taken = new Set<string>();
+  readonly #taken = new Set(parameters);
 
   take(wanted: string): string {
-    let name = reservedWords.has(wanted) ? `${wanted}_` : wanted;
-    while (this.#taken.has(name)) name += "_";
+    let name = wanted;
+    for (let number = 2; this.#taken.has(name) || reservedWords.has(name); number++) name = `${wanted}${number}`;
     this.#taken.add(name);
     return name;
   }

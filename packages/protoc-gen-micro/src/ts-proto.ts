@@ -94,5 +94,5 @@ async function runTsProto(
 
 function withoutSourceInfo(file: FileDescriptorProto): FileDescriptorProto {
   const { sourceCodeInfo: _, ...rest } = file;
-  return rest as FileDescriptorProto;
+  return rest;
 }

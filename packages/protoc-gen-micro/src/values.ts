@@ -70,6 +70,8 @@ function fieldType(field: DescField, depth: number): string | MessageTree {
       if (field.listKind === "enum") return `[]${goTypeName(field.enum)}`;
       // A slice of slices: the inner one has no name.
       return field.scalar === ScalarType.BYTES ? "[]" : `[]${scalarTypes[field.scalar]}`;
+    default:
+      return field satisfies never;
   }
 }
 

@@ -48,9 +48,11 @@ registerCalculatorHandler(service, { ...unary, ...streams });
 registerCalculatorHandler(service.server, { ...unary, ...streams }, { internal: true });
 // @ts-expect-error handler methods are missing
 registerCalculatorHandler(service, unary);
-// @ts-expect-error the answer has a wrong field
-registerCalculatorHandler(service, { ...unary, ...streams, divide: () => ({ quotient: 1 }) as { quotient: number } });
+// @ts-expect-error the answer is no message
+registerCalculatorHandler(service, { ...unary, ...streams, divide: () => "1" });
 // @ts-expect-error a message where a stream is to be returned
 registerCalculatorHandler(service, { ...unary, ...streams, countTo: () => ({ value: 1 }) });
 // @ts-expect-error a class without the methods
-export class Nothing implements CalculatorHandler {}
+export class Incomplete implements CalculatorHandler {
+  add = unary.add;
+}

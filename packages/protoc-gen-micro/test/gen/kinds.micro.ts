@@ -3,7 +3,7 @@
 
 /* eslint-disable */
 import {
-  message as message__,
+  message as message3,
   protoMessage,
   type Client,
   type HandleOptions,
@@ -17,9 +17,9 @@ import { Empty } from "./google/protobuf/empty.ts";
 import { Value } from "./google/protobuf/struct.ts";
 import { Timestamp } from "./google/protobuf/timestamp.ts";
 import {
-  CalculatorHandler as CalculatorHandler_,
+  CalculatorHandler as CalculatorHandler2,
   Class,
-  Client as Client_,
+  Client as Client2,
   DateMessage,
   Error,
   Number,
@@ -31,72 +31,72 @@ import { Shared, Shared_Nested } from "./other/shared.ts";
 
 const pair = /* @__PURE__ */ protoMessage(Pair, {
   name: "Pair",
-  value: /* @__PURE__ */ message__("Pair", { a: "float64", b: "float64" }),
+  value: /* @__PURE__ */ message3("Pair", { a: "float64", b: "float64" }),
 });
 
 const number = /* @__PURE__ */ protoMessage(Number, {
   name: "Number",
-  value: /* @__PURE__ */ message__("Number", { value: "float64" }),
+  value: /* @__PURE__ */ message3("Number", { value: "float64" }),
 });
 
-const empty = /* @__PURE__ */ protoMessage(Empty, { name: "Empty", value: /* @__PURE__ */ message__("Empty") });
+const empty = /* @__PURE__ */ protoMessage(Empty, { name: "Empty", value: /* @__PURE__ */ message3("Empty") });
 
 const timestamp = /* @__PURE__ */ protoMessage(Timestamp, {
   name: "Timestamp",
-  value: /* @__PURE__ */ message__("Timestamp", { seconds: "int64", nanos: "int32" }),
+  value: /* @__PURE__ */ message3("Timestamp", { seconds: "int64", nanos: "int32" }),
 });
 
 const value = /* @__PURE__ */ protoMessage(Value, {
   name: "Value",
-  value: /* @__PURE__ */ message__("Value", { Kind: "isValue_Kind" }),
+  value: /* @__PURE__ */ message3("Value", { Kind: "isValue_Kind" }),
 });
 
 const shared = /* @__PURE__ */ protoMessage(Shared, {
   name: "Shared",
-  value: /* @__PURE__ */ message__("Shared", {
+  value: /* @__PURE__ */ message3("Shared", {
     text: "string",
     always: "int32",
-    nested: /* @__PURE__ */ message__("Shared_Nested", { again: "[]Shared" }),
+    nested: /* @__PURE__ */ message3("Shared_Nested", { again: "[]Shared" }),
   }),
 });
 
 const shared_Nested = /* @__PURE__ */ protoMessage(Shared_Nested, {
   name: "Shared_Nested",
-  value: /* @__PURE__ */ message__("Shared_Nested", { again: "[]Shared" }),
+  value: /* @__PURE__ */ message3("Shared_Nested", { again: "[]Shared" }),
 });
 
-const client = /* @__PURE__ */ protoMessage(Client_, {
+const client2 = /* @__PURE__ */ protoMessage(Client2, {
   name: "Client",
-  value: /* @__PURE__ */ message__("Client", { name: "string", ["__proto__"]: "string" }),
+  value: /* @__PURE__ */ message3("Client", { name: "string", ["__proto__"]: "string" }),
 });
 
-const message_ = /* @__PURE__ */ protoMessage(message, {
+const message2 = /* @__PURE__ */ protoMessage(message, {
   name: "Message",
-  value: /* @__PURE__ */ message__("Message", { clients: "" }),
+  value: /* @__PURE__ */ message3("Message", { clients: "" }),
 });
 
-const snakeName_innerName_ = /* @__PURE__ */ protoMessage(snakeName_innerName, {
+const snakeName_innerName2 = /* @__PURE__ */ protoMessage(snakeName_innerName, {
   name: "SnakeName_InnerName",
-  value: /* @__PURE__ */ message__("SnakeName_InnerName", { kind: "SnakeName_InnerName_Kind" }),
+  value: /* @__PURE__ */ message3("SnakeName_InnerName", { kind: "SnakeName_InnerName_Kind" }),
 });
 
-const class_ = /* @__PURE__ */ protoMessage(Class, {
+const class2 = /* @__PURE__ */ protoMessage(Class, {
   name: "Class",
-  value: /* @__PURE__ */ message__("Class", { new: "int64", delete: "[]bool" }),
+  value: /* @__PURE__ */ message3("Class", { new: "int64", delete: "[]bool" }),
 });
 
-const calculatorHandler = /* @__PURE__ */ protoMessage(CalculatorHandler_, {
+const calculatorHandler = /* @__PURE__ */ protoMessage(CalculatorHandler2, {
   name: "CalculatorHandler",
-  value: /* @__PURE__ */ message__("CalculatorHandler", { Result: "isCalculatorHandler_Result" }),
+  value: /* @__PURE__ */ message3("CalculatorHandler", { Result: "isCalculatorHandler_Result" }),
   oneofs: ["Result"],
 });
 
 const dateMessage = /* @__PURE__ */ protoMessage(DateMessage, {
   name: "Date",
-  value: /* @__PURE__ */ message__("Date"),
+  value: /* @__PURE__ */ message3("Date"),
 });
 
-const error = /* @__PURE__ */ protoMessage(Error, { name: "Error", value: /* @__PURE__ */ message__("Error") });
+const error = /* @__PURE__ */ protoMessage(Error, { name: "Error", value: /* @__PURE__ */ message3("Error") });
 
 /** Methods of {@link Calculator}, by their names in code. */
 export type CalculatorMethods = {
@@ -163,9 +163,9 @@ export function registerCalculatorHandler(
 
 /** Methods of {@link UserService}, by their names in code. */
 export type UserServiceMethods = {
-  readonly then_: ProtoMethod<Client_, Client_>;
+  readonly then_: ProtoMethod<Client2, Client2>;
   readonly toString_: ProtoMethod<message, snakeName_innerName>;
-  readonly constructor_: ProtoMethod<Class, CalculatorHandler_>;
+  readonly constructor_: ProtoMethod<Class, CalculatorHandler2>;
   readonly getURL: ProtoMethod<DateMessage, Error>;
 };
 
@@ -178,9 +178,9 @@ export const UserService: ServiceDefinition<UserServiceMethods> = {
   type: "UserService",
   contentType: "application/protobuf",
   methods: {
-    then_: { name: "Then", kind: "unary", request: client, response: client },
-    toString_: { name: "ToString", kind: "unary", request: message_, response: snakeName_innerName_ },
-    constructor_: { name: "Constructor", kind: "unary", request: class_, response: calculatorHandler },
+    then_: { name: "Then", kind: "unary", request: client2, response: client2 },
+    toString_: { name: "ToString", kind: "unary", request: message2, response: snakeName_innerName2 },
+    constructor_: { name: "Constructor", kind: "unary", request: class2, response: calculatorHandler },
     getURL: { name: "GetURL", kind: "unary", request: dateMessage, response: error },
   },
 };
@@ -221,7 +221,7 @@ export function registerUserServiceHandler(
 
 /** Methods of {@link User}, by their names in code. */
 export type UserMethods = {
-  readonly get: ProtoMethod<Client_, Client_>;
+  readonly get: ProtoMethod<Client2, Client2>;
 };
 
 /** Its client would have the name of the service above. */
@@ -230,19 +230,19 @@ export const User: ServiceDefinition<UserMethods> = {
   type: "User",
   contentType: "application/protobuf",
   methods: {
-    get: { name: "Get", kind: "unary", request: client, response: client },
+    get: { name: "Get", kind: "unary", request: client2, response: client2 },
   },
 };
 
 /** Typed client of {@link User}. */
-export interface UserService_ extends ServiceClient<UserMethods> {}
+export interface UserService2 extends ServiceClient<UserMethods> {}
 
 /**
- * Make a typed client: `newUserService_("test.kinds.v1", service.client)`.
+ * Make a typed client: `newUserService2("test.kinds.v1", service.client)`.
  * @param name micro name of the service to call
  * @param client a client, or the service that has one
  */
-export function newUserService_(name: string, client: Pick<Client, "client">): UserService_ {
+export function newUserService2(name: string, client: Pick<Client, "client">): UserService2 {
   return client.client(User, { service: name });
 }
 
