@@ -8,6 +8,8 @@ import {
   silentLogger,
   type Context,
 } from "@micro/core";
+import { fileURLToPath } from "node:url";
+import { rolldown } from "rolldown";
 import { describe, expect, it } from "vitest";
 import {
   Calculator,
@@ -143,6 +145,29 @@ describe("generated code", () => {
     ]);
     expect(onlyMore.http).toEqual([{ method: "GET", path: "/only" }]);
     expect(plain.http).toBeUndefined();
+  });
+
+  it("leaves a bundle when it is not used", async () => {
+    const bundle = await rolldown({
+      input: "entry",
+      external: [/^@micro/, /^@bufbuild/],
+      plugins: [
+        {
+          name: "entry",
+          resolveId: (id) => (id === "entry" ? "entry.ts" : null),
+          load: (id) =>
+            id === "entry.ts"
+              ? `export { User } from ${JSON.stringify(fileURLToPath(new URL("gen/kinds.micro.ts", import.meta.url)))};`
+              : null,
+        },
+      ],
+    });
+    const { output } = await bundle.generate({ format: "esm" });
+    await bundle.close();
+    const code = output[0].code;
+    expect(code).toContain('type: "User"');
+    expect(code).not.toContain("Calculator");
+    expect(code).not.toContain("SnakeName");
   });
 
   it("does not let a field name reach a prototype", () => {

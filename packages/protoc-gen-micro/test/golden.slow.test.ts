@@ -61,7 +61,9 @@ function envoyFolders(): string[] {
 
 /** Type-check generated files as the project does its own, skipping nothing. */
 async function typeCheck(...folders: string[]): Promise<string> {
-  const base = JSON.parse((await readFile(join(workspace, "tsconfig.base.json"), "utf8")).replaceAll(/^\s*\/\/.*$/gm, ""));
+  const base = JSON.parse(
+    (await readFile(join(workspace, "tsconfig.base.json"), "utf8")).replaceAll(/^\s*\/\/.*$/gm, ""),
+  );
   const compilerOptions = {
     ...base.compilerOptions,
     composite: false,
@@ -103,7 +105,14 @@ describe("real .proto files", () => {
   });
 
   it("stubs of a service with a thousand rpcs in a file of 4 MB are generated in under 3 s", async () => {
-    const args = [...google(), "google/cloud/compute/v1/compute.proto", "--emit", "stubs", "--out", join(work, "compute")];
+    const args = [
+      ...google(),
+      "google/cloud/compute/v1/compute.proto",
+      "--emit",
+      "stubs",
+      "--out",
+      join(work, "compute"),
+    ];
     const times = [await seconds(args), await seconds(args), await seconds(args)];
     expect(Math.min(...times)).toBeLessThan(3);
   });
