@@ -46,7 +46,9 @@ export async function compile({ files, protoPaths, protoc }: CompileOptions): Pr
   for (const folder of protoPaths)
     if (!existsSync(folder)) throw new InputError(`the folder ${folder} (--proto-path) does not exist`);
   const found = files.map((file) => findFile(file, protoPaths));
-  const folders = [...new Set([...protoPaths, ...found.map(({ folder }) => folder)])];
+  const folders = [...protoPaths, ...found.map(({ folder }) => folder)].filter(
+    (folder, index, all) => all.findIndex((other) => resolve(other) === resolve(folder)) === index,
+  );
   await using scratch = await temporaryFolder();
   const output = join(scratch.path, "set.binpb");
   const bundled = await stageBundledProtos(join(scratch.path, "bundled"), folders);
@@ -99,7 +101,7 @@ async function runBuf(
     "protoc",
     ...roots.flatMap((_, index) => ["-I", String(index)]),
     ...flags,
-    ...files.map(({ folder, name }) => `${folders.indexOf(folder)}/${name}`),
+    ...files.map(({ folder, name }) => `${folders.findIndex((one) => resolve(one) === resolve(folder))}/${name}`),
   ];
   const { code, stderr } = await run(program, args, join(scratch, "roots"));
   const shown = (index: string, rest: string): string => normalize(join(roots[Number(index)]!, rest));

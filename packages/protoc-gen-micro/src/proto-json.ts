@@ -6,8 +6,10 @@ import type { GenerateOptions } from "./options.ts";
 
 /** Make generated messages read and write what Go's protobuf libraries do. */
 export function asProtoJson(file: string, content: string, options: GenerateOptions): string {
-  const edited = booleanKeys(unknownEnumNumbers(content));
-  return /(?:^|\/)google\/protobuf\/duration[^/]*$/.test(file) ? durations(edited, options) : edited;
+  const wellKnown = /(?:^|\/)google\/protobuf\/(duration|field_mask)[^/]*$/.exec(file)?.[1];
+  const edited = wrappedBytes(booleanKeys(unknownEnumNumbers(content)));
+  if (wellKnown === "duration") return durations(edited, options);
+  return wellKnown === "field_mask" ? fieldMasks(edited) : edited;
 }
 
 /**
@@ -30,6 +32,27 @@ function unknownEnumNumbers(content: string): string {
 /** Keys of maps by bool are the texts `true` and `false`; ts-proto takes any text for true. */
 function booleanKeys(content: string): string {
   return content.replaceAll("acc.set(globalThis.Boolean(key), ", 'acc.set(key === "true", ');
+}
+
+/** The bytes of a `BytesValue` are base64; ts-proto makes no bytes at all of a text. */
+function wrappedBytes(content: string): string {
+  return content.replaceAll(
+    /\bnew Uint8Array\((object\.\w+|e)\)/g,
+    (_, value: string) => `BytesValue.fromJSON({ value: ${value} }).value`,
+  );
+}
+
+/** The paths of a field mask are in lowerCamel; ts-proto leaves them as they are in protobuf. */
+function fieldMasks(content: string): string {
+  return content
+    .replace(
+      'object.split(",").filter(globalThis.Boolean)',
+      'object.split(",").filter(globalThis.Boolean).map((path) => path.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`))',
+    )
+    .replace(
+      'message.paths.join(",")',
+      'message.paths.map((path) => path.replace(/_([a-z])/g, (_, c: string) => c.toUpperCase())).join(",")',
+    );
 }
 
 const secondsFromText: Readonly<Record<GenerateOptions["int64"], string>> = {

@@ -12,7 +12,7 @@ import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { runProgram } from "./program.ts";
 import { asProtoJson } from "./proto-json.ts";
-import type { GenerateOptions } from "./options.ts";
+import { InputError, type GenerateOptions } from "./options.ts";
 
 /** A file to be written, below the output folder. */
 export interface GeneratedFile {
@@ -47,7 +47,7 @@ export function tsProtoParameter(options: GenerateOptions): string {
 /** Size of descriptors that is worth a process of its own, in bytes. */
 const bytesPerProcess = 100_000;
 
-/** Generate the messages of `files`, several at once where there are many. @throws {Error} with what ts-proto says */
+/** Generate the messages of `files`, several at once where there are many. @throws {InputError} with what ts-proto says */
 export async function generateMessages(
   request: CodeGeneratorRequest,
   files: readonly string[],
@@ -86,9 +86,9 @@ async function runTsProto(
   const { code, stdout, stderr } = await runProgram(process.execPath, [plugin], {
     input: toBinary(CodeGeneratorRequestSchema, input),
   });
-  if (code !== 0) throw new Error(`ts-proto failed: ${stderr.trim() || `exit code ${code}`}`);
+  if (code !== 0) throw new InputError(`ts-proto failed: ${stderr.trim() || `exit code ${code}`}`);
   const response = fromBinary(CodeGeneratorResponseSchema, stdout);
-  if (response.error !== "") throw new Error(`ts-proto failed: ${response.error}`);
+  if (response.error !== "") throw new InputError(`ts-proto failed: ${response.error}`);
   return response.file.map(({ name, content }) => ({ name, content: asProtoJson(name, content, options) }));
 }
 
