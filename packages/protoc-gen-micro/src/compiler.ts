@@ -108,7 +108,9 @@ async function runBuf(
   const lines = stderr
     .split("\n")
     .map((line) =>
-      line.replaceAll(/(?<=^| )(\d+)[/\\]([^\s:]+\.proto)\b/g, (_, index: string, rest: string) => shown(index, rest)),
+      line
+        .replace(/^(\d+)[/\\](.+?\.proto)(?=:\d)/, (_, index: string, rest: string) => shown(index, rest))
+        .replaceAll(/(?<= )(\d+)[/\\]([^\s:]+\.proto)\b/g, (_, index: string, rest: string) => shown(index, rest)),
     );
   return { code, stderr: (await Promise.all(lines.map(withImport))).join("\n") };
 }

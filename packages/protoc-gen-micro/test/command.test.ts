@@ -121,6 +121,12 @@ describe("bad input", () => {
     expect(await filesBelow(join(work.path, "gen"))).toEqual({});
   });
 
+  it("names a file with errors by the path it was given by", async () => {
+    await using work = await folder({ "in a/folder/bad.proto": `syntax = "proto3"; message A { strin x = 1; }` });
+    const ended = await execute(process.execPath, [main, "in a/folder/bad.proto", "--out", "gen"], work.path);
+    expect(ended).toMatchObject({ code: 1, errors: expect.stringMatching(/^in a[/\\]folder[/\\]bad\.proto:1:\d+:/) });
+  });
+
   it("a lower-case rpc name: a warning that says what Go does with it", async () => {
     await using work = await folder({ "low.proto": greeter.replace("rpc Hello", "rpc say_hello") });
     const out = join(work.path, "gen");
