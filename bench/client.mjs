@@ -33,7 +33,8 @@ async function measure({ workload, inFlight, ms }) {
   await Promise.all(
     Array.from({ length: inFlight }, async () => {
       for (let at = performance.now(); at < until;) {
-        units += await once();
+        const done = await once();
+        units += done; // Not `units += await`: that would read it before the wait.
         const now = performance.now();
         latencies.push(now - at);
         at = now;

@@ -16,6 +16,7 @@ import { registry } from "./src/scenarios/registry.ts";
 import { startServers, stopServers } from "./src/servers.ts";
 import { streams } from "./src/scenarios/streams.ts";
 import { time } from "./src/scenarios/time.ts";
+import { types } from "./src/scenarios/types.ts";
 
 type Direction = "goToTs" | "tsToGo";
 
@@ -45,7 +46,17 @@ const { values: options } = parseArgs({
 const peers = JSON.parse(options.peers ?? "{}") as Record<Generation, string>;
 
 await startServers(options.servers ?? []);
-const all = [...registry, ...registries(), ...calls, ...errors, ...time, ...streams, ...oldProtocol, ...load];
+const all = [
+  ...registry,
+  ...registries(),
+  ...calls,
+  ...types,
+  ...errors,
+  ...time,
+  ...streams,
+  ...oldProtocol,
+  ...load,
+];
 const scenarios = all.filter(({ name }) => options.only?.some((part) => name.includes(part)) ?? true);
 const generations = (["v2", "v4", "v5"] as const).filter((name) => options.generation?.includes(name) ?? true);
 const directions: readonly Direction[] = ["goToTs", "tsToGo"];

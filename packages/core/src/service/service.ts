@@ -4,7 +4,6 @@
  * Order of start and stop: go-micro `service.go`; between deregistration and the end of the server ours waits for
  * callers to learn of it, refuses what still comes with a retryable error, and finishes what runs.
  */
-import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../client/client.ts";
 import { detach } from "../context.ts";
@@ -123,7 +122,7 @@ class ComposedService implements MicroService {
   readonly #pieces: Pieces;
   readonly #plugins = new PluginTable();
   /** The default id stays the same however often options are applied. */
-  readonly #id = randomUUID();
+  readonly #id = crypto.randomUUID();
   readonly #stopRequested = Promise.withResolvers<void>();
   #given: ServiceOptions;
   #fromProcess: Partial<ServiceOptions> = {};
