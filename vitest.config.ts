@@ -15,10 +15,17 @@ const resolve = {
 };
 const packaging = "**/test/packaging/**/*.test.ts";
 const slow = "**/*.slow.test.ts";
-// `npm run test:quick` leaves out what waits for real time: look-up windows, time limits, fuzzing, a thousand handshakes.
+// `npm run test:quick` leaves out what waits for real time: look-up windows, time limits, fuzzing, a thousand handshakes;
+// and what needs a server.
 const waiting =
   process.env["MICRO_TEST_QUICK"] === "1"
-    ? ["**/*conformance.test.ts", "**/*fuzz.test.ts", "**/mdns.test.ts", "**/http-server.test.ts"]
+    ? [
+        "**/*conformance.test.ts",
+        "**/*fuzz.test.ts",
+        "**/mdns.test.ts",
+        "**/http-server.test.ts",
+        "packages/registry-{consul,etcd}/**",
+      ]
     : [];
 const limits = { testTimeout: 30_000, hookTimeout: 30_000 };
 

@@ -46,17 +46,7 @@ const { values: options } = parseArgs({
 const peers = JSON.parse(options.peers ?? "{}") as Record<Generation, string>;
 
 await startServers(options.servers ?? []);
-const all = [
-  ...registry,
-  ...registries(),
-  ...calls,
-  ...types,
-  ...errors,
-  ...time,
-  ...streams,
-  ...oldProtocol,
-  ...load,
-];
+const all = [...registry, ...registries(), ...calls, ...types, ...errors, ...time, ...streams, ...oldProtocol, ...load];
 const scenarios = all.filter(({ name }) => options.only?.some((part) => name.includes(part)) ?? true);
 const generations = (["v2", "v4", "v5"] as const).filter((name) => options.generation?.includes(name) ?? true);
 const directions: readonly Direction[] = ["goToTs", "tsToGo"];

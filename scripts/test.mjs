@@ -77,7 +77,7 @@ const suites = [
 ].filter((suite) => (options.only === undefined ? !options.quick || suite.quick : options.only.includes(suite.name)));
 
 // Built once, before any test waits for one. Where one cannot be had, its tests say why they are skipped.
-if (suites.some(({ name }) => ["unit", "slow", "interop"].includes(name)))
+if (!options.quick && suites.some(({ name }) => ["unit", "slow", "interop"].includes(name)))
   for (const name of ["etcd", "consul"])
     if (runningServer(name) === undefined)
       await ensureServer(name, (line) => process.stdout.write(`${line}\n`)).catch((error) => {

@@ -1,5 +1,5 @@
 import { createService } from "@micro/core";
-import { Greeter } from "../greeter/greeter.ts";
+import { Greeter } from "../greeter/gen/greeter.micro.ts";
 
 await using service = createService({ name: "greeter-client" });
 // Reads flags and variables, MICRO_REGISTRY among them.

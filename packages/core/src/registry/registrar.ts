@@ -119,6 +119,8 @@ class ServiceRegistrar implements Registrar {
   #unsettled: Promise<unknown> | undefined;
   #timer: ClockTimer | undefined;
   #watch: Supervisor | undefined;
+  /** When a loss seen by the watch was last logged. */
+  #toldAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: RegistrarOptions) {
     this.#options = options;
@@ -194,11 +196,11 @@ class ServiceRegistrar implements Registrar {
           await watcher.ready;
           up();
           // What happened between two watches is not known.
-          if (established) this.#renew();
+          if (established) this.#renew(undefined);
           established = true;
           for await (const { action, service: gone } of watcher) {
             const lost = gone.nodes.some(({ id }) => this.#held?.nodes.some((node) => node.id === id) === true);
-            if (action === "delete" && lost) this.#renew();
+            if (action === "delete" && lost) this.#renew("the registry has dropped it");
           }
         } finally {
           await watcher[Symbol.asyncDispose]();
@@ -210,10 +212,17 @@ class ServiceRegistrar implements Registrar {
     });
   }
 
-  #renew(): void {
+  /** @param reason Why it is lost; undefined where it may be. */
+  #renew(reason: string | undefined): void {
     // While it is lost, or withdrawn, or about to be written, that is known.
     if (this.#state.status !== "registered" || this.#stopping !== undefined || this.#queued !== undefined) return;
     const clock = this.#clock;
+    const { logger, registry } = this.#options;
+    // One that is lost again and again is told of once.
+    if (reason !== undefined && clock.now() - this.#toldAt > this.#intervalMs) {
+      this.#toldAt = clock.now();
+      logger.warn(`Registry [${registry.name}] Registration lost, it is renewed: ${reason}`);
+    }
     clock.clearTimeout(this.#timer);
     const sinceMs = clock.now() - (this.#confirmedAt ?? Number.NEGATIVE_INFINITY);
     this.#timer = clock.setTimeout(() => void this.#cycle(), Math.max(0, leastRenewalMs - sinceMs));

@@ -53,7 +53,7 @@ describe("registrar", () => {
   });
 
   it("registers again as soon as the watch shows its node gone, and after a broken watch", async () => {
-    const { registry, clock, own, registered } = setUp({ watch: true });
+    const { registry, clock, logger, own, registered } = setUp({ watch: true });
     await own.start();
     await clock.advance(2_000);
     registry.send({ action: "delete", service: record("greeter", ["greeter-2"]) });
@@ -63,6 +63,9 @@ describe("registrar", () => {
     await clock.advance(100);
     expect(registry.counts.register).toBe(2);
     expect(registered()).toEqual(["greeter-1"]);
+    expect(logger.lines.filter((line) => line.startsWith("warn"))).toEqual([
+      "warn Registry [mdns] Registration lost, it is renewed: the registry has dropped it",
+    ]);
     registry.breakWatches();
     await clock.advance(2_000);
     expect(registry.counts.register).toBe(3);
