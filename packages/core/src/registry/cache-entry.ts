@@ -322,6 +322,8 @@ export class CacheEntry {
     try {
       const answer = registry.getService(this.name, { signal, timeoutMs, domain: this.domain });
       const services = await withLimit(answer, { timeoutMs: timeoutMs + 100, signal, clock, what });
+      // It did not answer, and now it does: what it says may be what is left of it.
+      if (this.#loaded && this.#error?.code === "unavailable") this.#resumedAt = clock.now();
       this.#unconfirmed = this.#takeOver(services, missesToRemove);
       this.#error = undefined;
       this.#listBackoff.reset();

@@ -23,7 +23,8 @@ export interface RegistryFaultOptions {
   readonly revoke: (address: string, nodeId: string) => Promise<void>;
 }
 
-const ttlMs = 5_000;
+// Longer than a server takes to stop: etcd gives its watchers 5 s, in which leases end and cannot be renewed.
+const ttlMs = 8_000;
 const intervalMs = 2_000;
 /** After the fault: one interval, a retry's backoff, and a busy machine. */
 const patienceMs = intervalMs + 8_000;
