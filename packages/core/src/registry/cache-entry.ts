@@ -39,6 +39,8 @@ const watchWaitMs = 1_000;
 const unwatchedTtlMs = 10_000;
 // A list that lacked a node is repeated after this time where one list is not proof.
 const confirmMs = 1_000;
+// The last nodes of a service have this long to come back before a list decides.
+const lastNodesMs = 2_000;
 // A registry that lost its state knows nobody until all have registered again: Go's interval of 30 s, and its jitter.
 const emptyGraceMs = 35_000;
 // Names nobody offers are forgotten soon: they may come from outside, by way of a gateway.
@@ -253,7 +255,7 @@ export class CacheEntry {
     if (known || this.#dropped) return;
     const { clock } = this.#settings;
     clock.clearTimeout(this.#timer);
-    this.#timer = clock.setTimeout(() => this.#relist(), confirmMs);
+    this.#timer = clock.setTimeout(() => this.#relist(), lastNodesMs);
   }
 
   /** Somebody is there: who was held goes, unless it is he. */

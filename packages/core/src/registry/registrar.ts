@@ -214,12 +214,14 @@ class ServiceRegistrar implements Registrar {
 
   /** @param reason Why it is lost; undefined where it may be. */
   #renew(reason: string | undefined): void {
-    // While it is lost, or withdrawn, or about to be written, that is known.
-    if (this.#state.status !== "registered" || this.#stopping !== undefined || this.#queued !== undefined) return;
+    const { status } = this.#state;
+    // Lost, it is retried by and by; that the watch works says that a try is worth it now.
+    if (status !== "registered" && status !== "lost") return;
+    if (this.#stopping !== undefined || this.#queued !== undefined) return;
     const clock = this.#clock;
     const { logger, registry } = this.#options;
     // One that is lost again and again is told of once.
-    if (reason !== undefined && clock.now() - this.#toldAt > this.#intervalMs) {
+    if (reason !== undefined && status === "registered" && clock.now() - this.#toldAt > this.#intervalMs) {
       this.#toldAt = clock.now();
       logger.warn(`Registry [${registry.name}] Registration lost, it is renewed: ${reason}`);
     }

@@ -233,7 +233,7 @@ describe("registryCache", () => {
     await clock.settle();
     expect(ids(now(cache.get("greeter")))).toEqual(["c"]);
     await registry.deregister(record("greeter", ["c"]));
-    await clock.advance(900);
+    await clock.advance(1_900);
     expect(ids(now(cache.get("greeter")))).toEqual(["c"]);
     await clock.advance(200);
     expect(ids(await cache.get("greeter"))).toEqual([]);
