@@ -3,6 +3,7 @@ import { transportConformance, type TransportFixture } from "../../src/testing/t
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
 import { selfSigned } from "../../src/transport/http/self-signed.ts";
 import { memoryTransport } from "../../src/transport/memory.ts";
+import { announced } from "../support/announced.ts";
 
 function http(server: HttpTransportOptions, client: HttpTransportOptions): () => Promise<TransportFixture> {
   return async () => {
@@ -13,6 +14,10 @@ function http(server: HttpTransportOptions, client: HttpTransportOptions): () =>
       [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose](),
     };
   };
+}
+
+function fast(server: HttpTransportOptions, client: HttpTransportOptions): () => Promise<TransportFixture> {
+  return async () => ({ ...(await http(server, client)()), connect: () => announced(httpTransport(client)) });
 }
 
 describe("memory", () => {
@@ -38,4 +43,17 @@ describe("http over mutual TLS", () => {
     { describe, it },
     http({ tls: { ...server, ca: client.cert, requestClientCert: true } }, { tls: { ...client, ca: server.cert } }),
   );
+});
+
+describe("the fast wire", () => {
+  transportConformance({ describe, it }, fast({}, {}));
+});
+
+describe("the fast wire over TLS", () => {
+  const server = selfSigned({ hosts: ["127.0.0.1", "localhost"] });
+  transportConformance({ describe, it }, fast({ tls: server }, { tls: { ca: server.cert } }));
+});
+
+describe("the fast wire offered to a listener without it", () => {
+  transportConformance({ describe, it }, fast({ wire: "http" }, {}));
 });

@@ -13,14 +13,24 @@ import type {
   ListenOptions,
   Transport,
 } from "../transport.ts";
+import type { MicroError } from "../../errors.ts";
+import { FastCall } from "../fast/client-call.ts";
+import { FastClientStream } from "../fast/client-stream.ts";
+import type { FastAddress } from "../fast/fast-address.ts";
+import { defaultSettings, fastWireName } from "../fast/preface.ts";
 import { HttpClientStream } from "./client-stream.ts";
-import { ConnectionPool } from "./connection-pool.ts";
+import { ConnectionPool, type PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, transportClosed } from "./dial.ts";
 import { HttpListener } from "./listener.ts";
 import { clientTls, type HttpTlsOptions } from "./tls.ts";
 
 /** Settings of `httpTransport()`; all have defaults. */
 export interface HttpTransportOptions {
+  /**
+   * `http` keeps to Go's HTTP/1.1 wire, as client and as listener. Default: `auto`, which is the fast wire (`docs/fast-wire.md`) to
+   * nodes that announce it, and HTTP/1.1 to all others.
+   */
+  wire?: "auto" | "http" | undefined;
   /** Speak TLS, on both sides. A listener without a certificate makes a self-signed one. Default: true if `tls` is given. */
   secure?: boolean | undefined;
   /** Certificates and authorities. Default: none; the system's authorities are trusted. */
@@ -62,6 +72,8 @@ export function httpTransport(options: HttpTransportOptions = {}): Transport {
       throw new TypeError(`httpTransport: \`${name}\` must be greater than 0, not ${value}`);
   if (options.idleTimeoutMs !== undefined && options.idleTimeoutMs < 120_000)
     throw new TypeError("httpTransport: `idleTimeoutMs` must be at least 120000, or Go clients lose calls");
+  if (options.wire !== undefined && options.wire !== "auto" && options.wire !== "http")
+    throw new TypeError(`httpTransport: \`wire\` must be "auto" or "http", not ${JSON.stringify(options.wire)}`);
   if ((options.tls?.cert === undefined) !== (options.tls?.key === undefined))
     throw new TypeError("httpTransport: `tls.cert` and `tls.key` go together");
   return new HttpTransport(options);
@@ -72,6 +84,7 @@ const defaultMaxHeaderBytes = 64 * 1024;
 
 class HttpTransport implements Transport {
   readonly name = "http";
+  readonly wire: string | undefined;
   readonly #options: HttpTransportOptions;
   readonly #secure: boolean;
   #pool: ConnectionPool | undefined;
@@ -81,6 +94,7 @@ class HttpTransport implements Transport {
 
   constructor(options: HttpTransportOptions) {
     this.#options = options;
+    this.wire = options.wire === "http" ? undefined : fastWireName;
     this.#secure = options.secure ?? options.tls !== undefined;
   }
 
@@ -91,29 +105,82 @@ class HttpTransport implements Transport {
     return new Promise((resolve, reject) => {
       const pool = (this.#pool ??= this.#makePool());
       // A bad address throws here, which rejects.
-      const connection = pool.take(pool.address(address), options.freshConnection === true, now);
-      connection.start(String(this.#nextId++), request, options, resolve, reject, now);
+      const known = pool.address(address);
+      const fast = this.#fast(pool, known, options, now);
+      if (fast === undefined) this.#callOverHttp(known, request, options, resolve, reject, now);
+      else
+        fast.start(
+          new FastCall(request, options, resolve, reject, now, (...call) =>
+            this.#callOverHttp(known, ...call, performance.now()),
+          ),
+          now,
+        );
     });
   }
 
+  #callOverHttp(
+    known: PooledAddress,
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    resolve: (reply: ExchangeMessage) => void,
+    reject: (error: MicroError) => void,
+    now: number,
+  ): void {
+    if (this.#closed) return reject(transportClosed(true));
+    const pool = this.#pool as ConnectionPool;
+    const connection = pool.take(known, options.freshConnection === true, now);
+    connection.start(String(this.#nextId++), request, options, resolve, reject, now);
+  }
+
   open(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ClientExchange> {
-    const refusal = this.#refusal(options, performance.now());
+    const now = performance.now();
+    const refusal = this.#refusal(options, now);
     if (refusal !== undefined) return Promise.reject(refusal);
     return new Promise((resolve, reject) => {
       const pool = (this.#pool ??= this.#makePool());
-      const stream = new HttpClientStream({
-        address: pool.address(address),
-        tls: pool.options.tls,
-        limits: pool.options.limits,
-        id: String(this.#nextId++),
-        request,
-        options,
-        opened: resolve,
-        failed: reject,
-        ended: () => void this.#streams.delete(stream),
-      });
-      this.#streams.add(stream);
+      const known = pool.address(address);
+      const fast = this.#fast(pool, known, options, now);
+      if (fast === undefined) this.#openOverHttp(known, request, options, resolve, reject);
+      else
+        fast.start(
+          new FastClientStream(request, options, resolve, reject, now, (...stream) =>
+            this.#openOverHttp(known, ...stream),
+          ),
+          now,
+        );
     });
+  }
+
+  #openOverHttp(
+    known: PooledAddress,
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    opened: (stream: ClientExchange) => void,
+    failed: (error: MicroError) => void,
+  ): void {
+    if (this.#closed) return failed(transportClosed(true));
+    const pool = this.#pool as ConnectionPool;
+    const stream = new HttpClientStream({
+      address: known,
+      tls: pool.options.tls,
+      limits: pool.options.limits,
+      id: String(this.#nextId++),
+      request,
+      options,
+      opened,
+      failed,
+      ended: () => void this.#streams.delete(stream),
+    });
+    this.#streams.add(stream);
+  }
+
+  /** The connections on the fast wire, where the peer is known to speak it. */
+  #fast(pool: ConnectionPool, known: PooledAddress, options: ExchangeOptions, now: number): FastAddress | undefined {
+    if (this.wire === undefined || options.freshConnection === true) return undefined;
+    // An address that the caller gave by hand may be one that was found in the registry before.
+    if (options.wire !== this.wire) return known.fast?.open === true ? known.fast : undefined;
+    const fast = pool.fast(known);
+    return fast.mayTry(now) ? fast : undefined;
   }
 
   listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {
@@ -132,6 +199,7 @@ class HttpTransport implements Transport {
       stalledTimeoutMs: own.stalledTimeoutMs ?? 30_000,
       secure: this.#secure,
       tls: own.tls,
+      fast: this.wire !== undefined,
     });
   }
 
@@ -162,6 +230,12 @@ class HttpTransport implements Transport {
       maxIdlePerAddress: own.maxIdlePerAddress ?? 100,
       maxAgeMs: own.maxConnectionAgeMs ?? 60_000,
       maxCallsPerConnection: own.maxCallsPerConnection ?? 5_000,
+      settings: {
+        maxMessageBytes: own.maxMessageBytes ?? defaultMaxMessageBytes,
+        maxHeaderBytes: own.maxHeaderBytes ?? defaultMaxHeaderBytes,
+        maxExchanges: 0,
+        maxDictionaryIds: defaultSettings.maxDictionaryIds,
+      },
     });
   }
 }

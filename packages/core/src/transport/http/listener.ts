@@ -8,7 +8,10 @@ import { formatAddress, parseListenAddress, type ListenAddress } from "./address
 import { transportId } from "./dial.ts";
 import { isTokenByte } from "./head.ts";
 import type { MessageLimits } from "./message-parser.ts";
-import { ServerConnection, type ConnectionOwner } from "./server-connection.ts";
+import { FastServerConnection } from "../fast/server-connection.ts";
+import { refusingPreface } from "../fast/preface.ts";
+import { ArrivingConnection, type ArrivingOwner } from "./arriving-connection.ts";
+import { type AcceptedConnection, ServerConnection, type ConnectionOwner } from "./server-connection.ts";
 import { serverTls, type HttpTlsOptions } from "./tls.ts";
 
 export interface HttpListenerOptions {
@@ -21,6 +24,8 @@ export interface HttpListenerOptions {
   readonly stalledTimeoutMs: number;
   readonly secure: boolean;
   readonly tls: HttpTlsOptions | undefined;
+  /** Take the fast wire as well. */
+  readonly fast: boolean;
 }
 
 const backlog = 1024;
@@ -33,7 +38,7 @@ const plainRefusal =
   "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n" +
   `Content-Length: ${plainText.length}\r\nConnection: close\r\n\r\n${plainText}`;
 
-export class HttpListener implements Listener, ConnectionOwner {
+export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
   readonly limits: MessageLimits;
   readonly maxExchangesPerConnection: number;
   readonly handler: ExchangeHandler;
@@ -41,7 +46,7 @@ export class HttpListener implements Listener, ConnectionOwner {
   #address = "";
   readonly #options: HttpListenerOptions;
   readonly #server: Server;
-  readonly #connections = new Set<ServerConnection>();
+  readonly #connections = new Set<AcceptedConnection>();
   readonly #handshakes = new Set<Socket>();
   #sweeper: NodeJS.Timeout | undefined;
   #closed: Promise<void> | undefined;
@@ -129,6 +134,9 @@ export class HttpListener implements Listener, ConnectionOwner {
       } else if (isTokenByte(bytes[0] ?? 0)) {
         socket.resume();
         socket.end(plainRefusal);
+      } else if (bytes[0] === 0) {
+        socket.resume();
+        socket.end(refusingPreface());
       } else {
         socket.setTimeout(0);
         socket.unshift(bytes);
@@ -143,11 +151,19 @@ export class HttpListener implements Listener, ConnectionOwner {
       return;
     }
     socket.setNoDelay(true);
-    this.#connections.add(new ServerConnection(this, socket));
+    this.#connections.add(new ArrivingConnection(this, socket));
     this.#sweeper ??= setInterval(() => this.#sweep(), 1_000).unref();
   }
 
-  gone(connection: ServerConnection): void {
+  arrived(arriving: ArrivingConnection, socket: Socket, chunk: Buffer): void {
+    const fast = chunk[0] === 0 && this.#options.fast;
+    const connection = fast ? new FastServerConnection(this, socket) : new ServerConnection(this, socket);
+    this.#connections.add(connection);
+    this.#connections.delete(arriving);
+    connection.receive(chunk);
+  }
+
+  gone(connection: AcceptedConnection): void {
     this.#connections.delete(connection);
     if (this.#connections.size > 0) return;
     clearInterval(this.#sweeper);
