@@ -46,7 +46,7 @@ export class FastServerConnection implements AcceptedConnection {
   readonly #reader: FrameReader;
   readonly #dictionary: DictionaryReader;
   readonly #exchanges = new ExchangeTable<FastServerExchange>();
-  /** Handlers that have not come to an end, those whose caller is gone included. */
+  /** Handlers that have not come to an end, those whose caller is gone included, and replies that are not sent yet. */
   readonly #running = new Set<FastServerExchange>();
   #state: "preface" | "open" | "closing" | "over" = "preface";
   #preface: Buffer = noBytes;
@@ -115,7 +115,8 @@ export class FastServerConnection implements AcceptedConnection {
     } catch (error) {
       this.#broken(error);
     }
-    if (!this.#holding && this.unsentBytes > maxUnsentBytes) {
+    // Only what the system does not take: what waits for credit needs the frames that bring it.
+    if (!this.#holding && this.writer.unsentBytes > maxUnsentBytes) {
       this.#holding = true;
       this.#reader.hold();
       this.#socket.pause();
@@ -317,9 +318,9 @@ export class FastServerConnection implements AcceptedConnection {
   /** Called by an exchange whose handler has come to an end. */
   finished(exchange: FastServerExchange): void {
     this.#lastActive = this.#owner.tick;
-    this.#running.delete(exchange);
-    // What it still sends needs the credit that comes for it.
+    // What it still sends needs the credit that comes for it, and counts until then.
     exchange.whenSent(() => {
+      this.#running.delete(exchange);
       this.#exchanges.delete(exchange.numericId);
       if (this.#state === "closing" && this.turns.queuedBytes === 0) this.#end();
     });
@@ -332,7 +333,7 @@ export class FastServerConnection implements AcceptedConnection {
 
   #drained(): void {
     this.writer.flushAll();
-    if (!this.#holding || this.unsentBytes > maxUnsentBytes / 2) return;
+    if (!this.#holding || this.writer.unsentBytes > maxUnsentBytes / 2) return;
     this.#holding = false;
     this.#lastActive = this.#owner.tick;
     try {
@@ -352,6 +353,7 @@ export class FastServerConnection implements AcceptedConnection {
     this.writer.goAway(frameType.goAway, this.#lastId, goAwayCode.closing, "the server is closing");
     const reason = new MicroError("the server is closing", { id: transportId, code: "aborted" });
     for (const exchange of this.#running) {
+      if (exchange.finished) continue;
       this.forget(exchange);
       exchange.lost(reason);
     }

@@ -132,6 +132,11 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     this.#connection.finished(this);
   }
 
+  /** The handler has come to an end. */
+  get finished(): boolean {
+    return this.#state === "ended";
+  }
+
   /** Call back once nothing of it waits to be sent. */
   whenSent(done: () => void): void {
     if (this.#gone !== undefined || this.#sender === undefined || this.#sender.idle) done();
@@ -190,6 +195,7 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     if (this.#gone !== undefined) return;
     this.#gone = reason;
     this.#sender?.stop();
+    this.#sender?.onIdle?.();
     if (this.#state === "ended") return;
     this.#inbox?.fail(reason, true);
     this.#cancellation?.cancel(reason);
