@@ -8,6 +8,7 @@ import { type ServerFixture, serverConformance } from "../../src/testing/server-
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
 import { memoryTransport } from "../../src/transport/memory.ts";
 import type { Transport } from "../../src/transport/transport.ts";
+import { announced } from "../support/announced.ts";
 import { MemoryLogger } from "./support/memory-logger.ts";
 
 async function fixture(transport: Transport): Promise<ServerFixture> {
@@ -34,4 +35,5 @@ async function fixture(transport: Transport): Promise<ServerFixture> {
 }
 
 describe("over http", () => serverConformance({ describe, it }, () => fixture(httpTransport())));
+describe("over the fast wire", () => serverConformance({ describe, it }, () => fixture(announced(httpTransport()))));
 describe("over memory", () => serverConformance({ describe, it }, () => fixture(memoryTransport())));

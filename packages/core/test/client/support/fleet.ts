@@ -65,7 +65,7 @@ export interface Instance extends ServedInstance {
 }
 
 export interface FleetOptions {
-  transport?: "http" | "memory" | undefined;
+  transport?: "http" | "fast" | "memory" | undefined;
   strategy?: StrategyName | undefined;
   /** Wraps the transport clients use, for faults that no server makes on demand. */
   faults?: ((transport: Transport) => Transport) | undefined;
@@ -77,11 +77,13 @@ export class Fleet implements ClientFixture {
   readonly selector: RecordingSelector;
   readonly registry = memoryRegistry({ network: memoryNetwork() });
   readonly #clientTransport: Transport;
+  readonly #metadata: StringMap;
   readonly #resources = new AsyncDisposableStack();
   #count = 0;
 
   constructor(options: FleetOptions = {}) {
-    this.transport = options.transport === "http" ? httpTransport() : memoryTransport();
+    this.transport = options.transport === "http" || options.transport === "fast" ? httpTransport() : memoryTransport();
+    this.#metadata = options.transport === "fast" ? { protocol: "mucp", wire: "micro/1" } : { protocol: "mucp" };
     this.#clientTransport = options.faults?.(this.transport) ?? this.transport;
     this.selector = new RecordingSelector(
       cachedSelector({ registry: this.registry, logger: silentLogger, strategy: options.strategy }),
@@ -104,7 +106,7 @@ export class Fleet implements ClientFixture {
   async serve(
     service: string,
     register: (handlers: HandlerRegistration) => void,
-    metadata: StringMap = { protocol: "mucp" },
+    metadata: StringMap = this.#metadata,
   ): Promise<Instance> {
     const server = mucpServer({
       name: service,
@@ -125,7 +127,7 @@ export class Fleet implements ClientFixture {
     service: string,
     id: string,
     address: string,
-    metadata: StringMap = { protocol: "mucp" },
+    metadata: StringMap = this.#metadata,
   ): Promise<void> {
     const nodes = [{ id, address, metadata }];
     await this.registry.register({ name: service, version: "latest", metadata: {}, endpoints: [], nodes });
