@@ -20,12 +20,28 @@ export default defineConfig({
     projects: [
       {
         resolve,
-        test: { name: "unit", include: ["packages/*/test/**/*.test.ts"], exclude: [packaging, slow, "**/node_modules/**"], ...limits },
+        test: {
+          name: "unit",
+          include: ["packages/*/test/**/*.test.ts"],
+          exclude: [packaging, slow, "**/node_modules/**"],
+          ...limits,
+        },
       },
       // Whole processes under load, one file at a time.
-      { resolve, test: { name: "slow", include: [`packages/*/test/${slow}`], fileParallelism: false, testTimeout: 120_000 } },
+      {
+        resolve,
+        test: { name: "slow", include: [`packages/*/test/${slow}`], fileParallelism: false, testTimeout: 120_000 },
+      },
       // Packed tarballs in empty folders.
-      { resolve, test: { name: "packaging", include: [`packages/*/test/packaging/**/*.test.ts`], testTimeout: 240_000, hookTimeout: 240_000 } },
+      {
+        resolve,
+        test: {
+          name: "packaging",
+          include: [`packages/*/test/packaging/**/*.test.ts`],
+          testTimeout: 240_000,
+          hookTimeout: 240_000,
+        },
+      },
     ],
   },
 });

@@ -32,8 +32,9 @@ async function measure({ workload, inFlight, ms }) {
   const cpu = process.cpuUsage();
   await Promise.all(
     Array.from({ length: inFlight }, async () => {
-      for (let at = performance.now(); at < until; ) {
-        units += await once();
+      for (let at = performance.now(); at < until;) {
+        const done = await once();
+        units += done; // Not `units += await`: that would read it before the wait.
         const now = performance.now();
         latencies.push(now - at);
         at = now;

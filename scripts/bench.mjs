@@ -44,8 +44,13 @@ const targets = [
           workloads: ["hello", "echo", "stream"],
           server: [goPeer, ["bench-server", "--address", "127.0.0.1:0"]],
           // One process a measurement, which warms up by itself.
-          ask: (address, { workload, inFlight, ms }) =>
-            askGoClient(address, workload === "stream" ? "count" : workload, inFlight, ms),
+          ask: (address, request) =>
+            askGoClient(
+              address,
+              request.workload === "stream" ? "count" : request.workload,
+              request.inFlight,
+              request.ms,
+            ),
         },
       ]),
 ].filter((target) => options.only === undefined || options.only.split(",").includes(target.name));
@@ -67,7 +72,7 @@ async function buildGoPeer() {
   }
 }
 
-async function askGoClient(address, scenario, inFlight, ms) {
+async function askGoClient(address, scenario, inFlight, time) {
   const flags = [
     "bench-client",
     "--address",
@@ -77,7 +82,7 @@ async function askGoClient(address, scenario, inFlight, ms) {
     "--in-flight",
     String(inFlight),
     "--time",
-    `${ms}ms`,
+    `${time}ms`,
     "--warm",
     "200ms",
   ];
@@ -204,7 +209,7 @@ process.stdout.write(JSON.stringify([performance.now() - at, process.memoryUsage
   };
   const url = pathToFileURL(join(root, "packages", "core", "dist", "index.js")).href;
   const runs = Array.from({ length: 15 }, () => program(`await import(${JSON.stringify(url)});`));
-  return { ms: median(runs.map(([ms]) => ms)), megabytes: median(runs.map(([, bytes]) => bytes)) / 1e6 };
+  return { ms: median(runs.map(([time]) => time)), megabytes: median(runs.map(([, bytes]) => bytes)) / 1e6 };
 }
 const cost = importCost();
 lines.push(

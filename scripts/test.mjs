@@ -59,6 +59,7 @@ const suites = [
   { ...check("lint", bin("oxlint"), ["--type-aware", "--deny-warnings"]), quick: true },
   { ...check("format", bin("oxfmt"), ["--check"]), quick: true },
   { ...check("types of tests and examples", bin("tsc"), ["-p", "tsconfig.test.json", "--noEmit"]), quick: true },
+  { ...check("types of interop", bin("tsc"), ["-p", "interop", "--noEmit"]), quick: true },
   vitest("unit", ["--project=unit"], true),
   vitest("slow", ["--project=slow"], false),
   vitest("packaging", ["--project=packaging"], false),

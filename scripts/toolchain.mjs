@@ -97,4 +97,5 @@ export async function toolchain() {
 export async function installAndBuild({ node, pnpm, env }) {
   await must("installing dependencies", pnpm, ["install", "--frozen-lockfile", "--prefer-offline"], { env });
   await must("building", node, [join(root, "node_modules", "typescript", "bin", "tsc"), "-b"], { env });
+  await must("bundling core", node, [join(root, "scripts", "bundle.mjs")], { env });
 }

@@ -2,7 +2,9 @@ import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
 import loader from "@grpc/proto-loader";
 
-const { greeter } = grpc.loadPackageDefinition(loader.loadSync(fileURLToPath(new URL("../greeter.proto", import.meta.url))));
+const { greeter } = grpc.loadPackageDefinition(
+  loader.loadSync(fileURLToPath(new URL("../greeter.proto", import.meta.url))),
+);
 
 export async function serve() {
   const server = new grpc.Server();
@@ -17,7 +19,9 @@ export async function serve() {
     },
   });
   const port = await new Promise((resolve, reject) =>
-    server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => (error ? reject(error) : resolve(bound))),
+    server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    ),
   );
   return { address: `127.0.0.1:${port}` };
 }
@@ -25,7 +29,9 @@ export async function serve() {
 export async function connect(address) {
   const client = new greeter.Greeter(address, grpc.credentials.createInsecure());
   const unary = (method, request) =>
-    new Promise((resolve, reject) => client[method](request, (error, reply) => (error ? reject(error) : resolve(reply))));
+    new Promise((resolve, reject) =>
+      client[method](request, (error, reply) => (error ? reject(error) : resolve(reply))),
+    );
   return {
     hello: async (name) => (await unary("Hello", { name })).msg,
     echo: async (data) => (await unary("Echo", { data })).data,

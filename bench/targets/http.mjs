@@ -13,7 +13,8 @@ export async function serve() {
     if (request.url === "/count") {
       response.writeHead(200, { "Content-Type": "application/x-ndjson" });
       for (let i = 1; i <= message.to; i++) {
-        if (!response.write(`${JSON.stringify({ i })}\n`)) await new Promise((resolve) => response.once("drain", resolve));
+        if (!response.write(`${JSON.stringify({ i })}\n`))
+          await new Promise((resolve) => response.once("drain", resolve));
       }
       response.end();
       return;

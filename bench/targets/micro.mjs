@@ -3,7 +3,12 @@ import { createService, httpTransport, memoryRegistry } from "../../packages/cor
 
 /** A definition without a schema library, so that validation does not enter the figures of either side. */
 const message = (name) => ({ name });
-const method = (name, kind) => ({ name, kind, request: message(`${name}Request`), response: message(`${name}Response`) });
+const method = (name, kind) => ({
+  name,
+  kind,
+  request: message(`${name}Request`),
+  response: message(`${name}Response`),
+});
 const Greeter = {
   service: "greeter",
   type: "Greeter",
@@ -12,7 +17,12 @@ const Greeter = {
 };
 
 export async function serve() {
-  const service = createService({ name: "greeter", address: "127.0.0.1:0", registry: memoryRegistry(), transport: httpTransport() });
+  const service = createService({
+    name: "greeter",
+    address: "127.0.0.1:0",
+    registry: memoryRegistry(),
+    transport: httpTransport(),
+  });
   service.handle(Greeter, {
     hello: ({ name }) => ({ msg: `Hello ${name}` }),
     echo: (request) => request,
@@ -27,7 +37,10 @@ export async function serve() {
 export async function connect(address, wire = "micro/1") {
   const registry = memoryRegistry();
   await registry.register({
-    name: "greeter", version: "latest", metadata: {}, endpoints: [],
+    name: "greeter",
+    version: "latest",
+    metadata: {},
+    endpoints: [],
     nodes: [{ id: "greeter-1", address, metadata: { protocol: "mucp", wire } }],
   });
   const service = createService({ name: "bench", registry, transport: httpTransport() });

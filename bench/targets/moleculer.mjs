@@ -23,7 +23,11 @@ function broker(nodeID, port, urls) {
 export async function serve() {
   const [serverPort, clientPort] = [await freePort(), await freePort()];
   const urls = { server: `127.0.0.1:${serverPort}`, client: `127.0.0.1:${clientPort}` };
-  const node = broker("server", serverPort, Object.entries(urls).map(([id, address]) => `${address}/${id}`));
+  const node = broker(
+    "server",
+    serverPort,
+    Object.entries(urls).map(([id, address]) => `${address}/${id}`),
+  );
   node.createService({
     name: "greeter",
     actions: {
@@ -31,7 +35,12 @@ export async function serve() {
       echo: (context) => context.params,
       count(context) {
         const { to } = context.params;
-        return Readable.from((function* () { for (let i = 1; i <= to; i++) yield { i }; })(), { objectMode: true });
+        return Readable.from(
+          (function* () {
+            for (let i = 1; i <= to; i++) yield { i };
+          })(),
+          { objectMode: true },
+        );
       },
     },
   });

@@ -14,7 +14,11 @@ class Greeter {
     return message;
   }
   count({ to }) {
-    return from((function* () { for (let i = 1; i <= to; i++) yield { i }; })());
+    return from(
+      (function* () {
+        for (let i = 1; i <= to; i++) yield { i };
+      })(),
+    );
   }
 }
 for (const method of ["hello", "echo", "count"]) {

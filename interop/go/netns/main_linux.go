@@ -42,18 +42,16 @@ func outside() int {
 	if err != nil {
 		fail(err)
 	}
-	command := exec.Command(self, os.Args[1:]...)
-	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	command.Env = append(os.Environ(), inner+"=1")
-	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() != 0 {
-		command.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		command.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		command.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	if err := command.Start(); err != nil {
+	command := prepare(self, os.Geteuid() != 0)
+	err = command.Start()
+	if errors.Is(err, syscall.EPERM) && os.Geteuid() == 0 {
+		// Root of a container that may not, may still be allowed what every user is.
+		command = prepare(self, true)
+		err = command.Start()
+	}
+	if err != nil {
 		fail(fmt.Errorf("no network namespace can be made here: %w", err))
 	}
 	go func() {
@@ -73,6 +71,20 @@ func outside() int {
 		fail(err)
 	}
 	return 0
+}
+
+// prepare is the command in a new network namespace, inside of a new user namespace where that is asked for.
+func prepare(self string, user bool) *exec.Cmd {
+	command := exec.Command(self, os.Args[1:]...)
+	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
+	command.Env = append(os.Environ(), inner+"=1")
+	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if user {
+		command.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		command.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		command.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return command
 }
 
 // inside brings the namespace up and becomes the program.

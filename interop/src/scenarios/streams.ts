@@ -260,7 +260,7 @@ export const streams: readonly Scenario[] = [
     name: "encoded items sent fast by Go's handler, JSON",
     async tsToGo(column) {
       await using stream = await openCount(column, "Plain.Count", { to: 1000 });
-      return garbled(stream);
+      return await garbled(stream);
     },
   },
   {
@@ -272,7 +272,7 @@ export const streams: readonly Scenario[] = [
     async tsToGo(column) {
       await soundOnce(async () => {
         await using stream = await openCount(column, "Plain.Count", paced);
-        return collect(stream);
+        return await collect(stream);
       });
     },
   },

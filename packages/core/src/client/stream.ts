@@ -141,6 +141,8 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
   }
 
   [Symbol.asyncDispose](): Promise<void> {
+    // To a reader elsewhere a disposed stream is a cut one: it must not look complete.
+    if (this.#receiving > 0) this.cancel(new MicroError("the stream was disposed", { id: clientId, code: "aborted" }));
     return this.return().then(() => undefined);
   }
 

@@ -1,5 +1,4 @@
 /** Spans of the newest calls, kept in memory for `Debug.Trace`. */
-import { randomUUID } from "node:crypto";
 import type { ClientWrapper } from "../client/client.ts";
 import { currentContext } from "../context.ts";
 import type { Metadata } from "../metadata.ts";
@@ -94,7 +93,11 @@ export function spanRing(options: SpanRingOptions = {}): SpanRing {
     wrapClient: (next) => (request, context) => {
       const outer = currentContext();
       const parent = outer === undefined ? undefined : idsOf(outer.metadata);
-      const ids: Ids = { trace: parent?.trace ?? randomUUID(), id: randomUUID(), parent: parent?.id ?? "" };
+      const ids: Ids = {
+        trace: parent?.trace ?? crypto.randomUUID(),
+        id: crypto.randomUUID(),
+        parent: parent?.id ?? "",
+      };
       const { service, endpoint, metadata } = context;
       metadata.set(traceHeader, ids.trace).set(spanHeader, ids.id);
       return recorded(new RecordedCall(service, endpoint, metadata, ids, keep), next, request, context);
@@ -154,8 +157,8 @@ function spanOf({ service, endpoint, ids: outbound, started, durationMs, error }
 function incomingIds(metadata: Metadata): Ids {
   const trace = (metadata.get(traceHeader) ?? "").slice(0, maxTextLength);
   return {
-    trace: trace === "" ? randomUUID() : trace,
-    id: randomUUID(),
+    trace: trace === "" ? crypto.randomUUID() : trace,
+    id: crypto.randomUUID(),
     parent: trace === "" ? "" : (metadata.get(spanHeader) ?? "").slice(0, maxTextLength),
   };
 }

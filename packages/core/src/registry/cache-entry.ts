@@ -189,7 +189,7 @@ export class CacheEntry {
   async #follow(signal: AbortSignal, up: () => void): Promise<void> {
     const { registry, clock, timeoutMs } = this.#settings;
     const what = `registry ${registry.name}: watch of ${this.name}`;
-    const watcher = registry.watch({ service: this.name, domain: this.domain, signal });
+    const watcher = registry.watch({ service: this.name, domain: this.domain, signal, background: true });
     try {
       await withLimit(watcher.ready, { timeoutMs, signal, clock, what, keepAlive: false });
       up();

@@ -56,9 +56,12 @@ export interface HandlerRegistration {
    * endpoint. Names get a capital first letter, as Go peers expect.
    * @throws {TypeError} for a name that is taken or has the wrong form.
    */
-  handle(name: string, handler: PlainHandler | Readonly<Record<string, unknown>>, options?: HandleOptions): void;
+  handle(name: string, handler: PlainHandler | object, options?: HandleOptions): void;
   /** An instance of a class: its class name is the type, its methods are the endpoints. */
-  handle(instance: object, options?: HandleOptions): void;
+  handle<Instance extends object>(
+    instance: Instance extends ServiceDefinition ? never : Instance,
+    options?: HandleOptions,
+  ): void;
 }
 
 /** What a server plugin implements. */

@@ -4,7 +4,6 @@
  * Order of start and stop: go-micro `service.go`; between deregistration and the end of the server ours waits for
  * callers to learn of it, refuses what still comes with a retryable error, and finishes what runs.
  */
-import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../client/client.ts";
 import { detach } from "../context.ts";
@@ -123,7 +122,7 @@ class ComposedService implements MicroService {
   readonly #pieces: Pieces;
   readonly #plugins = new PluginTable();
   /** The default id stays the same however often options are applied. */
-  readonly #id = randomUUID();
+  readonly #id = crypto.randomUUID();
   readonly #stopRequested = Promise.withResolvers<void>();
   #given: ServiceOptions;
   #fromProcess: Partial<ServiceOptions> = {};
@@ -262,7 +261,8 @@ class ComposedService implements MicroService {
     if (!this.#initialised) await this.init();
     const { handleSignals, signal } = this.#settings;
     using disposables = new DisposableStack();
-    if (handleSignals) disposables.use(onStopSignal(() => void this.#stopQuietly(), this.#exit));
+    // How that stop goes is what this function reports at its end.
+    if (handleSignals) disposables.use(onStopSignal(() => void this.stop().catch(() => {}), this.#exit));
     // A transport without sockets would let the process end while the service waits.
     disposables.adopt(
       setInterval(() => {}, 0x7fff_ffff),
@@ -281,7 +281,7 @@ class ComposedService implements MicroService {
     await this.stop();
   }
 
-  /** For where a stop is asked for, but its outcome goes to somebody else, or an error of its own is on its way. */
+  /** For where nobody waits for the outcome, or an error of its own is on its way. */
   async #stopQuietly(): Promise<void> {
     try {
       await this.stop();

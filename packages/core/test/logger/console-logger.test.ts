@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
+import { logRing } from "../../src/debug/log-ring.ts";
 import { MicroError } from "../../src/errors.ts";
 import {
   consoleLogger,
@@ -39,6 +40,12 @@ describe("consoleLogger in Go's format", () => {
     logger.child({ a: 1 }).log("info", "and here");
     expect(lines[0]).toMatch(/^2020-07-01 10:00:09 {2}file=logger\/console-logger\.test\.ts:\d+ level=warn here\n$/);
     expect(lines[1]).toMatch(/ a=1 file=logger\/console-logger\.test\.ts:\d+ level=info and here\n$/);
+  });
+
+  it("names the place of the call through a logger around it", () => {
+    const { logger, lines } = capture({ source: true });
+    logRing({ logger }).logger.info("here");
+    expect(lines[0]).toMatch(/ file=logger\/console-logger\.test\.ts:\d+ level=info here\n$/);
   });
 
   it("quotes values with blanks, escapes newlines and terminal sequences, and leaves text alone", () => {

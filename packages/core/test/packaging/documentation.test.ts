@@ -30,7 +30,9 @@ afterAll(() => resources.disposeAsync());
 
 for (const page of await pages()) {
   const blocks = codeBlocks(await readFile(join(workspace, page), "utf8").catch(() => ""));
-  const programs = blocks.flatMap((block, index) => (block.language === "ts" ? [{ ...block, expected: blocks[index + 1] }] : []));
+  const programs = blocks.flatMap((block, index) =>
+    block.language === "ts" ? [{ ...block, expected: blocks[index + 1] }] : [],
+  );
   if (programs.length === 0) continue;
   describe(relative(workspace, join(workspace, page)), () => {
     for (const [index, program] of programs.entries()) {

@@ -34,11 +34,14 @@ async function sizeOf(path: string): Promise<number> {
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
+function bin(tool: string): string {
+  return join(workspace, "packages", "core", "node_modules", ".bin", tool);
+}
+
 describe("packed tarballs", () => {
   for (const name of packages) {
     it(`${name} passes publint and attw`, async () => {
       const tarball = tarballs.get(name) ?? "";
-      const bin = (tool: string) => join(workspace, "packages", "core", "node_modules", ".bin", tool);
       const lint = await execute(bin("publint"), ["run", "--strict", tarball], workspace);
       expect(lint.code, lint.stdout + lint.stderr).toBe(0);
       const types = await execute(bin("attw"), [tarball, "--profile", "esm-only"], workspace);
@@ -52,12 +55,17 @@ describe("packed tarballs", () => {
     const modules = join(folder.path, "node_modules");
     const names = await installedPackages(modules);
     expect(names.length, names.join(" ")).toBeLessThanOrEqual(4);
-    const bytes = (await Promise.all(names.map((name) => sizeOf(join(modules, name))))).reduce((sum, size) => sum + size, 0);
+    const bytes = (await Promise.all(names.map((name) => sizeOf(join(modules, name))))).reduce(
+      (sum, size) => sum + size,
+      0,
+    );
     expect(bytes).toBeLessThanOrEqual(1_500_000);
   });
 
   it("a peer dependency on core is published with a version range", async () => {
-    const manifest = JSON.parse(await readFile(join(project, "node_modules/@micro/registry-mdns/package.json"), "utf8"));
+    const manifest = JSON.parse(
+      await readFile(join(project, "node_modules/@micro/registry-mdns/package.json"), "utf8"),
+    );
     expect(manifest.peerDependencies["@micro/core"]).toMatch(/^\^\d/);
   });
 
@@ -71,7 +79,10 @@ console.log(typeof createService, typeof mdnsRegistry, typeof testing.registryCo
 const { plugins } = require("@micro/registry-mdns");
 import("@micro/core").then((imported) => console.log(imported.createService === core.createService, plugins[0].name));`,
     });
-    expect(await execute("node", ["esm.mjs"], project)).toMatchObject({ code: 0, stdout: "function function function 404\n" });
+    expect(await execute("node", ["esm.mjs"], project)).toMatchObject({
+      code: 0,
+      stdout: "function function function 404\n",
+    });
     expect(await execute("node", ["common.cjs"], project)).toMatchObject({ code: 0, stdout: "true mdns\n" });
   });
 
@@ -82,7 +93,15 @@ import("@micro/core").then((imported) => console.log(imported.createService === 
       "service.ts": program("service.ts"),
       "client.ts": program("client.ts"),
       "tsconfig.json": JSON.stringify({
-        compilerOptions: { strict: true, skipLibCheck: false, module: "nodenext", target: "es2024", lib: ["es2024", "esnext.disposable"], types: ["node"], noEmit: true },
+        compilerOptions: {
+          strict: true,
+          skipLibCheck: false,
+          module: "nodenext",
+          target: "es2024",
+          lib: ["es2024", "esnext.disposable"],
+          types: ["node"],
+          noEmit: true,
+        },
         files: ["service.ts", "client.ts"],
       }),
     });

@@ -18,7 +18,7 @@ let domains = 0;
 
 /** Options of one test: a domain of its own, so that late packets of another one mean nothing. */
 function options(more: MdnsRegistryOptions = {}): MdnsRegistryOptions & { domain: string } {
-  return { port, loopbackOnly: true, domain: `d${++domains}`, ...more };
+  return { port, loopbackOnly: true, ...more, domain: more.domain ?? `d${++domains}` };
 }
 
 function nodesOf(services: readonly Service[]): string[] {

@@ -97,6 +97,8 @@ export function serverCode(server: HandlerRegistration): void {
   const single = defineService("single", { hello: zodGreeter.methods.hello });
   // @ts-expect-error handlers are missing
   server.handle(zodGreeter, { hello: ({ name }) => ({ msg: name }) });
+  // @ts-expect-error all handlers are missing
+  server.handle(zodGreeter, {});
   // @ts-expect-error a response of the wrong type
   server.handle(single, { hello: () => ({ msg: 5 }) });
   // @ts-expect-error a response without a required field

@@ -25,7 +25,8 @@ export function execute(command: string, args: readonly string[], cwd: string, t
 
 async function must(command: string, args: readonly string[], cwd: string): Promise<string> {
   const { code, stdout, stderr } = await execute(command, args, cwd);
-  if (code !== 0) throw new Error(`\`${command} ${args.join(" ")}\` ended with exit code ${code}\n${stdout}\n${stderr}`);
+  if (code !== 0)
+    throw new Error(`\`${command} ${args.join(" ")}\` ended with exit code ${code}\n${stdout}\n${stderr}`);
   return stdout;
 }
 
@@ -52,7 +53,10 @@ export async function temporaryFolder(prefix: string): Promise<AsyncDisposable &
 /** Make an empty project in `folder` and `npm i` what is given: tarball paths or names with versions. */
 export async function npmProject(folder: string, install: readonly string[]): Promise<void> {
   await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, "package.json"), JSON.stringify({ name: "app", version: "1.0.0", private: true, type: "module" }));
+  await writeFile(
+    join(folder, "package.json"),
+    JSON.stringify({ name: "app", version: "1.0.0", private: true, type: "module" }),
+  );
   await must("npm", ["install", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error", ...install], folder);
 }
 

@@ -7,14 +7,15 @@ import type { LogFields, Logger, LogLevel } from "../../src/logger/logger.ts";
 /** Poll until `condition` gives something true. */
 export async function waitFor<T>(
   condition: () => T | false | undefined | Promise<T | false | undefined>,
-  what: string,
+  what: string | (() => string),
   limitMs = 10_000,
 ): Promise<T> {
   const until = performance.now() + limitMs;
   for (;;) {
     const value = await condition();
     if (value !== false && value !== undefined) return value;
-    if (performance.now() > until) throw new Error(`waited ${limitMs} ms in vain for ${what}`);
+    if (performance.now() > until)
+      throw new Error(`waited ${limitMs} ms in vain for ${typeof what === "string" ? what : what()}`);
     await new Promise((resolve) => void setTimeout(resolve, 5));
   }
 }
@@ -38,6 +39,9 @@ export function keepingLogger(): Logger & { readonly lines: string[] } {
   };
   return logger;
 }
+
+/** A busy machine may take seconds to start a process. */
+const programLimitMs = 30_000;
 
 export interface ProgramOptions {
   args?: readonly string[];
@@ -75,17 +79,25 @@ export class Program implements AsyncDisposable {
 
   /** Wait until stdout or stderr contains a match; returns it. */
   async output(pattern: RegExp): Promise<RegExpExecArray> {
-    return waitFor(() => {
-      const match = pattern.exec(this.stdout) ?? pattern.exec(this.stderr);
-      if (match === null && this.ended !== undefined)
-        throw new Error(`the program ended (${this.ended}) without ${pattern}\n${this.stdout}\n${this.stderr}`);
-      return match ?? undefined;
-    }, `${pattern} of the program\n${this.stderr}`);
+    return waitFor(
+      () => {
+        const match = pattern.exec(this.stdout) ?? pattern.exec(this.stderr);
+        if (match === null && this.ended !== undefined)
+          throw new Error(`the program ended (${this.ended}) without ${pattern}\n${this.stdout}\n${this.stderr}`);
+        return match ?? undefined;
+      },
+      () => `${pattern} of the program\n${this.stdout}\n${this.stderr}`,
+      programLimitMs,
+    );
   }
 
   /** Wait until it has ended. */
   async end(): Promise<number | NodeJS.Signals> {
-    return waitFor(() => this.ended, "the end of the program");
+    return waitFor(
+      () => this.ended,
+      () => `the end of the program\n${this.stdout}\n${this.stderr}`,
+      programLimitMs,
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -5,7 +5,6 @@
  * Answers are addressed to the asking port. Asking from 5353, which many share, would lose them to a neighbour.
  */
 import type dgram from "node:dgram";
-import { randomInt } from "node:crypto";
 import { MicroError } from "../../errors.ts";
 import { MulticastSocket } from "./multicast-socket.ts";
 import type { MdnsSettings } from "./options.ts";
@@ -69,7 +68,10 @@ export class Querier {
       },
     };
     channel.lookups.add(lookup);
-    const packet = encodeMessage({ id: randomInt(0x1_0000), questions: [question(name)] }, { compress: false });
+    const packet = encodeMessage(
+      { id: Math.floor(Math.random() * 0x1_0000), questions: [question(name)] },
+      { compress: false },
+    );
     let end: NodeJS.Timeout | undefined;
     let repeat: NodeJS.Timeout | undefined;
     const onAbort = (): void => reject(aborted(signal));

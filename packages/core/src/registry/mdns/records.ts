@@ -1,5 +1,4 @@
 /** What a node looks like on the wire: its records, its packets, its answers (go-micro `util/mdns/{zone,server}.go`). */
-import { randomInt } from "node:crypto";
 import { isIPv4, isIPv6, SocketAddress } from "node:net";
 import { splitAddress, isUnspecified } from "../address.ts";
 import type { Node, Service } from "../registry.ts";
@@ -74,7 +73,7 @@ export function advertiseNode(service: Service, node: Node, settings: RecordSett
       domain,
       probe: encodeMessage(
         {
-          id: randomInt(0x1_0000),
+          id: Math.floor(Math.random() * 0x1_0000),
           questions: [question(instance)],
           authorities: [{ ...srv, priority: 0, weight: 0 }, text],
         },

@@ -1,5 +1,5 @@
 /** The TXT record of a node: JSON, zlib, hexadecimal text, cut into strings (go-micro `registry/mdns_registry.go`). */
-import { deflateSync, inflateSync } from "node:zlib";
+import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import { endpointsJson, escapeHtml, parseText, readEndpoints, readMap, readObject, readString } from "../record.ts";
 import type { Endpoint, StringMap } from "../registry.ts";
@@ -25,7 +25,7 @@ export function encodeTxt(description: NodeDescription): string[] {
     Endpoints: endpointsJson(description.endpoints),
     Metadata: description.metadata,
   });
-  const text = deflateSync(escapeHtml(json)).toString("hex");
+  const text = builtin.zlib().deflateSync(escapeHtml(json)).toString("hex");
   const strings: string[] = [];
   for (let start = 0; start < text.length; start += maxStringLength)
     strings.push(text.slice(start, start + maxStringLength));
@@ -41,7 +41,7 @@ export function decodeTxt(strings: readonly string[]): NodeDescription {
   if (text.length % 2 !== 0 || !/^[0-9a-fA-F]+$/.test(text)) throw codecError("it is not hexadecimal text");
   let json: Buffer;
   try {
-    json = inflateSync(Buffer.from(text, "hex"), { maxOutputLength: maxInflatedBytes });
+    json = builtin.zlib().inflateSync(Buffer.from(text, "hex"), { maxOutputLength: maxInflatedBytes });
   } catch (cause) {
     throw codecError("it cannot be inflated", cause);
   }

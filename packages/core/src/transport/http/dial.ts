@@ -1,6 +1,7 @@
 /** Sockets to a node, and what their failures mean. */
 import { connect as netConnect, isIP, type Socket } from "node:net";
-import { connect as tlsConnect, type ConnectionOptions } from "node:tls";
+import type { ConnectionOptions } from "node:tls";
+import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import type { DialAddress } from "./address.ts";
 
@@ -13,7 +14,7 @@ export function openSocket(target: DialAddress, tls: ConnectionOptions | undefin
   if (tls === undefined) return netConnect({ host, port, noDelay: true });
   // RFC 6066 allows no addresses as server name.
   const servername = tls.servername ?? (isIP(host) === 0 ? host : undefined);
-  const socket = tlsConnect({ ...tls, host, port, ...(servername === undefined ? {} : { servername }) });
+  const socket = builtin.tls().connect({ ...tls, host, port, ...(servername === undefined ? {} : { servername }) });
   socket.setNoDelay(true);
   return socket;
 }

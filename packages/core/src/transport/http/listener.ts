@@ -1,7 +1,8 @@
 /** A bound port and its connections. */
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
-import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
+import type { Server as TlsServer } from "node:tls";
+import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import type { ExchangeHandler, Listener } from "../transport.ts";
 import { formatAddress, parseListenAddress, type ListenAddress } from "./address.ts";
@@ -67,7 +68,7 @@ export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
     this.limits = options.limits;
     this.maxExchangesPerConnection = options.maxExchangesPerConnection;
     const tlsServer = options.secure
-      ? createTlsServer(certificate(options.tls, host), (socket) => this.#accept(socket))
+      ? builtin.tls().createServer(certificate(options.tls, host), (socket) => this.#accept(socket))
       : undefined;
     tlsServer?.on("tlsClientError", (_error, socket) => socket.destroy());
     this.#server = createServer({ noDelay: true }, (socket) => {

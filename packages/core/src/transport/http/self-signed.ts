@@ -1,6 +1,6 @@
 /** A self-signed certificate for a server that was asked to be secure and given none: ECDSA P-256, one year, as Go's (`util/tls`). */
-import { generateKeyPairSync, randomBytes, sign } from "node:crypto";
 import { isIP } from "node:net";
+import { builtin } from "../../builtins.ts";
 
 export interface SelfSignedOptions {
   /** Host names and IP addresses the certificate is for. */
@@ -16,14 +16,14 @@ export interface CertificateAndKey {
 }
 
 export function selfSigned(options: SelfSignedOptions): CertificateAndKey {
-  const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { publicKey, privateKey } = builtin.crypto().generateKeyPairSync("ec", { namedCurve: "P-256" });
   const ecdsaWithSha256 = sequence(objectId("1.2.840.10045.4.3.2"));
   const name = sequence(set(sequence(objectId("2.5.4.10"), utf8("Acme Co"))));
   const from = new Date();
   const until = new Date(from.getTime() + (options.validMs ?? 365 * 24 * 3600 * 1000));
   const body = sequence(
     tagged(0xa0, integer(Buffer.from([2]))),
-    integer(randomBytes(16)),
+    integer(builtin.crypto().randomBytes(16)),
     ecdsaWithSha256,
     name,
     sequence(time(from), time(until)),
@@ -31,7 +31,7 @@ export function selfSigned(options: SelfSignedOptions): CertificateAndKey {
     publicKey.export({ type: "spki", format: "der" }),
     tagged(0xa3, extensions(options.hosts)),
   );
-  const signature = sign("sha256", body, privateKey);
+  const signature = builtin.crypto().sign("sha256", body, privateKey);
   const certificate = sequence(body, ecdsaWithSha256, bitString(signature, 0));
   return {
     cert: pem("CERTIFICATE", certificate),

@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import { Program } from "../support/service.ts";
 
 /** A group port of its own, so that services of other tests are not seen. */
-const mdnsPort = () => String(20_000 + Math.floor(Math.random() * 40_000));
+const mdnsPort = () => String(20_000 + Math.floor(Math.random() * 12_000));
 const source = (file: string) => pathToFileURL(path.resolve(import.meta.dirname, "../../src", file)).href;
 const signals = process.platform === "win32" ? [] : (["SIGTERM", "SIGINT", "SIGQUIT"] as const);
 
@@ -184,43 +184,40 @@ const registryPackage = (name: string) => `
     },
   }];`;
 
-describe("a plugin in the program's dependencies", () => {
-  async function program() {
-    const folder = await mkdtemp(path.join(tmpdir(), "micro-program-"));
-    const install = async (name: string, text: string, exports: unknown) => {
-      const at = path.join(folder, "app/node_modules", name);
-      await mkdir(at, { recursive: true });
-      await writeFile(
-        path.join(at, "package.json"),
-        JSON.stringify({ name, version: "1.0.0", type: "module", exports }),
-      );
-      await writeFile(path.join(at, "index.js"), text);
-    };
-    await install("@micro/registry-etcd", registryPackage("etcd"), { ".": { import: "./index.js" } });
-    await install("@acme/registry-zk", registryPackage("zk"), "./index.js");
-    await install("@acme/other", "export const nothing = 1;", "./index.js");
-    const file = path.join(folder, "app/main.mjs");
-    await writeFile(
-      file,
-      `import { createService } from ${JSON.stringify(source("service/service.ts"))};
-       const service = createService({ name: "app", address: "127.0.0.1:0", spreadMs: 0 });
-       await service.init();
-       console.log("registry " + service.registry.name);
-       await service.start();
-       const [record] = await service.registry.getService("app");
-       console.log("node " + record.nodes[0].metadata.registry);
-       await service.stop();`,
-    );
-    return {
-      /** Not in the program's folder: its dependencies count, not those of where it is started. */
-      run: (args: string[], env: Record<string, string> = {}) => new Program(file, { args, env, cwd: folder }),
-      folder,
-      [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
-    };
-  }
+async function installed() {
+  const folder = await mkdtemp(path.join(tmpdir(), "micro-program-"));
+  const install = async (name: string, text: string, exports: unknown) => {
+    const at = path.join(folder, "app/node_modules", name);
+    await mkdir(at, { recursive: true });
+    await writeFile(path.join(at, "package.json"), JSON.stringify({ name, version: "1.0.0", type: "module", exports }));
+    await writeFile(path.join(at, "index.js"), text);
+  };
+  await install("@micro/registry-etcd", registryPackage("etcd"), { ".": { import: "./index.js" } });
+  await install("@acme/registry-zk", registryPackage("zk"), "./index.js");
+  await install("@acme/other", "export const nothing = 1;", "./index.js");
+  const file = path.join(folder, "app/main.mjs");
+  await writeFile(
+    file,
+    `import { createService } from ${JSON.stringify(source("service/service.ts"))};
+     const service = createService({ name: "app", address: "127.0.0.1:0", spreadMs: 0 });
+     await service.init();
+     console.log("registry " + service.registry.name);
+     await service.start();
+     const [record] = await service.registry.getService("app");
+     console.log("node " + record.nodes[0].metadata.registry);
+     await service.stop();`,
+  );
+  return {
+    /** Not in the program's folder: its dependencies count, not those of where it is started. */
+    run: (args: string[], env: Record<string, string> = {}) => new Program(file, { args, env, cwd: folder }),
+    folder,
+    [Symbol.asyncDispose]: () => rm(folder, { recursive: true }),
+  };
+}
 
+describe("a plugin in the program's dependencies", () => {
   it("is chosen by flag, variable, alias, scope, path and MICRO_PLUGIN", async () => {
-    await using app = await program();
+    await using app = await installed();
     const own = path.join(app.folder, "own.mjs");
     await writeFile(own, registryPackage("own"));
     const runs: [string[], Record<string, string>, string][] = [
@@ -246,7 +243,7 @@ describe("a plugin in the program's dependencies", () => {
   }, 40_000);
 
   it("has its flags in --help when it is loaded first, and says what is wrong with it", async () => {
-    await using app = await program();
+    await using app = await installed();
     await using help = app.run(["--plugin=@acme/registry-zk", "--help"]);
     expect(await help.end()).toBe(0);
     expect(help.stdout).toMatch(/--example_flag value +An example \[\$EXAMPLE_FLAG\]/);

@@ -1,0 +1,9 @@
+/**
+ * Built-in modules that many programs never use, loaded on first use. `node:tls` and `node:crypto` alone cost a third of
+ * the memory that importing core may take.
+ */
+export const builtin = {
+  crypto: (): typeof import("node:crypto") => process.getBuiltinModule("node:crypto"),
+  tls: (): typeof import("node:tls") => process.getBuiltinModule("node:tls"),
+  zlib: (): typeof import("node:zlib") => process.getBuiltinModule("node:zlib"),
+};
