@@ -8,13 +8,15 @@ import { Inbox } from "./inbox.ts";
 import { emptyFields, FastMessage, hasFields, keepBody, readFields, type ReceivedFields } from "./message.ts";
 import { Sender } from "./sender.ts";
 
-/** Makes the call on the other wire. */
-export type CallFallback = (
-  request: ExchangeRequest,
-  options: ExchangeOptions,
-  resolve: (reply: ExchangeMessage) => void,
-  reject: (error: MicroError) => void,
-) => void;
+/** Makes calls on the other wire. */
+export interface CallFallback {
+  callOverHttp(
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    resolve: (reply: ExchangeMessage) => void,
+    reject: (error: MicroError) => void,
+  ): void;
+}
 
 export class FastCall implements ClientExchangeEntry {
   numericId = 0;
@@ -83,7 +85,7 @@ export class FastCall implements ClientExchangeEntry {
 
   fallBack(): void {
     this.#release();
-    this.#fallBack(this.#request, this.#options, this.#resolve, this.#reject);
+    this.#fallBack.callOverHttp(this.#request, this.#options, this.#resolve, this.#reject);
   }
 
   data(flags: number, bytes: Uint8Array, start: number, end: number): void {

@@ -8,13 +8,15 @@ import { Inbox } from "./inbox.ts";
 import { FastMessage, hasFields, messageFields, readFields, type ReceivedFields } from "./message.ts";
 import { Sender } from "./sender.ts";
 
-/** Opens the stream on the other wire. */
-export type StreamFallback = (
-  request: ExchangeRequest,
-  options: ExchangeOptions,
-  opened: (stream: ClientExchange) => void,
-  failed: (error: MicroError) => void,
-) => void;
+/** Opens streams on the other wire. */
+export interface StreamFallback {
+  openOverHttp(
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    opened: (stream: ClientExchange) => void,
+    failed: (error: MicroError) => void,
+  ): void;
+}
 
 const noBytes = new Uint8Array(0);
 const noFields = messageFields({ contentType: "", body: noBytes }, "");
@@ -86,7 +88,7 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
 
   fallBack(): void {
     this.#release();
-    this.#fallBack(this.#request, this.#options, this.#opened, this.#failed);
+    this.#fallBack.openOverHttp(this.#request, this.#options, this.#opened, this.#failed);
   }
 
   send(body: Uint8Array): void | Promise<void> {

@@ -7,6 +7,8 @@ import {
   type ClientExchangeEntry,
   type FastConnectionOwner,
 } from "./client-connection.ts";
+import type { CallFallback } from "./client-call.ts";
+import type { StreamFallback } from "./client-stream.ts";
 import type { WireSettings } from "./preface.ts";
 
 /** How long an address is left alone that did not speak the wire. */
@@ -22,6 +24,8 @@ export interface FastAddressOptions {
   readonly target: DialAddress;
   readonly tls: ConnectionOptions | undefined;
   readonly settings: WireSettings;
+  /** For peers that turn out not to speak this wire. */
+  readonly fallback: CallFallback & StreamFallback;
 }
 
 export class FastAddress implements FastConnectionOwner {
@@ -29,6 +33,7 @@ export class FastAddress implements FastConnectionOwner {
   readonly target: DialAddress;
   readonly tls: ConnectionOptions | undefined;
   readonly settings: WireSettings;
+  readonly fallback: CallFallback & StreamFallback;
   readonly #connections = new Set<FastConnection>();
   #current: FastConnection | undefined;
   #refusedUntil = 0;
@@ -38,6 +43,7 @@ export class FastAddress implements FastConnectionOwner {
     this.target = options.target;
     this.tls = options.tls;
     this.settings = options.settings;
+    this.fallback = options.fallback;
   }
 
   /** It has not lately turned out that the peer does not speak the wire. */

@@ -66,10 +66,10 @@ export class ConnectionPool {
   }
 
   /** The connections to an address on the fast wire. */
-  fast(known: PooledAddress): FastAddress {
+  fast(known: PooledAddress, fallback: (known: PooledAddress) => FastAddress["fallback"]): FastAddress {
     const { address, target } = known;
     const { tls, settings } = this.options;
-    return (known.fast ??= new FastAddress({ address, target, tls, settings }));
+    return (known.fast ??= new FastAddress({ address, target, tls, settings, fallback: fallback(known) }));
   }
 
   /** An idle connection, or a new one that is being dialed. */

@@ -109,12 +109,7 @@ class HttpTransport implements Transport {
       const fast = this.#fast(pool, known, options, now);
       if (fast === undefined) this.#callOverHttp(known, request, options, resolve, reject, now);
       else
-        fast.start(
-          new FastCall(request, options, resolve, reject, now, (...call) =>
-            this.#callOverHttp(known, ...call, performance.now()),
-          ),
-          now,
-        );
+        fast.start(new FastCall(request, options, resolve, reject, now, fast.fallback), now);
     });
   }
 
@@ -142,12 +137,7 @@ class HttpTransport implements Transport {
       const fast = this.#fast(pool, known, options, now);
       if (fast === undefined) this.#openOverHttp(known, request, options, resolve, reject);
       else
-        fast.start(
-          new FastClientStream(request, options, resolve, reject, now, (...stream) =>
-            this.#openOverHttp(known, ...stream),
-          ),
-          now,
-        );
+        fast.start(new FastClientStream(request, options, resolve, reject, now, fast.fallback), now);
     });
   }
 
@@ -174,12 +164,17 @@ class HttpTransport implements Transport {
     this.#streams.add(stream);
   }
 
+  readonly #fallback = (known: PooledAddress): FastAddress["fallback"] => ({
+    callOverHttp: (...call) => this.#callOverHttp(known, ...call, performance.now()),
+    openOverHttp: (...stream) => this.#openOverHttp(known, ...stream),
+  });
+
   /** The connections on the fast wire, where the peer is known to speak it. */
   #fast(pool: ConnectionPool, known: PooledAddress, options: ExchangeOptions, now: number): FastAddress | undefined {
     if (this.wire === undefined || options.freshConnection === true) return undefined;
     // An address that the caller gave by hand may be one that was found in the registry before.
     if (options.wire !== this.wire) return known.fast?.open === true ? known.fast : undefined;
-    const fast = pool.fast(known);
+    const fast = known.fast ?? pool.fast(known, this.#fallback);
     return fast.mayTry(now) ? fast : undefined;
   }
 
