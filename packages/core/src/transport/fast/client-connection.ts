@@ -275,12 +275,16 @@ export class FastConnection {
       return;
     }
     this.#heardAt = performance.now();
+    const wasSilent = this.#askedAt !== undefined;
     this.#askedAt = undefined;
     try {
       this.#reader.push(chunk);
     } catch (error) {
       this.#broken(error);
+      return;
     }
+    // Another one may have taken its place meanwhile.
+    if (wasSilent && this.running === 0) this.#settled();
   }
 
   #negotiate(chunk: Buffer): void {
