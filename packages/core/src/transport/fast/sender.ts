@@ -133,7 +133,9 @@ export class Sender {
     if (this.idle) {
       this.#inTurn = false;
       this.#release();
-      this.onIdle?.();
+      const done = this.onIdle;
+      this.onIdle = undefined;
+      done?.();
       return false;
     }
     return true;

@@ -47,7 +47,7 @@ export class FastServerConnection implements AcceptedConnection {
   readonly #dictionary: DictionaryReader;
   readonly #exchanges = new ExchangeTable<FastServerExchange>();
   /** Handlers that have not come to an end, those whose caller is gone included, and replies that are not sent yet. */
-  readonly #running = new Set<FastServerExchange>();
+  #running = 0;
   #state: "preface" | "open" | "closing" | "over" = "preface";
   #preface: Buffer = noBytes;
   #peer: WireSettings | undefined;
@@ -190,7 +190,7 @@ export class FastServerConnection implements AcceptedConnection {
       if (exchange === undefined) return this.#late(id);
       this.forget(exchange);
       exchange.lost(callerReset(readUint16(bytes, start), readText(bytes, start + 2, end)));
-      if (!exchange.dispatched) this.#running.delete(exchange);
+      if (!exchange.dispatched) this.#ended(exchange);
     } else if (type === frameType.define) {
       if (id !== 0) throw new WireError("a DEFINE frame with an exchange id");
       this.#countIdle();
@@ -226,7 +226,7 @@ export class FastServerConnection implements AcceptedConnection {
     }
     if (at > end) throw new WireError("an OPEN frame ends inside of its fields");
     const route = this.#dictionary.route(readUint16(bytes, start));
-    if (this.#running.size >= this.#owner.maxExchangesPerConnection) {
+    if (this.#running >= this.#owner.maxExchangesPerConnection) {
       this.writer.reset(frameType.reset, id, resetCode.refused, "too many exchanges on this connection");
       return;
     }
@@ -236,7 +236,7 @@ export class FastServerConnection implements AcceptedConnection {
     const body = whole ? keepBody(bytes, at, end) : noBytes;
     const exchange = new FastServerExchange(this, id, route, fields, timeoutMs, this.#now, body);
     this.#exchanges.add(exchange);
-    this.#running.add(exchange);
+    this.#running++;
     if (whole) {
       if (body.length > this.share.maxMessageBytes) {
         this.#fails(exchange, new ExchangeError("the request is too large", resetCode.tooLarge));
@@ -283,7 +283,7 @@ export class FastServerConnection implements AcceptedConnection {
     this.forget(exchange);
     this.writer.reset(frameType.reset, exchange.numericId, code, reason);
     exchange.lost(new MicroError(`the exchange was reset: ${reason}`, { id: transportId, code: "aborted", cause: error }));
-    if (!exchange.dispatched) this.#running.delete(exchange);
+    if (!exchange.dispatched) this.#ended(exchange);
   }
 
   /** A frame for an exchange that is over, unless it never was. */
@@ -319,11 +319,15 @@ export class FastServerConnection implements AcceptedConnection {
   finished(exchange: FastServerExchange): void {
     this.#lastActive = this.#owner.tick;
     // What it still sends needs the credit that comes for it, and counts until then.
-    exchange.whenSent(() => {
-      this.#running.delete(exchange);
-      this.#exchanges.delete(exchange.numericId);
-      if (this.#state === "closing" && this.turns.queuedBytes === 0) this.#end();
-    });
+    if (exchange.sending) exchange.whenSent(() => this.#ended(exchange));
+    else this.#ended(exchange);
+  }
+
+  /** Handler and sender are done with it. */
+  #ended(exchange: FastServerExchange): void {
+    this.#running--;
+    this.#exchanges.delete(exchange.numericId);
+    if (this.#state === "closing" && this.turns.queuedBytes === 0) this.#end();
   }
 
   /** Nothing that comes for it is looked at any more. */
@@ -352,7 +356,7 @@ export class FastServerConnection implements AcceptedConnection {
     this.#lastActive = this.#owner.tick;
     this.writer.goAway(frameType.goAway, this.#lastId, goAwayCode.closing, "the server is closing");
     const reason = new MicroError("the server is closing", { id: transportId, code: "aborted" });
-    for (const exchange of this.#running) {
+    for (const exchange of this.#exchanges.all()) {
       if (exchange.finished) continue;
       this.forget(exchange);
       exchange.lost(reason);
@@ -377,7 +381,7 @@ export class FastServerConnection implements AcceptedConnection {
       if (quiet > limits.stalled * 10) this.destroy();
     } else if (this.#reader.inside && quiet > limits.stalled) {
       this.#broken(new WireError("a frame did not arrive in time"));
-    } else if (this.#running.size === 0 && this.#exchanges.size === 0) {
+    } else if (this.#running === 0 && this.#exchanges.size === 0) {
       if (quiet > limits.idle) this.shutDown();
       else if (quiet > 1) this.writer.release();
     } else if (quiet > 2 * silentTicks && this.#asked) this.destroy();
@@ -420,6 +424,5 @@ export class FastServerConnection implements AcceptedConnection {
       this.forget(exchange);
       exchange.lost(reason);
     }
-    this.#running.clear();
   }
 }

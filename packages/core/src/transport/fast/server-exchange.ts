@@ -137,10 +137,14 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     return this.#state === "ended";
   }
 
-  /** Call back once nothing of it waits to be sent. */
+  /** Something of it still waits to be sent. */
+  get sending(): boolean {
+    return this.#gone === undefined && this.#sender !== undefined && !this.#sender.idle;
+  }
+
+  /** Call back once nothing waits any more, or will not be sent; only while {@link sending}. */
   whenSent(done: () => void): void {
-    if (this.#gone !== undefined || this.#sender === undefined || this.#sender.idle) done();
-    else this.#sender.onIdle = done;
+    (this.#sender as Sender).onIdle = done;
   }
 
   /** The request goes on in DATA frames. @throws {ExchangeError} */
@@ -194,8 +198,12 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   lost(reason: MicroError): void {
     if (this.#gone !== undefined) return;
     this.#gone = reason;
-    this.#sender?.stop();
-    this.#sender?.onIdle?.();
+    const sender = this.#sender;
+    if (sender !== undefined) {
+      sender.stop();
+      sender.onIdle?.();
+      sender.onIdle = undefined;
+    }
     if (this.#state === "ended") return;
     this.#inbox?.fail(reason, true);
     this.#cancellation?.cancel(reason);
