@@ -32,7 +32,7 @@ export interface ServiceOptions {
   version?: string | undefined;
   /** Id of this instance; its node is called `<name>-<id>`. Default: a UUID v4. */
   id?: string | undefined;
-  /** Address to listen on: `host:port`, `:0` for any port on all interfaces, `host:5000-6000` for the first free one. Default: `:0`. */
+  /** Address to listen on: `host:port`, `:0` for any port on all interfaces, `host:5000-6000` for the first free one, `unix:/path` for callers on this machine. Default: `:0`. */
   address?: string | undefined;
   /** Address put into the registry. Default: the bound one; where that is a wildcard, this machine's first private address. */
   advertise?: string | undefined;

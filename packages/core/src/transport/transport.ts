@@ -62,7 +62,7 @@ export interface ClientExchange {
 }
 
 export interface ListenOptions {
-  /** `host:port`, `:0` (all interfaces, any port), `host:5000-6000` (first free port). Default: `:0`. */
+  /** `host:port`, `:0` (all interfaces, any port), `host:5000-6000` (first free port), `unix:/path`. Default: `:0`. */
   readonly address?: string | undefined;
   /** Largest message accepted, in bytes; a larger one is refused with 413. Default: 67108864 (64 MiB). */
   readonly maxMessageBytes?: number | undefined;

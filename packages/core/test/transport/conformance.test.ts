@@ -1,4 +1,8 @@
-import { describe, it } from "vitest";
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
 import { transportConformance, type TransportFixture } from "../../src/testing/transport-conformance.ts";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
 import { selfSigned } from "../../src/transport/http/self-signed.ts";
@@ -52,6 +56,45 @@ describe("the fast wire", () => {
 describe("the fast wire over TLS", () => {
   const server = selfSigned({ hosts: ["127.0.0.1", "localhost"] });
   transportConformance({ describe, it }, fast({ tls: server }, { tls: { ca: server.cert } }));
+});
+
+describe("unix domain sockets", () => {
+  const folder = mkdtempSync(join(tmpdir(), "micro-socket-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  let count = 0;
+  const fixture = (own: () => Promise<TransportFixture>) => async () => ({
+    ...(await own()),
+    address: `unix:${join(folder, `${count++}`)}`,
+    unreachable: `unix:${join(folder, "nobody")}`,
+  });
+  const skip = { "a taken address cannot be listened on, a range finds the next": "a path has no range" };
+  for (const [name, own] of [
+    ["over HTTP", http({}, {})],
+    ["on the fast wire", fast({}, {})],
+  ] as const)
+    describe(name, () => transportConformance({ describe, it }, fixture(own), { skip }));
+
+  it("takes over the file a crashed process left, and not that of a living one", async () => {
+    const path = join(folder, "left");
+    const { signal } = spawnSync(process.execPath, [
+      "-e",
+      `require("node:net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`,
+    ]);
+    expect([signal, existsSync(path)]).toEqual(["SIGKILL", true]);
+    const transport = httpTransport();
+    const listener = await transport.listen(() => {}, { address: `unix:${path}` });
+    expect(listener.address).toBe(`unix:${path}`);
+    await expect(transport.listen(() => {}, { address: `unix:${path}` })).rejects.toMatchObject({ code: "unavailable" });
+    await listener[Symbol.asyncDispose]();
+    expect(existsSync(path)).toBe(false);
+    await transport[Symbol.asyncDispose]();
+  });
+
+  it("refuses paths that no system takes", async () => {
+    const transport = httpTransport();
+    for (const path of ["", "a\0b", "x".repeat(104)])
+      await expect(transport.listen(() => {}, { address: `unix:${path}` })).rejects.toMatchObject({ code: "bad_request" });
+  });
 });
 
 describe("the fast wire offered to a listener without it", () => {

@@ -85,11 +85,13 @@ export class FastServerConnection implements AcceptedConnection {
   }
 
   get remote(): string {
-    return (this.#remote ??= formatAddress(this.#socket.remoteAddress, this.#socket.remotePort));
+    return (this.#remote ??=
+      formatAddress(this.#socket.remoteAddress, this.#socket.remotePort) || this.#owner.address);
   }
 
   get local(): string {
-    return (this.#local ??= formatAddress(this.#socket.localAddress, this.#socket.localPort));
+    return (this.#local ??=
+      formatAddress(this.#socket.localAddress, this.#socket.localPort) || this.#owner.address);
   }
 
   get unsentBytes(): number {

@@ -37,7 +37,8 @@ export class PooledAddress {
   constructor(address: string) {
     this.address = address;
     this.target = parseDialAddress(address);
-    this.prefixes = new PrefixCache(address);
+    // A path is no host.
+    this.prefixes = new PrefixCache(this.target.path === undefined ? address : this.target.host);
   }
 }
 

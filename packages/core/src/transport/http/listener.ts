@@ -1,11 +1,12 @@
 /** A bound port and its connections. */
-import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { unlink } from "node:fs/promises";
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Server as TlsServer } from "node:tls";
 import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import type { ExchangeHandler, Listener } from "../transport.ts";
-import { formatAddress, parseListenAddress, type ListenAddress } from "./address.ts";
+import { formatAddress, formatPath, parseListenAddress, type ListenAddress } from "./address.ts";
 import { transportId } from "./dial.ts";
 import { isTokenByte } from "./head.ts";
 import type { MessageLimits } from "./message-parser.ts";
@@ -84,10 +85,12 @@ export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
 
   async #bind(address: ListenAddress): Promise<void> {
     let failure: NodeJS.ErrnoException | undefined;
-    for (let port = address.firstPort; port <= address.lastPort; port++) {
+    if (address.path !== undefined) failure = await this.#bindPath(address.path);
+    if (this.#address !== "") return;
+    for (let port = address.firstPort; address.path === undefined && port <= address.lastPort; port++) {
       // Go's `:0` is IPv6 and IPv4 on one socket; where IPv6 is switched off, IPv4 alone.
       for (const host of address.host === "" ? ["::", "0.0.0.0"] : [address.host]) {
-        failure = await this.#tryBind(host, port);
+        failure = await this.#tryBind({ host, port });
         if (failure === undefined) {
           const bound = this.#server.address() as AddressInfo;
           this.#address = formatAddress(bound.address, bound.port);
@@ -105,7 +108,20 @@ export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
     });
   }
 
-  #tryBind(host: string, port: number): Promise<NodeJS.ErrnoException | undefined> {
+  /** A file that is there, but nobody listens behind it, was left by a process that crashed. */
+  async #bindPath(path: string): Promise<NodeJS.ErrnoException | undefined> {
+    let failure = await this.#tryBind({ path });
+    if (failure?.code === "EADDRINUSE" && (await isAbandoned(path))) {
+      await unlink(path).catch(() => {});
+      failure = await this.#tryBind({ path });
+    }
+    if (failure !== undefined) return failure;
+    this.#address = formatPath(path);
+    this.#server.on("error", () => {});
+    return undefined;
+  }
+
+  #tryBind(place: { host: string; port: number } | { path: string }): Promise<NodeJS.ErrnoException | undefined> {
     return new Promise((resolve) => {
       const onError = (error: NodeJS.ErrnoException): void => {
         this.#server.removeListener("listening", onListening);
@@ -117,7 +133,7 @@ export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
       };
       this.#server.once("error", onError);
       this.#server.once("listening", onListening);
-      this.#server.listen({ host, port, backlog });
+      this.#server.listen({ ...place, backlog });
     });
   }
 
@@ -215,6 +231,18 @@ export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
       clearInterval(timer);
     }
   }
+}
+
+/** A socket file that refuses connections. */
+function isAbandoned(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+  });
 }
 
 function certificate(options: HttpTlsOptions | undefined, host: string): ReturnType<typeof serverTls> {

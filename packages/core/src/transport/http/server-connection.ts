@@ -38,6 +38,8 @@ export interface ConnectionOwner {
   /** Counts up about once a second: cheaper to note than the time. */
   readonly tick: number;
   readonly handler: ExchangeHandler;
+  /** What peers on a unix domain socket are known by, which have no address of their own. */
+  readonly address: string;
   gone(connection: AcceptedConnection): void;
 }
 
@@ -98,11 +100,13 @@ export class ServerConnection implements AcceptedConnection {
   }
 
   get remote(): string {
-    return (this.#remote ??= formatAddress(this.#socket.remoteAddress, this.#socket.remotePort));
+    return (this.#remote ??=
+      formatAddress(this.#socket.remoteAddress, this.#socket.remotePort) || this.#owner.address);
   }
 
   get local(): string {
-    return (this.#local ??= formatAddress(this.#socket.localAddress, this.#socket.localPort));
+    return (this.#local ??=
+      formatAddress(this.#socket.localAddress, this.#socket.localPort) || this.#owner.address);
   }
 
   get unsentBytes(): number {
