@@ -58,6 +58,30 @@ describe("the fast wire over TLS", () => {
   transportConformance({ describe, it }, fast({ tls: server }, { tls: { ca: server.cert } }));
 });
 
+describe("within one transport", () => {
+  transportConformance({ describe, it }, async () => {
+    const transport = announced(httpTransport());
+    return { transport, [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose]() };
+  });
+
+  it("no connection is made, whichever way the address names this machine, until the listener closes", async () => {
+    const transport = httpTransport();
+    const listener = await transport.listen((exchange) => exchange.reply({ body: Buffer.from(exchange.remote) }), {
+      address: ":0",
+    });
+    const port = listener.address.slice(listener.address.lastIndexOf(":"));
+    const request = { service: "a", endpoint: "A.B", contentType: "x", metadata: undefined, body: new Uint8Array(0) };
+    const ask = async (address: string, wire: string | undefined) =>
+      Buffer.from((await transport.call(address, request, { wire, deadline: performance.now() + 5_000 })).body).toString();
+    for (const host of ["127.0.0.1", "localhost", "[::1]", ""])
+      expect(await ask(`${host}${port}`, transport.wire)).toBe(listener.address);
+    expect(await ask(`127.0.0.1${port}`, undefined)).not.toBe(listener.address);
+    await listener.close();
+    await transport[Symbol.asyncDispose]();
+    await listener[Symbol.asyncDispose]();
+  });
+});
+
 describe("unix domain sockets", () => {
   const folder = mkdtempSync(join(tmpdir(), "micro-socket-"));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));

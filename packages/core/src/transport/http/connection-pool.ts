@@ -5,6 +5,7 @@
  * of calls, because Go servers keep memory for each call until its connection ends.
  */
 import type { ConnectionOptions } from "node:tls";
+import type { DirectListener } from "../direct.ts";
 import { FastAddress } from "../fast/fast-address.ts";
 import type { WireSettings } from "../fast/preface.ts";
 import { parseDialAddress, type DialAddress } from "./address.ts";
@@ -33,6 +34,9 @@ export class PooledAddress {
   connections = 0;
   /** Set once the peer is known to speak the fast wire. */
   fast: FastAddress | undefined;
+  /** The listener of this process that is meant, as of `directRevision`. */
+  direct: DirectListener | undefined;
+  directRevision = 0;
 
   constructor(address: string) {
     this.address = address;

@@ -14,10 +14,12 @@ import type {
   Transport,
 } from "../transport.ts";
 import type { MicroError } from "../../errors.ts";
+import { type DirectListener, DirectListeners } from "../direct.ts";
 import { FastCall } from "../fast/client-call.ts";
 import { FastClientStream } from "../fast/client-stream.ts";
 import type { FastAddress } from "../fast/fast-address.ts";
 import { defaultSettings, fastWireName } from "../fast/preface.ts";
+import { parseListenAddress } from "./address.ts";
 import { HttpClientStream } from "./client-stream.ts";
 import { ConnectionPool, type PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, transportClosed } from "./dial.ts";
@@ -81,6 +83,7 @@ export function httpTransport(options: HttpTransportOptions = {}): Transport {
 
 const defaultMaxMessageBytes = 64 * 1024 * 1024;
 const defaultMaxHeaderBytes = 64 * 1024;
+const noBytes = new Uint8Array(0);
 
 class HttpTransport implements Transport {
   readonly name = "http";
@@ -89,6 +92,7 @@ class HttpTransport implements Transport {
   readonly #secure: boolean;
   #pool: ConnectionPool | undefined;
   readonly #streams = new Set<HttpClientStream>();
+  readonly #listeners = new DirectListeners();
   #nextId = 0;
   #closed = false;
 
@@ -106,6 +110,11 @@ class HttpTransport implements Transport {
       const pool = (this.#pool ??= this.#makePool());
       // A bad address throws here, which rejects.
       const known = pool.address(address);
+      const direct = this.#direct(known, options);
+      if (direct !== undefined) {
+        resolve(direct.call(String(this.#nextId++), request, options));
+        return;
+      }
       const fast = this.#fast(pool, known, options, now);
       if (fast === undefined) this.#callOverHttp(known, request, options, resolve, reject, now);
       else
@@ -134,6 +143,11 @@ class HttpTransport implements Transport {
     return new Promise((resolve, reject) => {
       const pool = (this.#pool ??= this.#makePool());
       const known = pool.address(address);
+      const direct = this.#direct(known, options);
+      if (direct !== undefined) {
+        resolve(direct.start(String(this.#nextId++), { ...request, body: noBytes }, options));
+        return;
+      }
       const fast = this.#fast(pool, known, options, now);
       if (fast === undefined) this.#openOverHttp(known, request, options, resolve, reject);
       else
@@ -164,6 +178,17 @@ class HttpTransport implements Transport {
     this.#streams.add(stream);
   }
 
+  /** The listener of this transport that a call may go to without a socket. */
+  #direct(known: PooledAddress, options: ExchangeOptions): DirectListener | undefined {
+    const listeners = this.#listeners;
+    if (listeners.revision === 0 || options.wire !== this.wire || options.freshConnection === true) return undefined;
+    if (known.directRevision !== listeners.revision) {
+      known.direct = listeners.find(known.target);
+      known.directRevision = listeners.revision;
+    }
+    return known.direct;
+  }
+
   readonly #fallback = (known: PooledAddress): FastAddress["fallback"] => ({
     callOverHttp: (...call) => this.#callOverHttp(known, ...call, performance.now()),
     openOverHttp: (...stream) => this.#openOverHttp(known, ...stream),
@@ -178,13 +203,14 @@ class HttpTransport implements Transport {
     return fast.mayTry(now) ? fast : undefined;
   }
 
-  listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {
-    if (this.#closed) return Promise.reject(transportClosed(true));
+  async listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {
+    if (this.#closed) throw transportClosed(true);
     const own = this.#options;
-    return HttpListener.listen(handler, {
+    const maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
+    const listener = await HttpListener.listen(handler, {
       address: options.address ?? ":0",
       limits: {
-        maxMessageBytes: options.maxMessageBytes ?? defaultMaxMessageBytes,
+        maxMessageBytes,
         maxHeaderBytes: options.maxHeaderBytes ?? defaultMaxHeaderBytes,
       },
       maxConnections: own.maxConnections ?? 10_000,
@@ -196,12 +222,16 @@ class HttpTransport implements Transport {
       tls: own.tls,
       fast: this.wire !== undefined,
     });
+    // With TLS the certificates decide who may talk to whom; that must not depend on where the callers are.
+    if (this.wire === undefined || this.#secure) return listener;
+    return this.#listeners.add(listener, parseListenAddress(listener.address), handler, maxMessageBytes);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     this.#pool?.close();
     for (const stream of this.#streams) stream.fail(transportClosed(false));
+    this.#listeners.fail(transportClosed(false));
   }
 
   #refusal(options: ExchangeOptions, now: number): Error | undefined {

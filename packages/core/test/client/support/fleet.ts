@@ -65,7 +65,7 @@ export interface Instance extends ServedInstance {
 }
 
 export interface FleetOptions {
-  transport?: "http" | "fast" | "memory" | undefined;
+  transport?: "http" | "fast" | "direct" | "memory" | undefined;
   strategy?: StrategyName | undefined;
   /** Wraps the transport clients use, for faults that no server makes on demand. */
   faults?: ((transport: Transport) => Transport) | undefined;
@@ -82,9 +82,13 @@ export class Fleet implements ClientFixture {
   #count = 0;
 
   constructor(options: FleetOptions = {}) {
-    this.transport = options.transport === "http" || options.transport === "fast" ? httpTransport() : memoryTransport();
-    this.#metadata = options.transport === "fast" ? { protocol: "mucp", wire: "micro/1" } : { protocol: "mucp" };
-    this.#clientTransport = options.faults?.(this.transport) ?? this.transport;
+    const { transport = "memory" } = options;
+    this.transport = transport === "memory" ? memoryTransport() : httpTransport();
+    // Calls within one transport need no wire.
+    const callers = transport === "fast" ? this.#resources.use(httpTransport()) : this.transport;
+    const announces = transport === "fast" || transport === "direct";
+    this.#metadata = announces ? { protocol: "mucp", wire: "micro/1" } : { protocol: "mucp" };
+    this.#clientTransport = options.faults?.(callers) ?? callers;
     this.selector = new RecordingSelector(
       cachedSelector({ registry: this.registry, logger: silentLogger, strategy: options.strategy }),
     );
