@@ -72,7 +72,9 @@ describe("within one transport", () => {
     const port = listener.address.slice(listener.address.lastIndexOf(":"));
     const request = { service: "a", endpoint: "A.B", contentType: "x", metadata: undefined, body: new Uint8Array(0) };
     const ask = async (address: string, wire: string | undefined) =>
-      Buffer.from((await transport.call(address, request, { wire, deadline: performance.now() + 5_000 })).body).toString();
+      Buffer.from(
+        (await transport.call(address, request, { wire, deadline: performance.now() + 5_000 })).body,
+      ).toString();
     for (const host of ["127.0.0.1", "localhost", "[::1]", ""])
       expect(await ask(`${host}${port}`, transport.wire)).toBe(listener.address);
     expect(await ask(`127.0.0.1${port}`, undefined)).not.toBe(listener.address);
@@ -108,7 +110,9 @@ describe("unix domain sockets", () => {
     const transport = httpTransport();
     const listener = await transport.listen(() => {}, { address: `unix:${path}` });
     expect(listener.address).toBe(`unix:${path}`);
-    await expect(transport.listen(() => {}, { address: `unix:${path}` })).rejects.toMatchObject({ code: "unavailable" });
+    await expect(transport.listen(() => {}, { address: `unix:${path}` })).rejects.toMatchObject({
+      code: "unavailable",
+    });
     await listener[Symbol.asyncDispose]();
     expect(existsSync(path)).toBe(false);
     await transport[Symbol.asyncDispose]();
@@ -117,7 +121,9 @@ describe("unix domain sockets", () => {
   it("refuses paths that no system takes", async () => {
     const transport = httpTransport();
     for (const path of ["", "a\0b", "x".repeat(104)])
-      await expect(transport.listen(() => {}, { address: `unix:${path}` })).rejects.toMatchObject({ code: "bad_request" });
+      await expect(transport.listen(() => {}, { address: `unix:${path}` })).rejects.toMatchObject({
+        code: "bad_request",
+      });
   });
 });
 

@@ -64,7 +64,8 @@ describe("a preface", () => {
   it("is read back, however much of it is there", () => {
     const settings = { maxMessageBytes: 5000, maxHeaderBytes: 300, maxExchanges: 7, maxDictionaryIds: 9 };
     const bytes = encodePreface({ lowest: 1, highest: 3, chosen: 2, settings });
-    for (let length = 1; length < bytes.length; length++) expect(parsePreface(bytes.subarray(0, length))).toBe(undefined);
+    for (let length = 1; length < bytes.length; length++)
+      expect(parsePreface(bytes.subarray(0, length))).toBe(undefined);
     expect(parsePreface(Buffer.concat([bytes, Buffer.from("more")]))).toEqual({
       preface: { lowest: 1, highest: 3, chosen: 2, settings },
       length: bytes.length,
@@ -192,7 +193,7 @@ describe("the dictionary", () => {
   it("takes no more text than its limit, counting what lives", () => {
     const { reader } = dictionaries(1024, 100);
     const field = (id: number, length: number) => {
-      const bytes = Buffer.from([0, id, 2, 0, 1, 65, 0, length, ...new Array<number>(length).fill(66)]);
+      const bytes = Buffer.from([0, id, 2, 0, 1, 65, 0, length, ...Buffer.alloc(length, 66)]);
       reader.define(bytes, 0, bytes.length);
     };
     for (let time = 0; time < 50; time++) field(1, 90);

@@ -23,7 +23,7 @@ const size = fc.oneof(
   { weight: 1, arbitrary: fc.integer({ min: 100_000, max: 400_000 }) },
 );
 const side = fc.constantFrom("client" as const, "server" as const);
-const step: fc.Arbitrary<Step> = fc.oneof(
+const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ side, do: fc.constant("send" as const), size }) },
   { weight: 2, arbitrary: fc.record({ side, do: fc.constant("end" as const) }) },
   { weight: 1, arbitrary: fc.constant({ side: "client" as const, do: "cancel" as const }) },
@@ -73,7 +73,8 @@ class Stream {
       }
       return;
     }
-    if (step.do === "send") this.#send(this.toClient, step.size, (body) => this.server!.send({ contentType: "x", body }));
+    if (step.do === "send")
+      this.#send(this.toClient, step.size, (body) => this.server!.send({ contentType: "x", body }));
     else {
       this.over = step.do === "end" ? "ended" : "failed";
       this.server!.end(step.do === "end" ? undefined : { error: "broken", body: new Uint8Array(0) });
@@ -123,6 +124,16 @@ function isPrefix(part: readonly Uint8Array[], whole: readonly Uint8Array[]): bo
   return part.length <= whole.length && part.every((body, index) => Buffer.from(whole[index]!).equals(body));
 }
 
+function request(endpoint: string, number: number, body: Uint8Array) {
+  return {
+    service: "test",
+    endpoint,
+    contentType: "x",
+    metadata: new Metadata({ "X-Number": String(number), "X-Same": "always" }),
+    body,
+  };
+}
+
 async function fixture() {
   const transport = httpTransport();
   const client = httpTransport();
@@ -149,13 +160,6 @@ async function fixture() {
     },
     { address: "127.0.0.1:0" },
   );
-  const request = (endpoint: string, number: number, body: Uint8Array) => ({
-    service: "test",
-    endpoint,
-    contentType: "x",
-    metadata: new Metadata({ "X-Number": String(number), "X-Same": "always" }),
-    body,
-  });
   return {
     address: listener.address,
     call: async (address: string, number: number, length: number) => {
@@ -189,9 +193,9 @@ describe("many exchanges on one connection", () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 6 }),
-        fc.array(fc.tuple(fc.nat(5), step, fc.nat(9)), { minLength: 5, maxLength: 60 }),
+        fc.array(fc.tuple(fc.nat(5), steps, fc.nat(9)), { minLength: 5, maxLength: 60 }),
         fc.array(size, { maxLength: 8 }),
-        async (count, steps, calls) => {
+        async (count, script, calls) => {
           const streams: Stream[] = [];
           for (let index = 0; index < count; index++) streams.push(await bench.open(bench.address, number++));
           // Some read from the start, others late: theirs are the windows that fill.
@@ -203,7 +207,7 @@ describe("many exchanges on one connection", () => {
             else late.push(start);
           });
           const pending = calls.map((length) => bench.call(bench.address, number++, length));
-          for (const [which, one, pause] of steps) {
+          for (const [which, one, pause] of script) {
             streams[which % count]!.do(one);
             if (pause === 0) await new Promise((resolve) => setImmediate(resolve));
           }
@@ -232,24 +236,26 @@ describe("many exchanges on one connection", () => {
     await using bench = await fixture();
     let number = 10_000;
     await fc.assert(
-      fc.asyncProperty(fc.nat(200_000), fc.array(size, { minLength: 1, maxLength: 10 }), async (cutAfterBytes, sizes) => {
-        await using proxy = await faultProxy({ target: bench.address });
-        const stream = await bench.open(proxy.address, number++);
-        const reading = [stream.readAsClient(), stream.readAsServer()];
-        proxy.set({ toTarget: { cutAfterBytes } });
-        const calls = await Promise.allSettled(
-          sizes.map((length) => bench.call(proxy.address, number++, length)),
-        );
-        for (const outcome of calls) {
-          if (outcome.status === "fulfilled") continue;
-          expect(outcome.reason).toMatchObject({ code: "unavailable" });
-        }
-        proxy.cut();
-        await Promise.all(reading);
-        expect(stream.clientOutcome).toBe("unavailable");
-        expect(stream.serverOutcome).toBe("aborted");
-        expect(stream.exchange?.cancellation.reason?.code).toBe("aborted");
-      }),
+      fc.asyncProperty(
+        fc.nat(200_000),
+        fc.array(size, { minLength: 1, maxLength: 10 }),
+        async (cutAfterBytes, sizes) => {
+          await using proxy = await faultProxy({ target: bench.address });
+          const stream = await bench.open(proxy.address, number++);
+          const reading = [stream.readAsClient(), stream.readAsServer()];
+          proxy.set({ toTarget: { cutAfterBytes } });
+          const calls = await Promise.allSettled(sizes.map((length) => bench.call(proxy.address, number++, length)));
+          for (const outcome of calls) {
+            if (outcome.status === "fulfilled") continue;
+            expect(outcome.reason).toMatchObject({ code: "unavailable" });
+          }
+          proxy.cut();
+          await Promise.all(reading);
+          expect(stream.clientOutcome).toBe("unavailable");
+          expect(stream.serverOutcome).toBe("aborted");
+          expect(stream.exchange?.cancellation.reason?.code).toBe("aborted");
+        },
+      ),
       { numRuns: 20 },
     );
   });

@@ -65,7 +65,9 @@ describe("the fast wire", () => {
 
   it("opens a second connection only when the listener takes no more on the first, and closes it when it is idle", async () => {
     const waiting: (() => void)[] = [];
-    await using place = await bench((exchange) => waiting.push(() => echo(exchange)), { maxExchangesPerConnection: 10 });
+    await using place = await bench((exchange) => waiting.push(() => echo(exchange)), {
+      maxExchangesPerConnection: 10,
+    });
     const calls = Array.from({ length: 25 }, () => place.call());
     await waitFor(() => waiting.length === 25, "all calls run at once");
     expect(place.proxy.connections).toBe(3);
@@ -152,7 +154,8 @@ describe("the fast wire", () => {
     await using place = await bench((exchange) => {
       const stream = exchange.stream();
       void (async () => {
-        for (let index = 0; index < 200; index++) await stream.send({ contentType: "x", body: new Uint8Array(32 * 1024) });
+        for (let index = 0; index < 200; index++)
+          await stream.send({ contentType: "x", body: new Uint8Array(32 * 1024) });
         stream.end();
       })().catch(() => {});
     });
@@ -164,7 +167,8 @@ describe("the fast wire", () => {
       }),
     );
     expect(order.length).toBe(800);
-    for (const number of [0, 1, 2, 3]) expect(order.slice(0, 400).filter((one) => one === number).length).toBeGreaterThan(40);
+    for (const number of [0, 1, 2, 3])
+      expect(order.slice(0, 400).filter((one) => one === number).length).toBeGreaterThan(40);
   });
 
   it("asks a silent peer, uses another connection meanwhile, and comes back to a healthy one", async () => {

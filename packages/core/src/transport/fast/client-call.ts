@@ -92,7 +92,10 @@ export class FastCall implements ClientExchangeEntry {
     if ((flags & dataFlag.more) === 0 && this.#inbox === undefined) {
       const connection = this.#connection as FastConnection;
       if (end - start > connection.share.maxMessageBytes)
-        throw new ExchangeError(`the reply is larger than ${connection.share.maxMessageBytes} bytes`, resetCode.tooLarge);
+        throw new ExchangeError(
+          `the reply is larger than ${connection.share.maxMessageBytes} bytes`,
+          resetCode.tooLarge,
+        );
       const { contentType } = this.#request;
       if (!hasFields(flags)) {
         const body = keepBody(bytes, start, end);

@@ -160,7 +160,13 @@ export class FastConnection {
    * Send OPEN, with as much of the body as fits.
    * @returns how much that is. @throws {ExchangeError} for headers that are too large: nothing was sent then.
    */
-  sendOpen(entry: ClientExchangeEntry, request: ExchangeRequest, stream: boolean, body: Uint8Array, now: number): number {
+  sendOpen(
+    entry: ClientExchangeEntry,
+    request: ExchangeRequest,
+    stream: boolean,
+    body: Uint8Array,
+    now: number,
+  ): number {
     const dictionary = this.#dictionary as DictionaryWriter;
     const route = dictionary.route(request);
     const fields = dictionary.fields(request.metadata);
@@ -375,7 +381,8 @@ export class FastConnection {
 
   /** A frame for an exchange that is over, unless it never was. */
   #late(id: number): void {
-    if (id <= 0 || (id & 1) === 0 || id >= this.#nextId) throw new WireError(`a frame for exchange ${id}, which is none`);
+    if (id <= 0 || (id & 1) === 0 || id >= this.#nextId)
+      throw new WireError(`a frame for exchange ${id}, which is none`);
   }
 
   #goAway(lastId: number, reason: string): void {
@@ -433,7 +440,9 @@ export class FastConnection {
     const { flushes } = this.writer;
     this.#close(true);
     for (const entry of entries)
-      entry.fail(connectionLost(this.address, cause?.code ?? "", entry.sentAt === flushes && entry.numericId !== 0, cause));
+      entry.fail(
+        connectionLost(this.address, cause?.code ?? "", entry.sentAt === flushes && entry.numericId !== 0, cause),
+      );
   }
 
   #close(lost = false): void {
@@ -471,7 +480,7 @@ export class FastConnection {
     const now = performance.now();
     let next = Number.POSITIVE_INFINITY;
     let silent = false;
-    for (const entry of [...this.#waiting]) {
+    for (const entry of this.#waiting.slice()) {
       const limit = Math.min(entry.deadline, entry.dialUntil);
       if (now < limit) {
         next = Math.min(next, limit);
@@ -498,7 +507,10 @@ export class FastConnection {
           return;
         }
         next = Math.min(next, this.#askedAt + deadMs);
-      } else if (silent || (this.#entries.size > 0 && now - this.#heardAt >= silenceMs && this.#oldest() <= now - silenceMs)) {
+      } else if (
+        silent ||
+        (this.#entries.size > 0 && now - this.#heardAt >= silenceMs && this.#oldest() <= now - silenceMs)
+      ) {
         this.#askedAt = now;
         this.writer.frame(frameType.ping, 0, 0, pingPayload);
         next = Math.min(next, now + deadMs);

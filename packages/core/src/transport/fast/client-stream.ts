@@ -134,9 +134,7 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
     inbox.spend(end - start);
     let from = start;
     if (!inbox.inside) {
-      this.#fields = hasFields(flags)
-        ? readFields(flags, bytes, start, end, this.#request.contentType)
-        : undefined;
+      this.#fields = hasFields(flags) ? readFields(flags, bytes, start, end, this.#request.contentType) : undefined;
       this.#flags = flags;
       this.#cost = 0;
       from = this.#fields?.bodyStart ?? start;

@@ -252,8 +252,7 @@ export class DictionaryReader {
     if (kind !== defineKind.route && kind !== defineKind.field)
       throw new WireError(`a dictionary has no entries of kind ${kind}`, dictionaryCode);
     // A gap would make a sparse array, and there is no reason for one.
-    if (id > this.#sizes.length)
-      throw new WireError(`dictionary id ${id} leaves a gap`, dictionaryCode);
+    if (id > this.#sizes.length) throw new WireError(`dictionary id ${id} leaves a gap`, dictionaryCode);
     const count = kind === defineKind.route ? 4 : 2;
     const texts: string[] = [];
     let at = start + 3;
@@ -332,7 +331,7 @@ function readLiteral(bytes: Uint8Array, at: number, end: number, all: string[]):
 /** Literal fields of a message of a listener. @throws {WireError} */
 export function readLiteralFields(bytes: Uint8Array, start: number, end: number): Fields {
   const all: string[] = [];
-  for (let at = start; at < end; ) {
+  for (let at = start; at < end;) {
     if (end - at < 2 || readUint16(bytes, at) !== 0) throw new WireError("a listener's fields are not literal");
     at = readLiteral(bytes, at, end, all);
   }

@@ -5,7 +5,9 @@
 import type { Socket } from "node:net";
 import { headBytes, maxReasonBytes, writeUint16, writeUint32 } from "./frames.ts";
 
-const slabBytes = 64 * 1024;
+/** A connection that says little keeps little. */
+const minSlabBytes = 2 * 1024;
+const maxSlabBytes = 64 * 1024;
 /** Above this an exchange with more to send waits. */
 const congestedBytes = 128 * 1024;
 
@@ -45,7 +47,8 @@ export class FrameWriter {
     if (this.#end + length > this.bytes.length) {
       this.flush();
       if (this.#end + length > this.bytes.length) {
-        this.bytes = Buffer.allocUnsafeSlow(Math.max(slabBytes, length));
+        const size = Math.min(Math.max(minSlabBytes, 2 * this.bytes.length), maxSlabBytes);
+        this.bytes = Buffer.allocUnsafeSlow(Math.max(size, length));
         this.#start = 0;
         this.#end = 0;
       }

@@ -1,5 +1,14 @@
 /** What an exchange sends: within its credit, in pieces, in turn with the others of its connection. */
-import { chunkBytes, dataFlag, frameCost, frameType, headBytes, initialWindow, maxCredit, maxPayloadBytes } from "./frames.ts";
+import {
+  chunkBytes,
+  dataFlag,
+  frameCost,
+  frameType,
+  headBytes,
+  initialWindow,
+  maxCredit,
+  maxPayloadBytes,
+} from "./frames.ts";
 import type { FrameWriter } from "./frame-writer.ts";
 import type { MessageFields } from "./message.ts";
 
@@ -150,12 +159,7 @@ export class Sender {
       return true;
     }
     const left = body.length - message.sent;
-    const piece = Math.min(
-      left,
-      chunkBytes,
-      maxPayloadBytes - fields.length,
-      this.#credit - frameCost - fields.length,
-    );
+    const piece = Math.min(left, chunkBytes, maxPayloadBytes - fields.length, this.#credit - frameCost - fields.length);
     if (piece < left && piece < minPieceBytes) return false;
     if (piece < 0) return false;
     const last = piece === left;

@@ -33,7 +33,7 @@ const noBytes = Buffer.alloc(0);
 const maxUnsentBytes = 1024 * 1024;
 const maxDictionaryIds = 1024;
 /** Frames a second that a peer may send without getting anything answered. */
-const maxIdleFrames = 1_000;
+const maxIdleFrames = 5_000;
 const silentTicks = 30;
 const pingPayload = Buffer.from("are you?", "latin1");
 
@@ -45,9 +45,8 @@ export class FastServerConnection implements AcceptedConnection {
   readonly share: InboxShare;
   readonly #reader: FrameReader;
   readonly #dictionary: DictionaryReader;
+  /** Those whose handlers run for a caller who waits, and those whose replies are not sent yet. */
   readonly #exchanges = new ExchangeTable<FastServerExchange>();
-  /** Handlers that have not come to an end, those whose caller is gone included, and replies that are not sent yet. */
-  #running = 0;
   #state: "preface" | "open" | "closing" | "over" = "preface";
   #preface: Buffer = noBytes;
   #peer: WireSettings | undefined;
@@ -85,13 +84,11 @@ export class FastServerConnection implements AcceptedConnection {
   }
 
   get remote(): string {
-    return (this.#remote ??=
-      formatAddress(this.#socket.remoteAddress, this.#socket.remotePort) || this.#owner.address);
+    return (this.#remote ??= formatAddress(this.#socket.remoteAddress, this.#socket.remotePort) || this.#owner.address);
   }
 
   get local(): string {
-    return (this.#local ??=
-      formatAddress(this.#socket.localAddress, this.#socket.localPort) || this.#owner.address);
+    return (this.#local ??= formatAddress(this.#socket.localAddress, this.#socket.localPort) || this.#owner.address);
   }
 
   get unsentBytes(): number {
@@ -192,7 +189,6 @@ export class FastServerConnection implements AcceptedConnection {
       if (exchange === undefined) return this.#late(id);
       this.forget(exchange);
       exchange.lost(callerReset(readUint16(bytes, start), readText(bytes, start + 2, end)));
-      if (!exchange.dispatched) this.#ended(exchange);
     } else if (type === frameType.define) {
       if (id !== 0) throw new WireError("a DEFINE frame with an exchange id");
       this.#countIdle();
@@ -228,17 +224,15 @@ export class FastServerConnection implements AcceptedConnection {
     }
     if (at > end) throw new WireError("an OPEN frame ends inside of its fields");
     const route = this.#dictionary.route(readUint16(bytes, start));
-    if (this.#running >= this.#owner.maxExchangesPerConnection) {
+    if (this.#exchanges.size >= this.#owner.maxExchangesPerConnection) {
       this.writer.reset(frameType.reset, id, resetCode.refused, "too many exchanges on this connection");
       return;
     }
-    this.#idleFrames = 0;
     if (timeoutMs !== undefined && this.#now === 0) this.#now = performance.now();
     const whole = (flags & (openFlag.more | openFlag.stream)) === 0;
     const body = whole ? keepBody(bytes, at, end) : noBytes;
     const exchange = new FastServerExchange(this, id, route, fields, timeoutMs, this.#now, body);
     this.#exchanges.add(exchange);
-    this.#running++;
     if (whole) {
       if (body.length > this.share.maxMessageBytes) {
         this.#fails(exchange, new ExchangeError("the request is too large", resetCode.tooLarge));
@@ -284,8 +278,9 @@ export class FastServerConnection implements AcceptedConnection {
     const code = error instanceof ExchangeError ? error.code : resetCode.internal;
     this.forget(exchange);
     this.writer.reset(frameType.reset, exchange.numericId, code, reason);
-    exchange.lost(new MicroError(`the exchange was reset: ${reason}`, { id: transportId, code: "aborted", cause: error }));
-    if (!exchange.dispatched) this.#ended(exchange);
+    exchange.lost(
+      new MicroError(`the exchange was reset: ${reason}`, { id: transportId, code: "aborted", cause: error }),
+    );
   }
 
   /** A frame for an exchange that is over, unless it never was. */
@@ -301,7 +296,8 @@ export class FastServerConnection implements AcceptedConnection {
       this.#idleFramesAt = tick;
       this.#idleFrames = 0;
     }
-    if (++this.#idleFrames > maxIdleFrames) throw new WireError("too many frames that ask for nothing", goAwayCode.flooding);
+    if (++this.#idleFrames > maxIdleFrames)
+      throw new WireError("too many frames that ask for nothing", goAwayCode.flooding);
   }
 
   /** Send a reply in one frame. @returns false if it does not fit. */
@@ -320,6 +316,7 @@ export class FastServerConnection implements AcceptedConnection {
   /** Called by an exchange whose handler has come to an end. */
   finished(exchange: FastServerExchange): void {
     this.#lastActive = this.#owner.tick;
+    this.#idleFrames = 0;
     // What it still sends needs the credit that comes for it, and counts until then.
     if (exchange.sending) exchange.whenSent(() => this.#ended(exchange));
     else this.#ended(exchange);
@@ -327,8 +324,7 @@ export class FastServerConnection implements AcceptedConnection {
 
   /** Handler and sender are done with it. */
   #ended(exchange: FastServerExchange): void {
-    this.#running--;
-    this.#exchanges.delete(exchange.numericId);
+    this.forget(exchange);
     if (this.#state === "closing" && this.turns.queuedBytes === 0) this.#end();
   }
 
@@ -383,7 +379,7 @@ export class FastServerConnection implements AcceptedConnection {
       if (quiet > limits.stalled * 10) this.destroy();
     } else if (this.#reader.inside && quiet > limits.stalled) {
       this.#broken(new WireError("a frame did not arrive in time"));
-    } else if (this.#running === 0 && this.#exchanges.size === 0) {
+    } else if (this.#exchanges.size === 0) {
       if (quiet > limits.idle) this.shutDown();
       else if (quiet > 1) this.writer.release();
     } else if (quiet > 2 * silentTicks && this.#asked) this.destroy();
@@ -399,7 +395,11 @@ export class FastServerConnection implements AcceptedConnection {
     const code = error instanceof WireError ? error.code : goAwayCode.protocol;
     this.writer.goAway(frameType.goAway, this.#lastId, code, reason);
     this.#cancelAll(
-      new MicroError(`the caller sent what cannot be read: ${reason}`, { id: transportId, code: "aborted", cause: error }),
+      new MicroError(`the caller sent what cannot be read: ${reason}`, {
+        id: transportId,
+        code: "aborted",
+        cause: error,
+      }),
     );
     this.#end();
   }

@@ -117,8 +117,7 @@ class HttpTransport implements Transport {
       }
       const fast = this.#fast(pool, known, options, now);
       if (fast === undefined) this.#callOverHttp(known, request, options, resolve, reject, now);
-      else
-        fast.start(new FastCall(request, options, resolve, reject, now, fast.fallback), now);
+      else fast.start(new FastCall(request, options, resolve, reject, now, fast.fallback), now);
     });
   }
 
@@ -150,8 +149,7 @@ class HttpTransport implements Transport {
       }
       const fast = this.#fast(pool, known, options, now);
       if (fast === undefined) this.#openOverHttp(known, request, options, resolve, reject);
-      else
-        fast.start(new FastClientStream(request, options, resolve, reject, now, fast.fallback), now);
+      else fast.start(new FastClientStream(request, options, resolve, reject, now, fast.fallback), now);
     });
   }
 

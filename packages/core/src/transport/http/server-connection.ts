@@ -100,13 +100,11 @@ export class ServerConnection implements AcceptedConnection {
   }
 
   get remote(): string {
-    return (this.#remote ??=
-      formatAddress(this.#socket.remoteAddress, this.#socket.remotePort) || this.#owner.address);
+    return (this.#remote ??= formatAddress(this.#socket.remoteAddress, this.#socket.remotePort) || this.#owner.address);
   }
 
   get local(): string {
-    return (this.#local ??=
-      formatAddress(this.#socket.localAddress, this.#socket.localPort) || this.#owner.address);
+    return (this.#local ??= formatAddress(this.#socket.localAddress, this.#socket.localPort) || this.#owner.address);
   }
 
   get unsentBytes(): number {

@@ -127,12 +127,7 @@ export class Fleet implements ClientFixture {
     return { id, address, server, kill: () => server.stop() };
   }
 
-  async register(
-    service: string,
-    id: string,
-    address: string,
-    metadata: StringMap = this.#metadata,
-  ): Promise<void> {
+  async register(service: string, id: string, address: string, metadata: StringMap = this.#metadata): Promise<void> {
     const nodes = [{ id, address, metadata }];
     await this.registry.register({ name: service, version: "latest", metadata: {}, endpoints: [], nodes });
     // The cache hears of the node by its watch.
