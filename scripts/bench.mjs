@@ -100,13 +100,21 @@ function start([command, args], core) {
   child.stderr.on("data", (chunk) => (log = (log + chunk).slice(-4000)));
   const waiting = [];
   createInterface({ input: child.stdout }).on("line", (line) => {
-    if (line.startsWith("{")) waiting.shift()?.resolve(JSON.parse(line));
+    // The Go peers put a record separator before what is theirs: go-micro logs to standard output as well.
+    const text = line.replace("\u001e", "");
+    if (text.startsWith("{")) waiting.shift()?.resolve(JSON.parse(text));
   });
   child.on("exit", (code) => {
     for (const { reject } of waiting.splice(0))
       reject(new Error(`${args.join(" ")} ended with exit code ${code}\n${log}`));
   });
-  const next = () => new Promise((resolve, reject) => waiting.push({ resolve, reject }));
+  const next = () =>
+    new Promise((resolve, reject) => {
+      if (child.exitCode !== null) return reject(new Error(`${args.join(" ")} has ended\n${log}`));
+      const timer = setTimeout(() => reject(new Error(`${args.join(" ")} said nothing for 60 s\n${log}`)), 60_000);
+      const settled = (settle) => (value) => (clearTimeout(timer), settle(value));
+      return waiting.push({ resolve: settled(resolve), reject: settled(reject) });
+    });
   return {
     child,
     next,

@@ -4,7 +4,7 @@ import { rolldown } from "rolldown";
 import { root } from "./toolchain.mjs";
 
 const core = join(root, "packages", "core");
-await using bundle = await rolldown({
+const bundle = await rolldown({
   input: { index: join(core, "src", "index.ts"), "testing/index": join(core, "src", "testing", "index.ts") },
   platform: "node",
   external: /^node:/,
@@ -16,3 +16,4 @@ await bundle.write({
   entryFileNames: "[name].js",
   chunkFileNames: "[name].js",
 });
+await bundle.close();

@@ -36,7 +36,7 @@ const vitest = (name, args, quick) => ({
       bin("vitest"),
       ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...args],
       {
-        env: { ...tools.env, FORCE_COLOR: "0" },
+        env: { ...tools.env, FORCE_COLOR: "0", ...(options.quick && { MICRO_TEST_QUICK: "1" }) },
       },
     );
     if (!existsSync(report)) return { passed: 0, failed: 1, skipped: [] };
