@@ -300,6 +300,8 @@ describe("a client of the fast wire", () => {
     await using fixture = await callTo(() => {});
     const error = await fixture.call(200).catch((caught: unknown) => caught);
     expect(error).toMatchObject({ code: "timeout", notRun: true });
+    // The next one tries the other wire.
+    expect(Buffer.from((await fixture.call()).body).toString()).toBe("by HTTP!");
   });
 
   it.each<[string, Buffer, RegExp]>([

@@ -499,7 +499,9 @@ export class FastConnection {
       entry.fail(deadlineExceeded(false));
     }
     if (this.#state === "dialing" || this.#state === "negotiating") {
-      if (this.running === 0) this.#close();
+      // A peer that takes the connection and says nothing to the preface may understand the other wire.
+      if (this.running === 0 && this.#state === "negotiating") this.#refused();
+      else if (this.running === 0) this.#close();
     } else if (this.#state === "open" || this.#state === "going") {
       if (this.#askedAt !== undefined) {
         if (now - this.#askedAt >= deadMs) {
