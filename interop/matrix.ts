@@ -14,6 +14,7 @@ import { oldProtocol } from "./src/scenarios/old-protocol.ts";
 import { registry } from "./src/scenarios/registry.ts";
 import { streams } from "./src/scenarios/streams.ts";
 import { time } from "./src/scenarios/time.ts";
+import { types } from "./src/scenarios/types.ts";
 
 type Direction = "goToTs" | "tsToGo";
 
@@ -39,7 +40,7 @@ const { values: options } = parseArgs({
 });
 const peers = JSON.parse(options.peers ?? "{}") as Record<Generation, string>;
 
-const all = [...registry, ...calls, ...errors, ...time, ...streams, ...oldProtocol, ...load];
+const all = [...registry, ...calls, ...types, ...errors, ...time, ...streams, ...oldProtocol, ...load];
 const scenarios = all.filter(({ name }) => options.only?.some((part) => name.includes(part)) ?? true);
 const generations = (["v2", "v4", "v5"] as const).filter((name) => options.generation?.includes(name) ?? true);
 const directions: readonly Direction[] = ["goToTs", "tsToGo"];

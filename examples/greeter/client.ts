@@ -1,5 +1,5 @@
 import { createService } from "@micro/core";
-import { Greeter } from "./greeter.ts";
+import { Greeter } from "./gen/greeter.micro.ts";
 
 await using service = createService({ name: "greeter-client" });
 const greeter = service.client(Greeter);
@@ -25,7 +25,7 @@ await timed("by name, without types", async () => {
 });
 await timed("a bad request", async () => {
   try {
-    return await service.call("greeter", "Greeter.Hello", { name: 42 });
+    return await service.call("greeter", "Greeter.Hello", {});
   } catch (error) {
     return String(error);
   }

@@ -36,7 +36,7 @@ What to try next
   node examples/greeter/service.ts                   leave it running, start a second one, and call them:
   node examples/greeter/client.ts                    calls are spread over all instances
   MICRO_LOG_LEVEL=debug node examples/greeter/service.ts
-  edit examples/greeter/greeter.ts                   the compiler tells both sides what to change
+  edit examples/greeter/greeter.proto                npm run generate: the compiler tells both sides what to change
   docs/                                              one short page per subject`);
 }
 process.exitCode = clientCode === 0 && serviceCode === 0 ? 0 : 1;

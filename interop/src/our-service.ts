@@ -16,6 +16,8 @@ import type {
   SleepReport,
   SleepRequest,
 } from "../gen/greeter.ts";
+import { Everything } from "../gen/types.ts";
+import { registerTypesHandler } from "../gen/types.micro.ts";
 import { Greeter } from "./definition.ts";
 
 /** What is told of handlers that may be cancelled, by the key their caller chose. As `go/peer/state.go`. */
@@ -146,6 +148,11 @@ export function ourGreeter(options: ServiceOptions, runs = new Runs()): { servic
     echo: (message: unknown) => message,
     forward: (request: ForwardRequest) => service.call(request.service, "Plain.Meta", {}, addressOf(request)),
     chat: bidiHandler((requests, context) => chat(runs, requests, context)),
+  });
+  registerTypesHandler(service, {
+    echo: (message) => message,
+    describe: (message) => ({ text: JSON.stringify(Everything.toJSON(message)) }),
+    nothing: () => ({}),
   });
   return { service, runs };
 }

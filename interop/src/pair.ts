@@ -19,7 +19,7 @@ export interface GoServer extends AsyncDisposable {
 }
 
 export interface GoClientOptions {
-  scenario?: "call" | "sequential" | "concurrent" | "chat" | "count";
+  scenario?: "call" | "types" | "sequential" | "concurrent" | "chat" | "count";
   /** Default: our service. */
   service?: string;
   /** Default: as the column says. */

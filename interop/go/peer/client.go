@@ -51,7 +51,7 @@ type scenario struct {
 func runClient(arguments []string) error {
 	flags := newFlags("client")
 	s := &scenario{metadata: pairs{}}
-	flags.StringVar(&s.name, "scenario", "call", "call, sequential, concurrent, chat or count")
+	flags.StringVar(&s.name, "scenario", "call", "call, types, sequential, concurrent, chat or count")
 	flags.StringVar(&s.service, "service", "greeter", "service name")
 	flags.StringVar(&s.address, "address", "", "node address instead of a look-up")
 	flags.StringVar(&s.endpoint, "endpoint", "Plain.Hello", "endpoint")
@@ -95,6 +95,7 @@ func runClient(arguments []string) error {
 	}
 	scenarios := map[string]func() map[string]interface{}{
 		"call":       s.call,
+		"types":      s.typesCall,
 		"sequential": s.sequential,
 		"concurrent": s.concurrent,
 		"chat":       s.chat,

@@ -53,6 +53,9 @@ func runServer(arguments []string) error {
 	if err := pb.RegisterGreeterHandler(service.Server(), &greeter{service.Client()}); err != nil {
 		return err
 	}
+	if err := pb.RegisterTypesHandler(service.Server(), typesHandler{}); err != nil {
+		return err
+	}
 	if err := gomicro.RegisterHandler(service.Server(), &Plain{service.Client()}); err != nil {
 		return err
 	}

@@ -53,7 +53,10 @@ export interface MethodDefinition<
   readonly request: MessageType<ReqIn, ReqOut>;
   readonly response: MessageType<ResIn, ResOut>;
   readonly http?: readonly HttpRoute[] | undefined;
-  /** Metadata of the registered endpoint. Default: empty; `stream: "true"` is added for streams. */
+  /**
+   * Metadata of the registered endpoint, over what `http` gives; an empty object leaves that out. Default: what `http`
+   * gives. `stream: "true"` is added for streams.
+   */
   readonly metadata?: StringMap | undefined;
 }
 

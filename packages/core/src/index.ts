@@ -48,7 +48,13 @@ export {
   type SourceInput,
   type SourceOutput,
 } from "./schema.ts";
-export { protoMessage, type ProtoInput, type ProtoMessageFunctions, type ProtoMessageOptions } from "./proto.ts";
+export {
+  protoMessage,
+  type ProtoInput,
+  type ProtoMessageFunctions,
+  type ProtoMessageOptions,
+  type ProtoMethod,
+} from "./proto.ts";
 export type { InferInput, InferOutput, StandardSchema } from "./standard-schema.ts";
 
 // Calls

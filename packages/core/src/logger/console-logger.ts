@@ -211,19 +211,16 @@ function quoted(text: string): string {
   return text === "" || /[\s"=]/.test(text) ? escaped(JSON.stringify(text)) : escaped(text);
 }
 
-const ownFile = import.meta.url;
-
-/** Methods of loggers that pass records on, by the convention of their class names. */
-const passedOn = /^\s*at \S*Logger\.(?:log|trace|debug|info|warn|error|fatal) /;
+/** Methods of loggers, told by the convention of their class names: published, they share one file with their callers. */
+const ofLogger = /^\s*at (?:callerOfLogger|\S*Logger\.(?:log|trace|debug|info|warn|error|fatal)) /;
 
 /** `dir/file.ts:12` of the first frame outside of loggers. */
 function callerOfLogger(): string | undefined {
   const frames = new Error("trace").stack?.split("\n") ?? [];
   for (const frame of frames.slice(1)) {
+    if (ofLogger.test(frame) || frame.includes("node:")) continue;
     const place = /\(?((?:file:\/\/|\/|[A-Za-z]:\\)[^()]*?):(\d+):\d+\)?$/.exec(frame);
-    if (place === null || place[1] === ownFile || ownFile.endsWith(place[1]!.replaceAll("\\", "/"))) continue;
-    if (passedOn.test(frame)) continue;
-    return `${place[1]!.split(/[\\/]/).slice(-2).join("/")}:${place[2]}`;
+    if (place !== null) return `${place[1]!.split(/[\\/]/).slice(-2).join("/")}:${place[2]}`;
   }
   return undefined;
 }

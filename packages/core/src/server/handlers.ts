@@ -73,10 +73,15 @@ function definedMethod(
     run: handler.bind<AnyHandler>(owner),
     request: method.request,
     response: method.response,
-    http: method.http ?? [],
+    http: registersRoutes(method) ? (method.http ?? []) : [],
     metadata: { ...method.metadata, ...options.metadata?.[name] },
     internal: options.internal ?? false,
   };
+}
+
+/** Metadata that is there and empty says that the registry is not to have the routes. */
+function registersRoutes({ metadata }: MethodDefinition): boolean {
+  return metadata === undefined || Object.keys(metadata).length > 0;
 }
 
 function byName(name: string, handler: unknown, options: HandleOptions): Registration {

@@ -105,6 +105,23 @@ describe("protoMessage", () => {
     }
   });
 
+  it("finds a oneof as Go up to v5.13 writes it, at any depth, and nothing else by its inner names", () => {
+    interface Choice {
+      chosenText?: string;
+      child?: Choice;
+    }
+    const fromJSON = (object: any): Choice => ({
+      ...(object.chosenText === undefined ? {} : { chosenText: object.chosenText }),
+      ...(object.child === undefined ? {} : { child: fromJSON(object.child) }),
+    });
+    const functions = { encode: () => ({ finish: () => new Uint8Array(0) }), decode: () => ({}), fromJSON };
+    const text = '{"child":{"Which_1":{"ChosenText":"b"},"Other":{"ChosenText":"c"}},"Which_1":{"ChosenText":"a"}}';
+    const read = (oneofs?: readonly string[]): unknown =>
+      jsonCodec.decode(Buffer.from(text), protoMessage<Choice>(functions, { oneofs }));
+    expect(read(["Which_1"])).toEqual({ chosenText: "a", child: { chosenText: "b" } });
+    expect(read()).toEqual({ child: {} });
+  });
+
   it.each(["[]", "5", '"text"', "null", "true"])("refuses %s where a message is due", (text) => {
     expect(() => fromJson(text)).toThrow(
       expect.objectContaining({ code: "codec", detail: expect.stringContaining("Profile is an object") }),

@@ -22,7 +22,7 @@ let project: string;
 
 beforeAll(async () => {
   const folder = resources.use(await temporaryFolder("micro-docs-"));
-  const tarballs = await packTarballs(folder.path, ["core", "registry-mdns"]);
+  const tarballs = await packTarballs(folder.path, ["core", "protoc-gen-micro", "registry-mdns"]);
   project = join(folder.path, "app");
   await npmProject(project, [...tarballs.values(), "zod@^4.6.7"]);
 });
@@ -34,7 +34,19 @@ for (const page of await pages()) {
     block.language === "ts" ? [{ ...block, expected: blocks[index + 1] }] : [],
   );
   if (programs.length === 0) continue;
+  // A block that names its file is generated from, for the programs of its page.
+  const protos = blocks.flatMap(({ language, code }) => {
+    const name = /^\/\/ (\w+\.proto)\n/.exec(code)?.[1];
+    return language === "proto" && name !== undefined ? [{ name, code }] : [];
+  });
   describe(relative(workspace, join(workspace, page)), () => {
+    beforeAll(async () => {
+      for (const { name, code } of protos) {
+        await writeFiles(project, { [name]: code });
+        const generator = join(project, "node_modules", ".bin", "protoc-gen-micro");
+        expect(await execute(generator, [name, "--out", "gen"], project)).toMatchObject({ code: 0, stderr: "" });
+      }
+    });
     for (const [index, program] of programs.entries()) {
       it(`the program in line ${program.line} runs`, async () => {
         const file = `${page.replaceAll(/[^a-z0-9]/gi, "-")}-${index}.ts`;

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { execute, npmProject, packTarballs, temporaryFolder, workspace, writeFiles } from "../support/packed.ts";
 import { codeBlocks } from "../support/markdown.ts";
 
-const packages = ["core", "registry-mdns"];
+const packages = ["core", "protoc-gen-micro", "registry-mdns"];
 const resources = new AsyncDisposableStack();
 let tarballs: Map<string, string>;
 let project: string;
@@ -67,6 +67,32 @@ describe("packed tarballs", () => {
       await readFile(join(project, "node_modules/@micro/registry-mdns/package.json"), "utf8"),
     );
     expect(manifest.peerDependencies["@micro/core"]).toMatch(/^\^\d/);
+  });
+
+  it("protoc-gen-micro generates with one command, and what it generates runs", async () => {
+    const program = join(project, "node_modules", ".bin", "protoc-gen-micro");
+    await writeFiles(project, {
+      "proto/greeter.proto": `syntax = "proto3";
+package greeter;
+import "google/api/annotations.proto";
+service Greeter { rpc Hello(Request) returns (Response) { option (google.api.http) = { post: "/hello" body: "*" }; } }
+message Request { string name = 1; }
+message Response { string msg = 1; }
+`,
+      "greeter.ts": `import { createService, memoryRegistry, memoryTransport, silentLogger } from "@micro/core";
+import { newGreeterService, registerGreeterHandler } from "./gen/greeter.micro.ts";
+
+const options = { registry: memoryRegistry(), transport: memoryTransport(), logger: silentLogger };
+const service = createService({ name: "greeter", args: [], handleSignals: false, ...options });
+registerGreeterHandler(service, { hello: ({ name }) => ({ msg: \`Hello \${name}\` }) });
+await service.start();
+console.log((await newGreeterService("greeter", service.client).hello({ name: "John" })).msg);
+await service.stop();
+`,
+    });
+    const generated = await execute(program, ["-I", "proto", "greeter.proto", "--out", "gen"], project);
+    expect(generated).toMatchObject({ code: 0, stdout: "", stderr: "" });
+    expect(await execute("node", ["greeter.ts"], project, 30_000)).toMatchObject({ code: 0, stdout: "Hello John\n" });
   });
 
   it("loads with import and with require, as one copy", async () => {

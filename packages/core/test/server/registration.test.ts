@@ -137,6 +137,8 @@ describe("endpoints", () => {
     server.handle("Zebra.Run", () => ({}));
     server.handle(definition, { hello: () => ({}), count: () => [] }, { metadata: { Count: { owner: "team-a" } } });
     server.handle("Alpha", { chat: bidiHandler((messages) => messages) });
+    const hidden = { ...definition.methods.hello, metadata: {} };
+    server.handle({ ...definition, type: "Hidden", methods: { hidden } }, { hidden: () => ({}) });
     server.handle("Debug", { health: () => ({}) }, { internal: true });
     const any = { name: "any", type: "", values: null };
     const context = { name: "Context", type: "Context", values: null };
@@ -155,6 +157,12 @@ describe("endpoints", () => {
           path: "/hello/{name},/hi/{name}",
           description: "says hello",
         },
+      },
+      {
+        name: "Hidden.Hello",
+        request: definition.methods.hello.request.value,
+        response: { name: "Response", type: "Response", values: null },
+        metadata: {},
       },
       { name: "Zebra.Run", request: any, response: any, metadata: {} },
     ]);

@@ -1,0 +1,41 @@
+/** From a compiled request to files: what the plugin and the command share. */
+import { create, createFileRegistry, type DescFile } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema, type CodeGeneratorRequest } from "@bufbuild/protobuf/wkt";
+import { filesWithMessages, stubsPath } from "./messages.ts";
+import { InputError, type GenerateOptions } from "./options.ts";
+import { generateStubs } from "./stub.ts";
+import { generateMessages, type GeneratedFile } from "./ts-proto.ts";
+
+export interface Generated {
+  /** Sorted by name. */
+  readonly files: readonly GeneratedFile[];
+  readonly warnings: readonly string[];
+}
+
+/** Generate what `options.emit` says for the files of a request. @throws {InputError} for rpcs that cannot be told apart */
+export async function generate(request: CodeGeneratorRequest, options: GenerateOptions): Promise<Generated> {
+  const registry = createFileRegistry(create(FileDescriptorSetSchema, { file: request.protoFile }));
+  const asked = request.fileToGenerate.map((name): DescFile => {
+    const file = registry.getFile(name);
+    if (file === undefined) throw new InputError(`${name} is not among the files of the request`);
+    return file;
+  });
+  const warnings: string[] = [];
+  const withMessages = options.emit === "stubs" ? [] : filesWithMessages(asked, options);
+  const messages = generateMessages(
+    request,
+    withMessages.map((file) => file.proto.name),
+    options,
+  );
+  // Awaited below; a failure of the stubs comes first.
+  messages.catch(() => {});
+  const files: GeneratedFile[] = [];
+  if (options.emit !== "messages") {
+    for (const file of asked) {
+      const content = generateStubs(file, { options, registry, warn: (text) => warnings.push(text) });
+      if (content !== undefined) files.push({ name: stubsPath(file, options), content });
+    }
+  }
+  files.push(...(await messages));
+  return { files: files.toSorted((a, b) => (a.name < b.name ? -1 : 1)), warnings };
+}

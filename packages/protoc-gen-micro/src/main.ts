@@ -1,0 +1,17 @@
+#!/usr/bin/env node
+import { buffer } from "node:stream/consumers";
+import { runCommand, usage } from "./command.ts";
+import { runPlugin } from "./plugin.ts";
+
+const args = process.argv.slice(2);
+const line = (stream: NodeJS.WriteStream) => (text: string) => void stream.write(`${text}\n`);
+
+if (args.length > 0) {
+  process.exitCode = await runCommand(args, { out: line(process.stdout), error: line(process.stderr) });
+} else if (process.stdin.isTTY) {
+  line(process.stderr)(usage());
+  process.exitCode = 1;
+} else {
+  // As protoc starts it.
+  process.stdout.write(await runPlugin(await buffer(process.stdin), line(process.stderr)));
+}

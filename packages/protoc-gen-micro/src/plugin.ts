@@ -1,0 +1,45 @@
+/** The protoc plugin: a request on standard input, a response on standard output. */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  CodeGeneratorRequestSchema,
+  CodeGeneratorResponse_Feature,
+  CodeGeneratorResponse_FileSchema,
+  CodeGeneratorResponseSchema,
+  Edition,
+  type CodeGeneratorResponse,
+} from "@bufbuild/protobuf/wkt";
+import { generate } from "./generate.ts";
+import { InputError, parseParameter } from "./options.ts";
+
+/**
+ * Answer a `CodeGeneratorRequest`; what is wrong with the input is in the response, as protoc wants it.
+ * @param warn is told what the author of a .proto file should know
+ */
+export async function runPlugin(request: Uint8Array, warn: (text: string) => void): Promise<Uint8Array> {
+  const answer = create(CodeGeneratorResponseSchema, {
+    supportedFeatures: BigInt(
+      CodeGeneratorResponse_Feature.PROTO3_OPTIONAL | CodeGeneratorResponse_Feature.SUPPORTS_EDITIONS,
+    ),
+    minimumEdition: Edition.EDITION_PROTO2,
+    maximumEdition: Edition.EDITION_2024,
+  });
+  return toBinary(CodeGeneratorResponseSchema, await fill(answer, request, warn));
+}
+
+async function fill(
+  answer: CodeGeneratorResponse,
+  bytes: Uint8Array,
+  warn: (text: string) => void,
+): Promise<CodeGeneratorResponse> {
+  try {
+    const request = fromBinary(CodeGeneratorRequestSchema, bytes);
+    const { files, warnings } = await generate(request, parseParameter(request.parameter));
+    warnings.forEach(warn);
+    answer.file = files.map(({ name, content }) => create(CodeGeneratorResponse_FileSchema, { name, content }));
+    return answer;
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    answer.error = error.message;
+    return answer;
+  }
+}

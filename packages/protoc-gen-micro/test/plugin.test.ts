@@ -1,0 +1,101 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { CodeGeneratorRequestSchema, CodeGeneratorResponseSchema } from "@bufbuild/protobuf/wkt";
+import { chmod } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { compile } from "../src/compiler.ts";
+import { runPlugin } from "../src/plugin.ts";
+import { execute, filesBelow, folder, generated, main, protos } from "./support/generator.ts";
+
+async function answerTo(
+  parameter: string,
+): Promise<{ error: string; files: Record<string, string>; warnings: string[] }> {
+  const { set } = await compile({ files: ["kinds.proto"], protoPaths: [protos] });
+  const request = create(CodeGeneratorRequestSchema, {
+    fileToGenerate: ["kinds.proto"],
+    protoFile: set.file,
+    parameter,
+  });
+  const warnings: string[] = [];
+  const bytes = await runPlugin(toBinary(CodeGeneratorRequestSchema, request), (text) => void warnings.push(text));
+  const { error, file } = fromBinary(CodeGeneratorResponseSchema, bytes);
+  return { error, warnings, files: Object.fromEntries(file.map(({ name, content }) => [name, content])) };
+}
+
+describe("the plugin", () => {
+  it("answers with the stubs of the files it is asked for, the same as the command's", async () => {
+    const { error, files } = await answerTo("");
+    expect(error).toBe("");
+    expect(files).toEqual({ "kinds.micro.ts": (await filesBelow(generated))["kinds.micro.ts"] });
+  });
+
+  it("can write the messages as well", async () => {
+    const { files } = await answerTo("emit=all");
+    const committed = await filesBelow(generated);
+    expect(Object.keys(files)).toContain("kinds.ts");
+    for (const [name, content] of Object.entries(files)) expect(content).toBe(committed[name]);
+  });
+
+  it("tells protoc of unknown options and wrong values, with the valid ones", async () => {
+    expect((await answerTo("emit=stubs,colour=red")).error).toMatch(
+      /^unknown option "colour"; valid ones are emit=all\|messages\|stubs, .*M<file\.proto>=<module>$/,
+    );
+    expect((await answerTo("int64=float")).error).toMatch(/one of bigint, number, string, long/);
+  });
+
+  it("imports messages from the modules that M names", async () => {
+    const { files } = await answerTo("Mother/shared.proto=@acme/shared,import_extension=.js");
+    expect(files["kinds.micro.ts"]).toContain(`import { Shared, Shared_Nested } from "@acme/shared";`);
+    expect(files["kinds.micro.ts"]).toContain(`from "./kinds.js";`);
+  });
+
+  it("works in `buf generate` beside ts-proto, both as local plugins", async () => {
+    const tsProto = join(
+      dirname(createRequire(import.meta.url).resolve("ts-proto/package.json")),
+      "protoc-gen-ts_proto",
+    );
+    const options = "esModuleInterop=true,outputServices=none,enumsAsLiterals=true,importSuffix=.ts,forceLong=bigint";
+    await using work = await folder({
+      "greeter.proto": `syntax = "proto3"; package greeter; message A {} service Greeter { rpc Hello(A) returns (A); }`,
+      "buf.yaml": "version: v2\n",
+      "buf.gen.yaml": `version: v2
+plugins:
+  - local: [${JSON.stringify(process.execPath)}, ${JSON.stringify(tsProto)}]
+    out: gen
+    opt: ${options}
+  - local: [${JSON.stringify(process.execPath)}, ${JSON.stringify(main)}]
+    out: gen
+`,
+    });
+    const ended = await execute(bufProgram(), ["generate"], work.path);
+    expect(ended.code, ended.errors).toBe(0);
+    expect(Object.keys(await filesBelow(join(work.path, "gen")))).toEqual(["greeter.micro.ts", "greeter.ts"]);
+  });
+
+  it("is started by protoc by its name, and its errors end protoc with exit code 1", async () => {
+    await using work = await folder({
+      "protoc-gen-micro": `#!/bin/sh\nexec ${JSON.stringify(process.execPath)} ${JSON.stringify(main)}\n`,
+      "greeter.proto": `syntax = "proto3"; package greeter; message A {} service Greeter { rpc hello(A) returns (A); }`,
+    });
+    await chmod(join(work.path, "protoc-gen-micro"), 0o755);
+    // buf's replacement, which starts plugins as protoc does.
+    const protoc = (...args: string[]) => execute(bufProgram(), ["alpha", "protoc", "-I", ".", ...args], work.path);
+    const plugin = "--plugin=protoc-gen-micro=./protoc-gen-micro";
+    const ended = await protoc(plugin, "--micro_out=.", "greeter.proto");
+    expect(ended.code, ended.errors).toBe(0);
+    expect(ended.errors).toContain("warning: rpc hello");
+    expect(Object.keys(await filesBelow(work.path))).toContain("greeter.micro.ts");
+    const failed = await protoc(plugin, "--micro_out=.", "--micro_opt=colour=red", "greeter.proto");
+    expect(failed.code).not.toBe(0);
+    expect(failed.errors).toContain(`unknown option "colour"`);
+  });
+});
+
+function bufProgram(): string {
+  const names: Readonly<Record<string, string>> = { arm64: "aarch64", arm: "armv7" };
+  const architecture = process.platform === "linux" ? (names[process.arch] ?? process.arch) : process.arch;
+  return createRequire(import.meta.url).resolve(
+    `@bufbuild/buf-${process.platform}-${architecture}/bin/buf${process.platform === "win32" ? ".exe" : ""}`,
+  );
+}
