@@ -1,5 +1,5 @@
 /** A bound port and its connections. */
-import { unlink } from "node:fs/promises";
+import { unlinkSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Server as TlsServer } from "node:tls";
@@ -112,7 +112,11 @@ export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
   async #bindPath(path: string): Promise<NodeJS.ErrnoException | undefined> {
     let failure = await this.#tryBind({ path });
     if (failure?.code === "EADDRINUSE" && (await isAbandoned(path))) {
-      await unlink(path).catch(() => {});
+      try {
+        unlinkSync(path);
+      } catch {
+        // Somebody else was quicker, or it may not be removed: binding will tell.
+      }
       failure = await this.#tryBind({ path });
     }
     if (failure !== undefined) return failure;
