@@ -27,7 +27,8 @@ const nodeTarget = (name, label) => ({
   client: (address) => [tools.node, [join(root, "bench", "client.mjs"), name, address]],
 });
 const targets = [
-  nodeTarget("micro", "@micro/core (HTTP/1.1 wire)"),
+  nodeTarget("micro", "@micro/core"),
+  nodeTarget("micro-http", "@micro/core (HTTP/1.1 wire)"),
   nodeTarget("net", "raw node:net"),
   nodeTarget("http", "raw node:http"),
   nodeTarget("grpc-js", "@grpc/grpc-js"),

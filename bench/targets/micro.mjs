@@ -1,4 +1,4 @@
-// @micro/core as a user runs it: definition, registry look-up through the cache, deadlines, ids, stats; the HTTP/1.1 wire.
+// @micro/core as a user runs it: definition, registry look-up through the cache, deadlines, ids, stats; the fast wire.
 import { createService, httpTransport, memoryRegistry } from "../../packages/core/dist/index.js";
 
 /** A definition without a schema library, so that validation does not enter the figures of either side. */
@@ -34,14 +34,14 @@ export async function serve() {
   return { address: service.server.address };
 }
 
-export async function connect(address) {
+export async function connect(address, wire = "micro/1") {
   const registry = memoryRegistry();
   await registry.register({
     name: "greeter",
     version: "latest",
     metadata: {},
     endpoints: [],
-    nodes: [{ id: "greeter-1", address, metadata: { protocol: "mucp" } }],
+    nodes: [{ id: "greeter-1", address, metadata: { protocol: "mucp", wire } }],
   });
   const service = createService({ name: "bench", registry, transport: httpTransport() });
   const greeter = service.client(Greeter);

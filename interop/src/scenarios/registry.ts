@@ -51,6 +51,7 @@ export const registry: readonly Scenario[] = [
         server: "mucp",
         transport: "http",
         registry: "mdns",
+        wire: "micro/1",
         region: "here",
       });
       const greeter = found.endpoints.filter(({ name }) => name.startsWith("Greeter."));

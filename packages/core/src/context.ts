@@ -113,6 +113,14 @@ function callAll(listeners: ReadonlySet<(reason: MicroError) => void>, reason: M
   if (errors.length > 0) throw errors[0];
 }
 
+/** Where a context finds what it was not given, when somebody asks for it: most handlers ask for little. @internal */
+export interface ContextSource {
+  readonly header: Metadata;
+  readonly remote: string;
+  readonly local: string;
+  readonly cancellation: Cancellation;
+}
+
 /** What a context is made of. */
 export interface ContextInit {
   /** Name of the called service. */
@@ -130,6 +138,8 @@ export interface ContextInit {
   /** The request's bytes as they came. Default: empty. */
   body?: Uint8Array | undefined;
   cancellation?: Cancellation | undefined;
+  /** @internal */
+  source?: ContextSource | undefined;
 }
 
 const noBytes = new Uint8Array(0);
@@ -138,26 +148,45 @@ const noBytes = new Uint8Array(0);
 export class Context {
   readonly service: string;
   readonly endpoint: string;
-  /** All headers of the request, framing headers included, as Go gives them. */
-  readonly metadata: Metadata;
-  readonly remote: string;
-  readonly local: string;
   readonly contentType: string;
   /** The undecoded request; empty on streams. */
   readonly body: Uint8Array;
-  /** @internal */
-  readonly cancellation: Cancellation;
+  readonly #source: ContextSource | undefined;
+  #metadata: Metadata | undefined;
+  readonly #remote: string | undefined;
+  readonly #local: string | undefined;
+  #cancellation: Cancellation | undefined;
   #values: Map<ContextKey<unknown>, unknown> | undefined;
 
   constructor(init: ContextInit) {
     this.service = init.service;
     this.endpoint = init.endpoint;
-    this.metadata = init.metadata ?? new Metadata();
-    this.remote = init.remote ?? "";
-    this.local = init.local ?? "";
     this.contentType = init.contentType ?? "";
     this.body = init.body ?? noBytes;
-    this.cancellation = init.cancellation ?? new Cancellation();
+    this.#source = init.source;
+    if (init.source !== undefined) return;
+    this.#metadata = init.metadata;
+    this.#remote = init.remote;
+    this.#local = init.local;
+    this.#cancellation = init.cancellation;
+  }
+
+  /** All headers of the request, framing headers included, as Go gives them. */
+  get metadata(): Metadata {
+    return (this.#metadata ??= this.#source?.header ?? new Metadata());
+  }
+
+  get remote(): string {
+    return this.#remote ?? this.#source?.remote ?? "";
+  }
+
+  get local(): string {
+    return this.#local ?? this.#source?.local ?? "";
+  }
+
+  /** @internal */
+  get cancellation(): Cancellation {
+    return (this.#cancellation ??= this.#source?.cancellation ?? new Cancellation());
   }
 
   /** Name of the calling service, where it said so (`Micro-From-Service`). */

@@ -29,6 +29,8 @@ export function canonicalName(name: string): string {
 export class Metadata implements Iterable<[string, string]> {
   #entries: Map<string, string> | undefined;
   #load: (() => Map<string, string>) | undefined;
+  /** Counts changes, for whoever keeps something made from these entries. @internal */
+  revision = 0;
 
   constructor(init?: MetadataInit) {
     if (init === undefined) return;
@@ -76,10 +78,12 @@ export class Metadata implements Iterable<[string, string]> {
       throw new TypeError(`metadata ${JSON.stringify(name)}: the value must be a string, not ${typeof value}`);
     if (name === "") throw new TypeError("metadata: a name is empty");
     this.#map().set(canonicalName(name), value);
+    this.revision++;
     return this;
   }
 
   delete(name: string): boolean {
+    this.revision++;
     return this.#map().delete(canonicalName(name));
   }
 

@@ -118,6 +118,7 @@ export abstract class Attempts<T> implements Carrier {
       signal,
       dialTimeoutMs: own?.dialTimeoutMs ?? target.defaults.dialTimeoutMs,
       freshConnection: own?.freshConnection ?? target.defaults.freshConnection,
+      wire: this.selection.node.metadata["wire"],
     };
   }
 

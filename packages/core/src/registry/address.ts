@@ -14,7 +14,7 @@ export type NetworkInterfaces = Readonly<Record<string, readonly os.NetworkInter
 /**
  * The `host:port` others reach a listener at (IPv6 in brackets; just the host where no port is given).
  *
- * `address` is the advertise option, or else the bound address. A host other than empty, `0.0.0.0` and `::` is kept.
+ * `address` is the advertise option, or else the bound address. A unix domain socket (`unix:/path`) and a host other than empty, `0.0.0.0` and `::` are kept.
  * Otherwise: the first private address (RFC 1918, fc00::/7) of an interface that is not a loopback, else its first
  * other address, else the first loopback. IPv6 link-local addresses are passed over, since nobody can dial one
  * without a zone.
@@ -22,6 +22,7 @@ export type NetworkInterfaces = Readonly<Record<string, readonly os.NetworkInter
  * @throws {MicroError} `unavailable` if the host is to be found and no interface has an address.
  */
 export function advertiseAddress(address: string, interfaces: NetworkInterfaces = os.networkInterfaces()): string {
+  if (address.startsWith("unix:")) return address;
   const { host, port } = splitAddress(address);
   const reachable = isUnspecified(host) ? findHost(interfaces) : host;
   return joinAddress(reachable, port);

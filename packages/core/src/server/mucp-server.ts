@@ -48,6 +48,7 @@ class MucpServer implements Server, CallHost {
   readonly #calls = new Set<Call>();
   #lastContentType = "";
   #lastCodec: Codec | undefined;
+  #lastFormat: MessageFormat | undefined;
   #listener: Promise<Listener> | undefined;
   #stopping: Promise<void> | undefined;
   #address: string | undefined;
@@ -176,7 +177,7 @@ class MucpServer implements Server, CallHost {
   #dispatch(exchange: ServerExchange): void {
     const contentType = exchange.contentType === "" ? defaultContentType : exchange.contentType;
     const codec = this.#codec(contentType, exchange.oldProtocol);
-    const format = codec === undefined ? undefined : { codec, contentType, envelopeId: exchange.id };
+    const format = codec === undefined ? undefined : this.#format(codec, contentType, exchange);
     if (this.#refusing) return this.#refuse(exchange, this.#drainingError(), format, true);
     // Nobody subscribes here: Go counts an event without a subscriber as delivered (`server/rpc_router.go`).
     if (exchange.topic !== undefined) return exchange.reply({ body: noBytes });
@@ -264,6 +265,14 @@ class MucpServer implements Server, CallHost {
     const text = `unsupported Content-Type: ${contentType.slice(0, 256)}`;
     const { error } = errorMessage(newError(this.service, text, 415), undefined, "", false);
     exchange.reply({ contentType: "text/plain", error, body: Buffer.from(text) });
+  }
+
+  /** Only envelopes need an id; without, one format serves all calls of a content type. */
+  #format(codec: Codec, contentType: string, exchange: ServerExchange): MessageFormat {
+    if (codec.envelope !== undefined) return { codec, contentType, envelopeId: exchange.id };
+    const last = this.#lastFormat;
+    if (last !== undefined && last.codec === codec && last.contentType === contentType) return last;
+    return (this.#lastFormat = { codec, contentType, envelopeId: "" });
   }
 
   #codec(contentType: string, oldProtocol: boolean): Codec | undefined {

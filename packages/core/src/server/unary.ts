@@ -57,12 +57,9 @@ export class UnaryCall implements Call {
       const context = new Context({
         service: this.#host.service,
         endpoint: plan.endpoint,
-        metadata: exchange.header,
-        remote: exchange.remote,
-        local: exchange.local,
         contentType: this.format.contentType,
         body: exchange.body,
-        cancellation: exchange.cancellation,
+        source: exchange,
       });
       const result: unknown = runInContext(context, () => plan.invoke(request, context));
       if (!isThenable(result)) return this.#finish(result);

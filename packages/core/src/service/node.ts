@@ -8,6 +8,8 @@ export interface NodePieces {
   readonly server: string;
   readonly transport: string;
   readonly registry: string;
+  /** See `Transport.wire`. */
+  readonly wire: string | undefined;
 }
 
 /** `<name>-<id>`. */
@@ -31,6 +33,9 @@ export function serviceRecord(
   metadata.set("server", pieces.server);
   metadata.set("registry", pieces.registry);
   metadata.set("protocol", pieces.server);
+  // Only this server is sure to listen with the transport.
+  if (pieces.wire !== undefined && pieces.server === "mucp") metadata.set("wire", pieces.wire);
+  else metadata.delete("wire");
   return {
     name: settings.name,
     version: settings.version,

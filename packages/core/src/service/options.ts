@@ -32,7 +32,7 @@ export interface ServiceOptions {
   version?: string | undefined;
   /** Id of this instance; its node is called `<name>-<id>`. Default: a UUID v4. */
   id?: string | undefined;
-  /** Address to listen on: `host:port`, `:0` for any port on all interfaces, `host:5000-6000` for the first free one. Default: `:0`. */
+  /** Address to listen on: `host:port`, `:0` for any port on all interfaces, `host:5000-6000` for the first free one, `unix:/path` for callers on this machine. Default: `:0`. */
   address?: string | undefined;
   /** Address put into the registry. Default: the bound one; where that is a wildcard, this machine's first private address. */
   advertise?: string | undefined;
@@ -55,6 +55,8 @@ export interface ServiceOptions {
   transport?: Transport | string | undefined;
   /** For a transport chosen by name. Default: the transport's own. */
   transportAddress?: readonly string[] | undefined;
+  /** `http` keeps the built-in transport to Go's HTTP/1.1 wire. Default: `auto`, the fast wire between peers of this library. */
+  wire?: "auto" | "http" | undefined;
   /** An instance, or `registry` (power of two choices), `random`, `roundRobin` or the name of a plugin. Default: `registry`. */
   selector?: Selector | string | undefined;
   /** An instance, or `mucp` or the name of a plugin. Default: `mucp`. */
@@ -266,6 +268,8 @@ function check(options: ServiceOptions): void {
         throw new TypeError(`createService: \`${name}\` must be a function or a list of them`);
   if (options.tracer !== undefined && options.tracer !== "memory")
     throw new TypeError("createService: `tracer` must be `memory`");
+  if (options.wire !== undefined && options.wire !== "auto" && options.wire !== "http")
+    throw new TypeError("createService: `wire` must be `auto` or `http`");
   const { registerTtlMs = defaultTtlMs, registerIntervalMs = defaultIntervalMs } = options;
   if (registerTtlMs <= registerIntervalMs)
     throw new OptionError(
@@ -289,6 +293,7 @@ function check(options: ServiceOptions): void {
   ]);
   refuseWith(options, "server", ["wrapHandler", "address", "maxConcurrency", "maxMessageBytes"]);
   refuseWith(options, "transport", [
+    "wire",
     "poolSize",
     "poolTtlMs",
     "secure",

@@ -85,7 +85,7 @@ const callSettings = [
 /** The settings a piece is made from: it is exchanged when one of them changes. */
 const inputs: Readonly<Record<PieceName, readonly (keyof ServiceSettings)[]>> = {
   registry: ["registry", "registryAddress"],
-  transport: ["transport", "transportAddress", "poolSize", "poolTtlMs", "maxMessageBytes", ...tlsSettings],
+  transport: ["transport", "transportAddress", "poolSize", "poolTtlMs", "maxMessageBytes", "wire", ...tlsSettings],
   logger: ["logger"],
   selector: ["selector", "domain"],
   client: ["client", "name", "wrapClient", "wrapCall", "tracer", ...callSettings],
@@ -286,6 +286,7 @@ function makeRegistry(chosen: string, pieces: Pieces, { settings }: PieceSource)
 function makeTransport(chosen: string, pieces: Pieces, { settings }: PieceSource): Transport {
   if (chosen === "http") {
     return httpTransport({
+      wire: settings.wire,
       secure: settings.secure,
       tls: settings.tls,
       insecureSkipVerify: settings.insecureSkipVerify,

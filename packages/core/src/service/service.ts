@@ -329,7 +329,7 @@ class ComposedService implements MicroService {
 
   async #register(settings: ServiceSettings): Promise<void> {
     const { server, transport, registry } = this.#pieces;
-    const pieces = { server: server.name, transport: transport.name, registry: registry.name };
+    const pieces = { server: server.name, transport: transport.name, registry: registry.name, wire: transport.wire };
     // Made anew for every registration: handlers may be added, and the machine's address may change.
     const record = () => serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints());
     this.#registrar = registrar({

@@ -46,6 +46,8 @@ class Channel<T extends { readonly length: number } | { readonly body: Uint8Arra
 export interface MemoryExchangeInit {
   readonly id: string;
   readonly address: string;
+  /** What the handler sees as its peer. Default: `memory`. */
+  readonly remote?: string;
   readonly request: ExchangeRequest;
   readonly options: ExchangeOptions;
   readonly maxMessageBytes: number;
@@ -65,8 +67,8 @@ export class MemoryExchange implements ClientExchange {
 
   constructor(init: MemoryExchangeInit) {
     this.#init = init;
-    const { options, request, id, address } = init;
-    this.server = new MemoryServerEnd({ id, address, request, options }, this, this.#toServer);
+    const { options } = init;
+    this.server = new MemoryServerEnd(init, this, this.#toServer);
     if (options.deadline !== undefined) this.#arm(options.deadline);
     const { signal } = options;
     if (signal !== undefined) {
@@ -151,7 +153,7 @@ class MemoryServerEnd implements ServerExchange, ServerStream {
   readonly topic: string | undefined = undefined;
   readonly oldProtocol = false;
   readonly timeoutMs: number | undefined;
-  readonly remote = "memory";
+  readonly remote: string;
   readonly local: string;
   readonly cancellation: Cancellation;
   body: Uint8Array;
@@ -162,12 +164,13 @@ class MemoryServerEnd implements ServerExchange, ServerStream {
   #gone: MicroError | undefined;
 
   constructor(
-    init: Pick<MemoryExchangeInit, "id" | "address" | "request" | "options">,
+    init: Pick<MemoryExchangeInit, "id" | "address" | "remote" | "request" | "options">,
     client: MemoryExchange,
     incoming: Channel<Uint8Array>,
   ) {
-    const { id, address, request, options } = init;
+    const { id, address, remote, request, options } = init;
     this.id = id;
+    this.remote = remote ?? "memory";
     this.local = address;
     this.service = request.service;
     this.endpoint = request.endpoint;

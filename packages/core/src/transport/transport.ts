@@ -33,6 +33,8 @@ export interface ExchangeOptions {
   readonly dialTimeoutMs?: number | undefined;
   /** Use a connection of its own for this exchange. Default: false. */
   readonly freshConnection?: boolean | undefined;
+  /** What the node announces in its metadata as `wire`; see {@link Transport.wire}. Default: nothing is known of the node. */
+  readonly wire?: string | undefined;
 }
 
 /** One message as it came from the server. */
@@ -60,7 +62,7 @@ export interface ClientExchange {
 }
 
 export interface ListenOptions {
-  /** `host:port`, `:0` (all interfaces, any port), `host:5000-6000` (first free port). Default: `:0`. */
+  /** `host:port`, `:0` (all interfaces, any port), `host:5000-6000` (first free port), `unix:/path`. Default: `:0`. */
   readonly address?: string | undefined;
   /** Largest message accepted, in bytes; a larger one is refused with 413. Default: 67108864 (64 MiB). */
   readonly maxMessageBytes?: number | undefined;
@@ -139,6 +141,11 @@ export interface Listener extends AsyncDisposable {
 export interface Transport extends AsyncDisposable {
   /** E.g. `http`; becomes node metadata `transport`. */
   readonly name: string;
+  /**
+   * A wire of this library's own that listeners of this transport speak beside the common one. It becomes node metadata
+   * `wire`, and comes back as {@link ExchangeOptions.wire} when such a node is called. Default: none.
+   */
+  readonly wire?: string | undefined;
   /**
    * One request, one reply.
    *

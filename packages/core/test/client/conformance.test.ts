@@ -2,7 +2,7 @@ import { describe, it } from "vitest";
 import { clientConformance } from "../../src/testing/client-conformance.ts";
 import { Fleet } from "./support/fleet.ts";
 
-for (const transport of ["http", "memory"] as const)
+for (const transport of ["http", "fast", "direct", "memory"] as const)
   describe(`mucp client over ${transport}`, () => {
     clientConformance({ describe, it }, async () => new Fleet({ transport }));
   });

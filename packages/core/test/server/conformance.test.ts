@@ -8,13 +8,14 @@ import { type ServerFixture, serverConformance } from "../../src/testing/server-
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
 import { memoryTransport } from "../../src/transport/memory.ts";
 import type { Transport } from "../../src/transport/transport.ts";
+import { announced } from "../support/announced.ts";
 import { MemoryLogger } from "./support/memory-logger.ts";
 
-async function fixture(transport: Transport): Promise<ServerFixture> {
+async function fixture(transport: Transport, caller = transport): Promise<ServerFixture> {
   const logger = new MemoryLogger();
   const registry = memoryRegistry();
   const selector = cachedSelector({ registry, logger });
-  const client = mucpClient({ transport, selector, logger });
+  const client = mucpClient({ transport: caller, selector, logger });
   const servers: Server[] = [];
   return {
     client,
@@ -28,10 +29,14 @@ async function fixture(transport: Transport): Promise<ServerFixture> {
       for (const server of servers) await server.stop();
       await selector[Symbol.asyncDispose]();
       await registry[Symbol.asyncDispose]();
+      await caller[Symbol.asyncDispose]();
       await transport[Symbol.asyncDispose]();
     },
   };
 }
 
 describe("over http", () => serverConformance({ describe, it }, () => fixture(httpTransport())));
+describe("over the fast wire", () =>
+  serverConformance({ describe, it }, () => fixture(httpTransport(), announced(httpTransport()))));
+describe("in one process", () => serverConformance({ describe, it }, () => fixture(announced(httpTransport()))));
 describe("over memory", () => serverConformance({ describe, it }, () => fixture(memoryTransport())));

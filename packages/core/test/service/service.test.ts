@@ -99,7 +99,14 @@ describe("a service", () => {
       {
         id: "greeter-me",
         address: service.address,
-        metadata: { zone: "a", protocol: "mucp", server: "mucp", transport: "http", registry: "memory" },
+        metadata: {
+          zone: "a",
+          protocol: "mucp",
+          server: "mucp",
+          transport: "http",
+          registry: "memory",
+          wire: "micro/1",
+        },
       },
     ]);
     expect(service.address).toMatch(/^127\.0\.0\.1:\d+$/);

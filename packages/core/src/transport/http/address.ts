@@ -1,4 +1,7 @@
-/** Addresses as go-micro writes them: `host:port`, `:0`, `[::1]:80`, and for listening a range `host:5000-6000`. */
+/**
+ * Addresses as go-micro writes them: `host:port`, `:0`, `[::1]:80`, and for listening a range `host:5000-6000`. Beside them
+ * `unix:/path`, a socket in the file system, for peers on one machine.
+ */
 import { MicroError } from "../../errors.ts";
 
 export interface ListenAddress {
@@ -7,10 +10,33 @@ export interface ListenAddress {
   readonly firstPort: number;
   /** The same as `firstPort` unless a range was given. */
   readonly lastPort: number;
+  /** Of a unix domain socket; host and ports say nothing then. */
+  readonly path?: string;
+}
+
+const unixPrefix = "unix:";
+/** What every system takes, its closing NUL included: macOS 104, Linux 108. */
+const maxPathBytes = 103;
+
+/** The path of `unix:/path`. @throws {MicroError} `bad_request` */
+function unixPath(address: string): string | undefined {
+  if (!address.startsWith(unixPrefix)) return undefined;
+  const path = address.slice(unixPrefix.length);
+  if (path === "" || path.includes("\0")) return bad(address, "expected unix:/path");
+  if (Buffer.byteLength(path) > maxPathBytes)
+    return bad(address, `the path of a socket has at most ${maxPathBytes} bytes`);
+  return path;
+}
+
+/** The address of a unix domain socket. */
+export function formatPath(path: string): string {
+  return `${unixPrefix}${path}`;
 }
 
 /** @throws {MicroError} `bad_request` */
 export function parseListenAddress(address: string): ListenAddress {
+  const path = unixPath(address);
+  if (path !== undefined) return { host: "", firstPort: 0, lastPort: 0, path };
   const text = address === "" ? ":0" : address;
   const [host, ports] = split(text) ?? bad(address, "expected host:port");
   const match = /^(\d{1,5})(?:-(\d{1,5}))?$/.exec(ports);
@@ -25,10 +51,14 @@ export function parseListenAddress(address: string): ListenAddress {
 export interface DialAddress {
   readonly host: string;
   readonly port: number;
+  /** Of a unix domain socket; the port says nothing then. */
+  readonly path?: string;
 }
 
 /** @throws {MicroError} `bad_request`, `notRun` */
 export function parseDialAddress(address: string): DialAddress {
+  const path = unixPath(address);
+  if (path !== undefined) return { host: "localhost", port: 0, path };
   const [host, port] = split(address) ?? bad(address, "expected host:port");
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535 || Number(port) === 0)
     return bad(address, "the port is not a number from 1 to 65535");

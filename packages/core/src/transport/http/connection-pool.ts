@@ -5,6 +5,9 @@
  * of calls, because Go servers keep memory for each call until its connection ends.
  */
 import type { ConnectionOptions } from "node:tls";
+import type { DirectListener } from "../direct.ts";
+import { FastAddress } from "../fast/fast-address.ts";
+import type { WireSettings } from "../fast/preface.ts";
 import { parseDialAddress, type DialAddress } from "./address.ts";
 import { transportClosed } from "./dial.ts";
 import { PrefixCache } from "./head-writer.ts";
@@ -17,6 +20,8 @@ export interface PoolOptions {
   readonly maxIdlePerAddress: number;
   readonly maxAgeMs: number;
   readonly maxCallsPerConnection: number;
+  /** What is told to peers on the fast wire. */
+  readonly settings: WireSettings;
 }
 
 /** What is known of one address. */
@@ -27,11 +32,17 @@ export class PooledAddress {
   readonly idle: PooledConnection[] = [];
   /** Open connections, idle ones included. */
   connections = 0;
+  /** Set once the peer is known to speak the fast wire. */
+  fast: FastAddress | undefined;
+  /** The listener of this process that is meant, as of `directRevision`. */
+  direct: DirectListener | undefined;
+  directRevision = 0;
 
   constructor(address: string) {
     this.address = address;
     this.target = parseDialAddress(address);
-    this.prefixes = new PrefixCache(address);
+    // A path is no host.
+    this.prefixes = new PrefixCache(this.target.path === undefined ? address : this.target.host);
   }
 }
 
@@ -57,6 +68,13 @@ export class ConnectionPool {
       this.#addresses.set(address, known);
     }
     return known;
+  }
+
+  /** The connections to an address on the fast wire. */
+  fast(known: PooledAddress, fallback: (known: PooledAddress) => FastAddress["fallback"]): FastAddress {
+    const { address, target } = known;
+    const { tls, settings } = this.options;
+    return (known.fast ??= new FastAddress({ address, target, tls, settings, fallback: fallback(known) }));
   }
 
   /** An idle connection, or a new one that is being dialed. */
@@ -97,6 +115,7 @@ export class ConnectionPool {
   close(): void {
     clearInterval(this.#sweeper);
     for (const connection of this.#connections) connection.abandon(transportClosed(false));
+    for (const address of this.#addresses.values()) address.fast?.close();
     this.#addresses.clear();
   }
 
@@ -119,6 +138,7 @@ export class ConnectionPool {
   }
 
   #forgetUnused(): void {
-    for (const [key, address] of this.#addresses) if (address.connections === 0) this.#addresses.delete(key);
+    for (const [key, address] of this.#addresses)
+      if (address.connections === 0 && address.fast?.unused !== false) this.#addresses.delete(key);
   }
 }

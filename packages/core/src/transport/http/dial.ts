@@ -10,11 +10,16 @@ export const transportId = "go.micro.client.transport";
 
 /** Start connecting. The socket's `readyEvent` tells when it can be used. */
 export function openSocket(target: DialAddress, tls: ConnectionOptions | undefined): Socket {
-  const { host, port } = target;
-  if (tls === undefined) return netConnect({ host, port, noDelay: true });
+  const { host, port, path } = target;
+  if (tls === undefined) return netConnect(path === undefined ? { host, port, noDelay: true } : { path });
   // RFC 6066 allows no addresses as server name.
   const servername = tls.servername ?? (isIP(host) === 0 ? host : undefined);
-  const socket = builtin.tls().connect({ ...tls, host, port, ...(servername === undefined ? {} : { servername }) });
+  const socket = builtin.tls().connect({
+    ...tls,
+    host,
+    ...(path === undefined ? { port } : { path }),
+    ...(servername === undefined ? {} : { servername }),
+  });
   socket.setNoDelay(true);
   return socket;
 }

@@ -13,14 +13,26 @@ import type {
   ListenOptions,
   Transport,
 } from "../transport.ts";
+import type { MicroError } from "../../errors.ts";
+import { type DirectListener, DirectListeners } from "../direct.ts";
+import { FastCall } from "../fast/client-call.ts";
+import { FastClientStream } from "../fast/client-stream.ts";
+import type { FastAddress } from "../fast/fast-address.ts";
+import { defaultSettings, fastWireName } from "../fast/preface.ts";
+import { parseListenAddress } from "./address.ts";
 import { HttpClientStream } from "./client-stream.ts";
-import { ConnectionPool } from "./connection-pool.ts";
+import { ConnectionPool, type PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, transportClosed } from "./dial.ts";
 import { HttpListener } from "./listener.ts";
 import { clientTls, type HttpTlsOptions } from "./tls.ts";
 
 /** Settings of `httpTransport()`; all have defaults. */
 export interface HttpTransportOptions {
+  /**
+   * `http` keeps to Go's HTTP/1.1 wire, as client and as listener. Default: `auto`, which is the fast wire (`docs/fast-wire.md`) to
+   * nodes that announce it, and HTTP/1.1 to all others.
+   */
+  wire?: "auto" | "http" | undefined;
   /** Speak TLS, on both sides. A listener without a certificate makes a self-signed one. Default: true if `tls` is given. */
   secure?: boolean | undefined;
   /** Certificates and authorities. Default: none; the system's authorities are trusted. */
@@ -62,6 +74,8 @@ export function httpTransport(options: HttpTransportOptions = {}): Transport {
       throw new TypeError(`httpTransport: \`${name}\` must be greater than 0, not ${value}`);
   if (options.idleTimeoutMs !== undefined && options.idleTimeoutMs < 120_000)
     throw new TypeError("httpTransport: `idleTimeoutMs` must be at least 120000, or Go clients lose calls");
+  if (options.wire !== undefined && options.wire !== "auto" && options.wire !== "http")
+    throw new TypeError(`httpTransport: \`wire\` must be "auto" or "http", not ${JSON.stringify(options.wire)}`);
   if ((options.tls?.cert === undefined) !== (options.tls?.key === undefined))
     throw new TypeError("httpTransport: `tls.cert` and `tls.key` go together");
   return new HttpTransport(options);
@@ -69,18 +83,22 @@ export function httpTransport(options: HttpTransportOptions = {}): Transport {
 
 const defaultMaxMessageBytes = 64 * 1024 * 1024;
 const defaultMaxHeaderBytes = 64 * 1024;
+const noBytes = new Uint8Array(0);
 
 class HttpTransport implements Transport {
   readonly name = "http";
+  readonly wire: string | undefined;
   readonly #options: HttpTransportOptions;
   readonly #secure: boolean;
   #pool: ConnectionPool | undefined;
   readonly #streams = new Set<HttpClientStream>();
+  readonly #listeners = new DirectListeners();
   #nextId = 0;
   #closed = false;
 
   constructor(options: HttpTransportOptions) {
     this.#options = options;
+    this.wire = options.wire === "http" ? undefined : fastWireName;
     this.#secure = options.secure ?? options.tls !== undefined;
   }
 
@@ -91,38 +109,106 @@ class HttpTransport implements Transport {
     return new Promise((resolve, reject) => {
       const pool = (this.#pool ??= this.#makePool());
       // A bad address throws here, which rejects.
-      const connection = pool.take(pool.address(address), options.freshConnection === true, now);
-      connection.start(String(this.#nextId++), request, options, resolve, reject, now);
+      const known = pool.address(address);
+      const direct = this.#direct(known, options);
+      if (direct !== undefined) {
+        resolve(direct.call(String(this.#nextId++), request, options));
+        return;
+      }
+      const fast = this.#fast(pool, known, options, now);
+      if (fast === undefined) this.#callOverHttp(known, request, options, resolve, reject, now);
+      else fast.start(new FastCall(request, options, resolve, reject, now, fast.fallback), now);
     });
+  }
+
+  #callOverHttp(
+    known: PooledAddress,
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    resolve: (reply: ExchangeMessage) => void,
+    reject: (error: MicroError) => void,
+    now: number,
+  ): void {
+    if (this.#closed) return reject(transportClosed(true));
+    const pool = this.#pool as ConnectionPool;
+    const connection = pool.take(known, options.freshConnection === true, now);
+    connection.start(String(this.#nextId++), request, options, resolve, reject, now);
   }
 
   open(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ClientExchange> {
-    const refusal = this.#refusal(options, performance.now());
+    const now = performance.now();
+    const refusal = this.#refusal(options, now);
     if (refusal !== undefined) return Promise.reject(refusal);
     return new Promise((resolve, reject) => {
       const pool = (this.#pool ??= this.#makePool());
-      const stream = new HttpClientStream({
-        address: pool.address(address),
-        tls: pool.options.tls,
-        limits: pool.options.limits,
-        id: String(this.#nextId++),
-        request,
-        options,
-        opened: resolve,
-        failed: reject,
-        ended: () => void this.#streams.delete(stream),
-      });
-      this.#streams.add(stream);
+      const known = pool.address(address);
+      const direct = this.#direct(known, options);
+      if (direct !== undefined) {
+        resolve(direct.start(String(this.#nextId++), { ...request, body: noBytes }, options));
+        return;
+      }
+      const fast = this.#fast(pool, known, options, now);
+      if (fast === undefined) this.#openOverHttp(known, request, options, resolve, reject);
+      else fast.start(new FastClientStream(request, options, resolve, reject, now, fast.fallback), now);
     });
   }
 
-  listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {
-    if (this.#closed) return Promise.reject(transportClosed(true));
+  #openOverHttp(
+    known: PooledAddress,
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    opened: (stream: ClientExchange) => void,
+    failed: (error: MicroError) => void,
+  ): void {
+    if (this.#closed) return failed(transportClosed(true));
+    const pool = this.#pool as ConnectionPool;
+    const stream = new HttpClientStream({
+      address: known,
+      tls: pool.options.tls,
+      limits: pool.options.limits,
+      id: String(this.#nextId++),
+      request,
+      options,
+      opened,
+      failed,
+      ended: () => void this.#streams.delete(stream),
+    });
+    this.#streams.add(stream);
+  }
+
+  /** The listener of this transport that a call may go to without a socket. */
+  #direct(known: PooledAddress, options: ExchangeOptions): DirectListener | undefined {
+    const listeners = this.#listeners;
+    if (listeners.revision === 0 || options.wire !== this.wire || options.freshConnection === true) return undefined;
+    if (known.directRevision !== listeners.revision) {
+      known.direct = listeners.find(known.target);
+      known.directRevision = listeners.revision;
+    }
+    return known.direct;
+  }
+
+  readonly #fallback = (known: PooledAddress): FastAddress["fallback"] => ({
+    callOverHttp: (...call) => this.#callOverHttp(known, ...call, performance.now()),
+    openOverHttp: (...stream) => this.#openOverHttp(known, ...stream),
+  });
+
+  /** The connections on the fast wire, where the peer is known to speak it. */
+  #fast(pool: ConnectionPool, known: PooledAddress, options: ExchangeOptions, now: number): FastAddress | undefined {
+    if (this.wire === undefined || options.freshConnection === true) return undefined;
+    // An address that the caller gave by hand may be one that was found in the registry before.
+    if (options.wire !== this.wire) return known.fast?.open === true ? known.fast : undefined;
+    const fast = known.fast ?? pool.fast(known, this.#fallback);
+    return fast.mayTry(now) ? fast : undefined;
+  }
+
+  async listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {
+    if (this.#closed) throw transportClosed(true);
     const own = this.#options;
-    return HttpListener.listen(handler, {
+    const maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
+    const listener = await HttpListener.listen(handler, {
       address: options.address ?? ":0",
       limits: {
-        maxMessageBytes: options.maxMessageBytes ?? defaultMaxMessageBytes,
+        maxMessageBytes,
         maxHeaderBytes: options.maxHeaderBytes ?? defaultMaxHeaderBytes,
       },
       maxConnections: own.maxConnections ?? 10_000,
@@ -132,13 +218,18 @@ class HttpTransport implements Transport {
       stalledTimeoutMs: own.stalledTimeoutMs ?? 30_000,
       secure: this.#secure,
       tls: own.tls,
+      fast: this.wire !== undefined,
     });
+    // With TLS the certificates decide who may talk to whom; that must not depend on where the callers are.
+    if (this.wire === undefined || this.#secure) return listener;
+    return this.#listeners.add(listener, parseListenAddress(listener.address), handler, maxMessageBytes);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     this.#pool?.close();
     for (const stream of this.#streams) stream.fail(transportClosed(false));
+    this.#listeners.fail(transportClosed(false));
   }
 
   #refusal(options: ExchangeOptions, now: number): Error | undefined {
@@ -162,6 +253,12 @@ class HttpTransport implements Transport {
       maxIdlePerAddress: own.maxIdlePerAddress ?? 100,
       maxAgeMs: own.maxConnectionAgeMs ?? 60_000,
       maxCallsPerConnection: own.maxCallsPerConnection ?? 5_000,
+      settings: {
+        maxMessageBytes: own.maxMessageBytes ?? defaultMaxMessageBytes,
+        maxHeaderBytes: own.maxHeaderBytes ?? defaultMaxHeaderBytes,
+        maxExchanges: 0,
+        maxDictionaryIds: defaultSettings.maxDictionaryIds,
+      },
     });
   }
 }

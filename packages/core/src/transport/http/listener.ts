@@ -1,15 +1,19 @@
 /** A bound port and its connections. */
-import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { unlinkSync } from "node:fs";
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Server as TlsServer } from "node:tls";
 import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import type { ExchangeHandler, Listener } from "../transport.ts";
-import { formatAddress, parseListenAddress, type ListenAddress } from "./address.ts";
+import { formatAddress, formatPath, parseListenAddress, type ListenAddress } from "./address.ts";
 import { transportId } from "./dial.ts";
 import { isTokenByte } from "./head.ts";
 import type { MessageLimits } from "./message-parser.ts";
-import { ServerConnection, type ConnectionOwner } from "./server-connection.ts";
+import { FastServerConnection } from "../fast/server-connection.ts";
+import { refusingPreface } from "../fast/preface.ts";
+import { ArrivingConnection, type ArrivingOwner } from "./arriving-connection.ts";
+import { type AcceptedConnection, ServerConnection, type ConnectionOwner } from "./server-connection.ts";
 import { serverTls, type HttpTlsOptions } from "./tls.ts";
 
 export interface HttpListenerOptions {
@@ -22,6 +26,8 @@ export interface HttpListenerOptions {
   readonly stalledTimeoutMs: number;
   readonly secure: boolean;
   readonly tls: HttpTlsOptions | undefined;
+  /** Take the fast wire as well. */
+  readonly fast: boolean;
 }
 
 const backlog = 1024;
@@ -34,7 +40,7 @@ const plainRefusal =
   "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n" +
   `Content-Length: ${plainText.length}\r\nConnection: close\r\n\r\n${plainText}`;
 
-export class HttpListener implements Listener, ConnectionOwner {
+export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
   readonly limits: MessageLimits;
   readonly maxExchangesPerConnection: number;
   readonly handler: ExchangeHandler;
@@ -42,7 +48,7 @@ export class HttpListener implements Listener, ConnectionOwner {
   #address = "";
   readonly #options: HttpListenerOptions;
   readonly #server: Server;
-  readonly #connections = new Set<ServerConnection>();
+  readonly #connections = new Set<AcceptedConnection>();
   readonly #handshakes = new Set<Socket>();
   #sweeper: NodeJS.Timeout | undefined;
   #closed: Promise<void> | undefined;
@@ -79,10 +85,12 @@ export class HttpListener implements Listener, ConnectionOwner {
 
   async #bind(address: ListenAddress): Promise<void> {
     let failure: NodeJS.ErrnoException | undefined;
-    for (let port = address.firstPort; port <= address.lastPort; port++) {
+    if (address.path !== undefined) failure = await this.#bindPath(address.path);
+    if (this.#address !== "") return;
+    for (let port = address.firstPort; address.path === undefined && port <= address.lastPort; port++) {
       // Go's `:0` is IPv6 and IPv4 on one socket; where IPv6 is switched off, IPv4 alone.
       for (const host of address.host === "" ? ["::", "0.0.0.0"] : [address.host]) {
-        failure = await this.#tryBind(host, port);
+        failure = await this.#tryBind({ host, port });
         if (failure === undefined) {
           const bound = this.#server.address() as AddressInfo;
           this.#address = formatAddress(bound.address, bound.port);
@@ -100,7 +108,24 @@ export class HttpListener implements Listener, ConnectionOwner {
     });
   }
 
-  #tryBind(host: string, port: number): Promise<NodeJS.ErrnoException | undefined> {
+  /** A file that is there, but nobody listens behind it, was left by a process that crashed. */
+  async #bindPath(path: string): Promise<NodeJS.ErrnoException | undefined> {
+    let failure = await this.#tryBind({ path });
+    if (failure?.code === "EADDRINUSE" && (await isAbandoned(path))) {
+      try {
+        unlinkSync(path);
+      } catch {
+        // Somebody else was quicker, or it may not be removed: binding will tell.
+      }
+      failure = await this.#tryBind({ path });
+    }
+    if (failure !== undefined) return failure;
+    this.#address = formatPath(path);
+    this.#server.on("error", () => {});
+    return undefined;
+  }
+
+  #tryBind(place: { host: string; port: number } | { path: string }): Promise<NodeJS.ErrnoException | undefined> {
     return new Promise((resolve) => {
       const onError = (error: NodeJS.ErrnoException): void => {
         this.#server.removeListener("listening", onListening);
@@ -112,7 +137,7 @@ export class HttpListener implements Listener, ConnectionOwner {
       };
       this.#server.once("error", onError);
       this.#server.once("listening", onListening);
-      this.#server.listen({ host, port, backlog });
+      this.#server.listen({ ...place, backlog });
     });
   }
 
@@ -130,6 +155,9 @@ export class HttpListener implements Listener, ConnectionOwner {
       } else if (isTokenByte(bytes[0] ?? 0)) {
         socket.resume();
         socket.end(plainRefusal);
+      } else if (bytes[0] === 0) {
+        socket.resume();
+        socket.end(refusingPreface());
       } else {
         socket.setTimeout(0);
         socket.unshift(bytes);
@@ -144,11 +172,19 @@ export class HttpListener implements Listener, ConnectionOwner {
       return;
     }
     socket.setNoDelay(true);
-    this.#connections.add(new ServerConnection(this, socket));
+    this.#connections.add(new ArrivingConnection(this, socket));
     this.#sweeper ??= setInterval(() => this.#sweep(), 1_000).unref();
   }
 
-  gone(connection: ServerConnection): void {
+  arrived(arriving: ArrivingConnection, socket: Socket, chunk: Buffer): void {
+    const fast = chunk[0] === 0 && this.#options.fast;
+    const connection = fast ? new FastServerConnection(this, socket) : new ServerConnection(this, socket);
+    this.#connections.add(connection);
+    this.#connections.delete(arriving);
+    connection.receive(chunk);
+  }
+
+  gone(connection: AcceptedConnection): void {
     this.#connections.delete(connection);
     if (this.#connections.size > 0) return;
     clearInterval(this.#sweeper);
@@ -199,6 +235,18 @@ export class HttpListener implements Listener, ConnectionOwner {
       clearInterval(timer);
     }
   }
+}
+
+/** A socket file that refuses connections. */
+function isAbandoned(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+  });
 }
 
 function certificate(options: HttpTlsOptions | undefined, host: string): ReturnType<typeof serverTls> {

@@ -11,6 +11,26 @@ import { MessageParser, type MessageLimits } from "./message-parser.ts";
 import { HttpServerExchange, peerGone } from "./server-exchange.ts";
 import { SocketWriter } from "./socket-writer.ts";
 
+/** How long a connection may do nothing, in ticks. */
+export interface SweepLimits {
+  readonly first: number;
+  readonly stalled: number;
+  readonly idle: number;
+}
+
+/** A connection as its listener sees it, whatever wire it speaks. */
+export interface AcceptedConnection {
+  /** Written, but not yet taken by the system. */
+  readonly unsentBytes: number;
+  /** The peer's first bytes, then all others. */
+  receive(chunk: Buffer): void;
+  /** The listener is being disposed: close in good order. */
+  shutDown(): void;
+  destroy(): void;
+  /** Called about once a second. */
+  sweep(tick: number, limits: SweepLimits): void;
+}
+
 /** What a connection needs of its listener. */
 export interface ConnectionOwner {
   readonly limits: MessageLimits;
@@ -18,7 +38,9 @@ export interface ConnectionOwner {
   /** Counts up about once a second: cheaper to note than the time. */
   readonly tick: number;
   readonly handler: ExchangeHandler;
-  gone(connection: ServerConnection): void;
+  /** What peers on a unix domain socket are known by, which have no address of their own. */
+  readonly address: string;
+  gone(connection: AcceptedConnection): void;
 }
 
 const statusTexts = {
@@ -32,7 +54,7 @@ const noBytes = new Uint8Array(0);
 const maxUnsentBytes = 1024 * 1024;
 const maxEndedStreams = 64;
 
-export class ServerConnection {
+export class ServerConnection implements AcceptedConnection {
   readonly #owner: ConnectionOwner;
   readonly #socket: Socket;
   readonly #writer: SocketWriter;
@@ -60,11 +82,7 @@ export class ServerConnection {
       this.#served = true;
       this.dispatch(head, body);
     });
-    socket.on("data", (chunk: Buffer) => {
-      if (this.#closing) return;
-      this.#lastActive = owner.tick;
-      this.#read(chunk);
-    });
+    socket.on("data", (chunk: Buffer) => this.receive(chunk));
     socket.on("drain", () => this.#mayWrite());
     // An error is always followed by "close"; there is nobody to tell who would not learn it from there.
     socket.on("error", () => {});
@@ -75,15 +93,20 @@ export class ServerConnection {
     });
   }
 
+  receive(chunk: Buffer): void {
+    if (this.#closing) return;
+    this.#lastActive = this.#owner.tick;
+    this.#read(chunk);
+  }
+
   get remote(): string {
-    return (this.#remote ??= formatAddress(this.#socket.remoteAddress, this.#socket.remotePort));
+    return (this.#remote ??= formatAddress(this.#socket.remoteAddress, this.#socket.remotePort) || this.#owner.address);
   }
 
   get local(): string {
-    return (this.#local ??= formatAddress(this.#socket.localAddress, this.#socket.localPort));
+    return (this.#local ??= formatAddress(this.#socket.localAddress, this.#socket.localPort) || this.#owner.address);
   }
 
-  /** Written, but not yet taken by the system. */
   get unsentBytes(): number {
     return this.#writer.unsentBytes;
   }
@@ -203,8 +226,7 @@ export class ServerConnection {
     this.#socket.destroy();
   }
 
-  /** Called about once a second. Limits are in ticks. */
-  sweep(tick: number, limits: { first: number; stalled: number; idle: number }): void {
+  sweep(tick: number, limits: SweepLimits): void {
     if (this.#closing) {
       if (tick - this.#lastActive > limits.first) this.destroy();
       return;

@@ -65,7 +65,7 @@ export interface Instance extends ServedInstance {
 }
 
 export interface FleetOptions {
-  transport?: "http" | "memory" | undefined;
+  transport?: "http" | "fast" | "direct" | "memory" | undefined;
   strategy?: StrategyName | undefined;
   /** Wraps the transport clients use, for faults that no server makes on demand. */
   faults?: ((transport: Transport) => Transport) | undefined;
@@ -77,12 +77,18 @@ export class Fleet implements ClientFixture {
   readonly selector: RecordingSelector;
   readonly registry = memoryRegistry({ network: memoryNetwork() });
   readonly #clientTransport: Transport;
+  readonly #metadata: StringMap;
   readonly #resources = new AsyncDisposableStack();
   #count = 0;
 
   constructor(options: FleetOptions = {}) {
-    this.transport = options.transport === "http" ? httpTransport() : memoryTransport();
-    this.#clientTransport = options.faults?.(this.transport) ?? this.transport;
+    const { transport = "memory" } = options;
+    this.transport = transport === "memory" ? memoryTransport() : httpTransport();
+    // Calls within one transport need no wire.
+    const callers = transport === "fast" ? this.#resources.use(httpTransport()) : this.transport;
+    const announces = transport === "fast" || transport === "direct";
+    this.#metadata = announces ? { protocol: "mucp", wire: "micro/1" } : { protocol: "mucp" };
+    this.#clientTransport = options.faults?.(callers) ?? callers;
     this.selector = new RecordingSelector(
       cachedSelector({ registry: this.registry, logger: silentLogger, strategy: options.strategy }),
     );
@@ -104,7 +110,7 @@ export class Fleet implements ClientFixture {
   async serve(
     service: string,
     register: (handlers: HandlerRegistration) => void,
-    metadata: StringMap = { protocol: "mucp" },
+    metadata: StringMap = this.#metadata,
   ): Promise<Instance> {
     const server = mucpServer({
       name: service,
@@ -121,12 +127,7 @@ export class Fleet implements ClientFixture {
     return { id, address, server, kill: () => server.stop() };
   }
 
-  async register(
-    service: string,
-    id: string,
-    address: string,
-    metadata: StringMap = { protocol: "mucp" },
-  ): Promise<void> {
+  async register(service: string, id: string, address: string, metadata: StringMap = this.#metadata): Promise<void> {
     const nodes = [{ id, address, metadata }];
     await this.registry.register({ name: service, version: "latest", metadata: {}, endpoints: [], nodes });
     // The cache hears of the node by its watch.

@@ -1,0 +1,141 @@
+/** What an exchange receives: puts messages together, and pays credit back as they are read. */
+import type { MicroError } from "../../errors.ts";
+import { ByteBuffer } from "../http/byte-buffer.ts";
+import { ReceiveQueue } from "../receive-queue.ts";
+import { ExchangeError, frameCost, frameType, initialWindow, maxWindow, maxWindowGrowth, resetCode } from "./frames.ts";
+import type { FrameWriter } from "./frame-writer.ts";
+import { keepBody } from "./message.ts";
+
+/** What all inboxes of a connection share. */
+export class InboxShare {
+  readonly writer: FrameWriter;
+  readonly maxMessageBytes: number;
+  /** How far windows have grown together. */
+  growth = 0;
+  /** Bytes of messages that are not complete yet. */
+  incomplete = 0;
+
+  constructor(writer: FrameWriter, maxMessageBytes: number) {
+    this.writer = writer;
+    this.maxMessageBytes = maxMessageBytes;
+  }
+
+  get maxIncomplete(): number {
+    return 4 * this.maxMessageBytes;
+  }
+}
+
+type InboxItem = Uint8Array | { readonly body: Uint8Array; readonly cost: number };
+
+/** Credit that the peer has to send with. Only for exchanges whose peer needs more than it began with. */
+export class Inbox<T extends InboxItem> {
+  readonly #id: number;
+  readonly #share: InboxShare;
+  readonly queue: ReceiveQueue<T>;
+  #window = initialWindow;
+  /** Credit that the peer still has. */
+  #outstanding = initialWindow;
+  /** Cost of complete messages that nobody has read yet. */
+  #unread = 0;
+  #parts: ByteBuffer | undefined;
+  #over = false;
+
+  constructor(id: number, share: InboxShare) {
+    this.#id = id;
+    this.#share = share;
+    this.queue = new ReceiveQueue<T>({
+      maxItems: Number.POSITIVE_INFINITY,
+      maxBytes: Number.POSITIVE_INFINITY,
+      onTaken: (item) => this.#taken(item as T),
+    });
+  }
+
+  /** The body of a request, or of a reply, that goes on in DATA frames, has begun outside of one. */
+  begin(bytes: Uint8Array, start: number, end: number): void {
+    this.#append(bytes, start, end);
+  }
+
+  /** A message is not complete yet. */
+  get inside(): boolean {
+    return this.#parts !== undefined;
+  }
+
+  /** A DATA frame has come; whoever calls this makes an item of the body, or drops it. @throws {ExchangeError} */
+  spend(payloadLength: number): void {
+    this.#outstanding -= payloadLength + frameCost;
+    if (this.#outstanding < 0) throw new ExchangeError("more was sent than there was credit for", resetCode.flow);
+  }
+
+  /** @returns the body once it is complete. @throws {ExchangeError} */
+  body(more: boolean, bytes: Uint8Array, start: number, end: number): Uint8Array | undefined {
+    if (!more && this.#parts === undefined) {
+      if (end - start > this.#share.maxMessageBytes) throw this.#tooLarge();
+      return keepBody(bytes, start, end);
+    }
+    this.#append(bytes, start, end);
+    if (!more) {
+      const parts = this.#parts as ByteBuffer;
+      this.#parts = undefined;
+      this.#share.incomplete -= parts.length;
+      return parts.take();
+    }
+    this.#pay();
+    return undefined;
+  }
+
+  push(item: T): void {
+    this.#unread += cost(item);
+    this.queue.push(item);
+  }
+
+  /** Nothing more will come; what is queued can be read unless the queue has failed. */
+  close(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#share.growth -= this.#window - initialWindow;
+    if (this.#parts !== undefined) this.#share.incomplete -= this.#parts.length;
+    this.#parts = undefined;
+  }
+
+  fail(error: MicroError, drop: boolean): void {
+    this.close();
+    this.queue.fail(error, drop);
+  }
+
+  #append(bytes: Uint8Array, start: number, end: number): void {
+    const share = this.#share;
+    this.#parts ??= new ByteBuffer();
+    if (this.#parts.length + end - start > share.maxMessageBytes) throw this.#tooLarge();
+    if (share.incomplete + end - start > share.maxIncomplete)
+      throw new ExchangeError("too many large messages at once on this connection", resetCode.refused);
+    share.incomplete += end - start;
+    this.#parts.append(bytes.subarray(start, end));
+  }
+
+  #tooLarge(): ExchangeError {
+    return new ExchangeError(`the message is larger than ${this.#share.maxMessageBytes} bytes`, resetCode.tooLarge);
+  }
+
+  #taken(item: T): void {
+    this.#unread -= cost(item);
+    this.#pay();
+  }
+
+  #pay(): void {
+    if (this.#over) return;
+    if (this.#window - this.#unread - this.#outstanding < this.#window / 2) return;
+    const share = this.#share;
+    // The reader keeps up: let more be on its way.
+    if (this.#unread < this.#window / 4 && this.#window < maxWindow && share.growth + this.#window <= maxWindowGrowth) {
+      share.growth += this.#window;
+      this.#window *= 2;
+    }
+    const credit = this.#window - this.#unread - this.#outstanding;
+    this.#outstanding += credit;
+    share.writer.window(frameType.window, this.#id, credit);
+  }
+}
+
+function cost(item: InboxItem): number {
+  return frameCost + (item instanceof Uint8Array ? item.length : item.cost);
+}
