@@ -8,15 +8,24 @@ const resolve = {
   alias: [
     { find: /^@micro\/core\/testing$/, replacement: source("./packages/core/src/testing/index.ts") },
     { find: /^@micro\/core$/, replacement: source("./packages/core/src/index.ts") },
+    { find: /^@micro\/registry-consul$/, replacement: source("./packages/registry-consul/src/index.ts") },
+    { find: /^@micro\/registry-etcd$/, replacement: source("./packages/registry-etcd/src/index.ts") },
     { find: /^@micro\/registry-mdns$/, replacement: source("./packages/registry-mdns/src/index.ts") },
   ],
 };
 const packaging = "**/test/packaging/**/*.test.ts";
 const slow = "**/*.slow.test.ts";
-// `npm run test:quick` leaves out what waits for real time: look-up windows, time limits, fuzzing, a thousand handshakes.
+// `npm run test:quick` leaves out what waits for real time: look-up windows, time limits, fuzzing, a thousand handshakes;
+// and what needs a server.
 const waiting =
   process.env["MICRO_TEST_QUICK"] === "1"
-    ? ["**/*conformance.test.ts", "**/*fuzz.test.ts", "**/mdns.test.ts", "**/http-server.test.ts"]
+    ? [
+        "**/*conformance.test.ts",
+        "**/*fuzz.test.ts",
+        "**/mdns.test.ts",
+        "**/http-server.test.ts",
+        "packages/registry-{consul,etcd}/**",
+      ]
     : [];
 const limits = { testTimeout: 30_000, hookTimeout: 30_000 };
 

@@ -11,7 +11,9 @@ import { calls } from "./src/scenarios/calls.ts";
 import { errors } from "./src/scenarios/errors.ts";
 import { load } from "./src/scenarios/load.ts";
 import { oldProtocol } from "./src/scenarios/old-protocol.ts";
+import { registries } from "./src/scenarios/registries.ts";
 import { registry } from "./src/scenarios/registry.ts";
+import { startServers, stopServers } from "./src/servers.ts";
 import { streams } from "./src/scenarios/streams.ts";
 import { time } from "./src/scenarios/time.ts";
 import { types } from "./src/scenarios/types.ts";
@@ -31,6 +33,9 @@ interface Cell {
 const { values: options } = parseArgs({
   options: {
     peers: { type: "string" },
+    // Registry servers that can be had, and why others cannot.
+    servers: { type: "string", multiple: true },
+    missing: { type: "string", multiple: true },
     json: { type: "string" },
     // Parts of names, for work on one scenario.
     only: { type: "string", multiple: true },
@@ -40,7 +45,8 @@ const { values: options } = parseArgs({
 });
 const peers = JSON.parse(options.peers ?? "{}") as Record<Generation, string>;
 
-const all = [...registry, ...calls, ...types, ...errors, ...time, ...streams, ...oldProtocol, ...load];
+await startServers(options.servers ?? []);
+const all = [...registry, ...registries(), ...calls, ...types, ...errors, ...time, ...streams, ...oldProtocol, ...load];
 const scenarios = all.filter(({ name }) => options.only?.some((part) => name.includes(part)) ?? true);
 const generations = (["v2", "v4", "v5"] as const).filter((name) => options.generation?.includes(name) ?? true);
 const directions: readonly Direction[] = ["goToTs", "tsToGo"];
@@ -121,6 +127,7 @@ try {
 } catch (error) {
   broken = error instanceof Error ? (error.stack ?? error.message) : String(error);
 } finally {
+  await stopServers();
   await rm(home, { recursive: true, force: true });
 }
 
@@ -173,7 +180,7 @@ if (options.json !== undefined)
     JSON.stringify({
       passed,
       failed: failures,
-      skipped: [],
+      skipped: options.missing ?? [],
       cells: [...results].flatMap(([{ name }, row]) => row.map((cell) => ({ scenario: name, ...cell }))),
     }),
   );

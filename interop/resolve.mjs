@@ -6,6 +6,11 @@ const core = new URL("../packages/core/", import.meta.url);
 registerHooks({
   resolve(specifier, context, next) {
     if (specifier === "@micro/core") return next(new URL("src/index.ts", core).href, context);
+    if (specifier.startsWith("@micro/registry-"))
+      return next(
+        new URL(`../packages/${specifier.slice("@micro/".length)}/src/index.ts`, import.meta.url).href,
+        context,
+      );
     if (specifier.startsWith("@bufbuild/protobuf"))
       return next(specifier, { ...context, parentURL: new URL("package.json", core).href });
     return next(specifier, context);

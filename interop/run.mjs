@@ -9,6 +9,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Unavailable, buildPeers } from "./build.mjs";
+import * as servers from "../scripts/servers.mjs";
 
 const file = (name) => fileURLToPath(new URL(name, import.meta.url));
 const args = process.argv.slice(2);
@@ -38,6 +39,18 @@ try {
   finish({ failed: 1 }, 1);
 }
 
+// Built out here: in the namespace there is no network.
+const registries = [];
+for (const name of ["etcd", "consul"])
+  try {
+    await servers.ensureServer(name, (line) => console.log(line));
+    registries.push("--servers", name);
+  } catch (error) {
+    if (!(error instanceof servers.Unavailable)) throw error;
+    console.log(`interop: scenarios with ${name} are skipped: ${error.message}`);
+    registries.push("--missing", `${name}: ${error.message.split("\n")[0]}`);
+  }
+
 // All traffic of the suite, multicast included, stays between its own processes.
 const trial = spawnSync(peers.netns, ["true"], { encoding: "utf8" });
 if (trial.status !== 0) skip(`no network namespace can be made: ${trial.stderr.trim()}`);
@@ -53,6 +66,7 @@ const child = spawn(
     file("matrix.ts"),
     "--peers",
     JSON.stringify(binaries),
+    ...registries,
     ...args,
   ],
   { stdio: ["ignore", "inherit", "inherit"] },

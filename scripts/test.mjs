@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { Unavailable, ensureServer, runningServer } from "./servers.mjs";
 import { installAndBuild, root, run, toolchain } from "./toolchain.mjs";
 
 const { values: options } = parseArgs({
@@ -74,6 +75,14 @@ const suites = [
     },
   },
 ].filter((suite) => (options.only === undefined ? !options.quick || suite.quick : options.only.includes(suite.name)));
+
+// Built once, before any test waits for one. Where one cannot be had, its tests say why they are skipped.
+if (!options.quick && suites.some(({ name }) => ["unit", "slow", "interop"].includes(name)))
+  for (const name of ["etcd", "consul"])
+    if (runningServer(name) === undefined)
+      await ensureServer(name, (line) => process.stdout.write(`${line}\n`)).catch((error) => {
+        if (!(error instanceof Unavailable)) throw error;
+      });
 
 const results = [];
 for (const suite of suites) {

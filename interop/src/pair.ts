@@ -24,6 +24,8 @@ export interface GoClientOptions {
   service?: string;
   /** Default: as the column says. */
   address?: string | undefined;
+  /** E.g. `etcd@127.0.0.1:2379`. Default: mdns. */
+  registry?: string;
   endpoint: string;
   encoding?: "json" | "proto" | "jsonproto";
   body?: unknown;

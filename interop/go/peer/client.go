@@ -70,12 +70,17 @@ func runClient(arguments []string) error {
 	fresh := flags.Bool("fresh", false, "a connection per call, where there is the option")
 	await := flags.Duration("await", 0, "wait until the client's own selector knows the service")
 	limit := flags.Duration("limit", 60*time.Second, "end after this time")
+	open := registryFlag(flags)
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
 	watchdog(*limit)
 
-	service := gomicro.NewService(contentTypes[s.encoding], gomicro.Name("interop-client"), gomicro.UseRegistry(gomicro.MdnsRegistry()))
+	registry, err := open()
+	if err != nil {
+		return err
+	}
+	service := gomicro.NewService(contentTypes[s.encoding], gomicro.Name("interop-client"), gomicro.UseRegistry(registry))
 	service.Init()
 	s.client = service.Client()
 	if s.address != "" {

@@ -2,10 +2,29 @@ package main
 
 import (
 	"errors"
+	"flag"
+	"strings"
 	"time"
 
 	"interop.test/peer/gomicro"
 )
+
+// registryFlag adds -registry, e.g. etcd@127.0.0.1:2379, and gives what opens it once the flags are parsed.
+func registryFlag(flags *flag.FlagSet) func() (gomicro.Registry, error) {
+	text := flags.String("registry", "mdns", "mdns, etcd@host:port or consul@host:port")
+	return func() (gomicro.Registry, error) {
+		kind, address, _ := strings.Cut(*text, "@")
+		switch kind {
+		case "mdns":
+			return gomicro.MdnsRegistry(), nil
+		case "etcd":
+			return gomicro.EtcdRegistry(address), nil
+		case "consul":
+			return gomicro.ConsulRegistry(address), nil
+		}
+		return nil, errors.New("no registry is called " + kind)
+	}
+}
 
 type nodeLine struct {
 	ID       string            `json:"id"`
@@ -33,11 +52,15 @@ func lineOf(record *gomicro.Record) recordLine {
 func runRegistry(arguments []string) error {
 	flags := newFlags("registry")
 	service := flags.String("service", "", "service to look up; empty lists all")
+	open := registryFlag(flags)
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
 	watchdog(20 * time.Second)
-	registry := gomicro.MdnsRegistry()
+	registry, err := open()
+	if err != nil {
+		return err
+	}
 	var records []*gomicro.Record
 	// Silence for 100 ms is taken for absence, which on a busy machine it is not always.
 	for try := 0; try < 20 && len(records) == 0; try++ {
@@ -63,11 +86,17 @@ func runRegistry(arguments []string) error {
 func runWatch(arguments []string) error {
 	flags := newFlags("watch")
 	limit := flags.Duration("limit", 2*time.Minute, "end after this time")
+	service := flags.String("service", "", "service to watch; empty watches all")
+	open := registryFlag(flags)
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
 	watchdog(*limit)
-	watcher, err := gomicro.MdnsRegistry().Watch()
+	registry, err := open()
+	if err != nil {
+		return err
+	}
+	watcher, err := registry.Watch(gomicro.WatchService(*service))
 	if err != nil {
 		return err
 	}

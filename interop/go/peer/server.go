@@ -24,6 +24,7 @@ func runServer(arguments []string) error {
 	address := flags.String("address", "127.0.0.1:0", "address to listen on")
 	bare := flags.Bool("bare", false, "register without the key protocol")
 	limit := flags.Duration("limit", 10*time.Minute, "end after this time")
+	open := registryFlag(flags)
 	metadata := pairs{}
 	flags.Var(metadata, "metadata", "key=value of the node, repeatable")
 	if err := flags.Parse(arguments); err != nil {
@@ -31,7 +32,10 @@ func runServer(arguments []string) error {
 	}
 	watchdog(*limit)
 
-	registry := gomicro.MdnsRegistry()
+	registry, err := open()
+	if err != nil {
+		return err
+	}
 	if *bare {
 		registry = bareRegistry{registry}
 	}

@@ -125,6 +125,7 @@ export type {
   WatchOptions,
 } from "./registry/registry.ts";
 export { memoryNetwork, memoryRegistry, type MemoryNetwork, type MemoryRegistryOptions } from "./registry/memory.ts";
+export { multiRegistry, type MultiRegistryOptions } from "./registry/multi.ts";
 export { mdnsRegistry } from "./registry/mdns/mdns-registry.ts";
 export type { MdnsRegistryOptions } from "./registry/mdns/options.ts";
 export {

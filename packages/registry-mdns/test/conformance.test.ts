@@ -30,6 +30,7 @@ registryConformance(
       "expiry: a node is gone after its TTL": ignored,
       "expiry: the watch reports it with the node": ignored,
       "expiry: registering again keeps a node alive": ignored,
+      "domain: `*` is all of them": "a question is asked in one domain: not_implemented",
     },
   },
 );

@@ -13,10 +13,12 @@ import (
 	"github.com/micro/go-micro/v2/errors"
 	"github.com/micro/go-micro/v2/metadata"
 	"github.com/micro/go-micro/v2/registry"
+	"github.com/micro/go-micro/v2/registry/etcd"
 	"github.com/micro/go-micro/v2/registry/mdns"
 	"github.com/micro/go-micro/v2/registry/memory"
 	"github.com/micro/go-micro/v2/server"
 	servermucp "github.com/micro/go-micro/v2/server/mucp"
+	"github.com/micro/go-plugins/registry/consul/v2"
 )
 
 const Version = "v2.9.1"
@@ -43,13 +45,18 @@ func NewService(contentType string, options ...Option) Service {
 	return micro.NewService(append([]Option{micro.Server(servermucp.NewServer()), micro.Client(clientmucp.NewClient(client.ContentType(contentType)))}, options...)...)
 }
 
-func Name(name string) Option                       { return micro.Name(name) }
-func ServiceVersion(version string) Option          { return micro.Version(version) }
-func Address(address string) Option                 { return micro.Address(address) }
-func Metadata(values map[string]string) Option      { return micro.Metadata(values) }
-func UseRegistry(r Registry) Option                 { return micro.Registry(r) }
-func AfterStart(run func() error) Option            { return micro.AfterStart(run) }
-func MdnsRegistry() Registry                        { return mdns.NewRegistry() }
+func Name(name string) Option                  { return micro.Name(name) }
+func ServiceVersion(version string) Option     { return micro.Version(version) }
+func Address(address string) Option            { return micro.Address(address) }
+func Metadata(values map[string]string) Option { return micro.Metadata(values) }
+func UseRegistry(r Registry) Option            { return micro.Registry(r) }
+func AfterStart(run func() error) Option       { return micro.AfterStart(run) }
+func MdnsRegistry() Registry                   { return mdns.NewRegistry() }
+
+// EtcdRegistry and ConsulRegistry are those of a server at address.
+func EtcdRegistry(address string) Registry          { return etcd.NewRegistry(registry.Addrs(address)) }
+func ConsulRegistry(address string) Registry        { return consul.NewRegistry(registry.Addrs(address)) }
+func WatchService(name string) registry.WatchOption { return registry.WatchService(name) }
 func MemoryRegistry() Registry                      { return memory.NewRegistry() }
 func RegisterHandler(s Server, h interface{}) error { return micro.RegisterHandler(s, h) }
 

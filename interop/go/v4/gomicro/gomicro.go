@@ -6,6 +6,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/go-micro/plugins/v4/registry/consul"
+	"github.com/go-micro/plugins/v4/registry/etcd"
 	micro "go-micro.dev/v4"
 	"go-micro.dev/v4/client"
 	"go-micro.dev/v4/codec/bytes"
@@ -39,13 +41,18 @@ func NewService(contentType string, options ...Option) Service {
 	return micro.NewService(append([]Option{micro.Server(server.NewServer()), micro.Client(client.NewClient(client.ContentType(contentType)))}, options...)...)
 }
 
-func Name(name string) Option                       { return micro.Name(name) }
-func ServiceVersion(version string) Option          { return micro.Version(version) }
-func Address(address string) Option                 { return micro.Address(address) }
-func Metadata(values map[string]string) Option      { return micro.Metadata(values) }
-func UseRegistry(r Registry) Option                 { return micro.Registry(r) }
-func AfterStart(run func() error) Option            { return micro.AfterStart(run) }
-func MdnsRegistry() Registry                        { return registry.NewRegistry() }
+func Name(name string) Option                  { return micro.Name(name) }
+func ServiceVersion(version string) Option     { return micro.Version(version) }
+func Address(address string) Option            { return micro.Address(address) }
+func Metadata(values map[string]string) Option { return micro.Metadata(values) }
+func UseRegistry(r Registry) Option            { return micro.Registry(r) }
+func AfterStart(run func() error) Option       { return micro.AfterStart(run) }
+func MdnsRegistry() Registry                   { return registry.NewRegistry() }
+
+// EtcdRegistry and ConsulRegistry are those of a server at address.
+func EtcdRegistry(address string) Registry          { return etcd.NewRegistry(registry.Addrs(address)) }
+func ConsulRegistry(address string) Registry        { return consul.NewRegistry(registry.Addrs(address)) }
+func WatchService(name string) registry.WatchOption { return registry.WatchService(name) }
 func MemoryRegistry() Registry                      { return registry.NewMemoryRegistry() }
 func RegisterHandler(s Server, h interface{}) error { return micro.RegisterHandler(s, h) }
 

@@ -12,6 +12,8 @@ import (
 	"go-micro.dev/v5/errors"
 	"go-micro.dev/v5/metadata"
 	"go-micro.dev/v5/registry"
+	"go-micro.dev/v5/registry/consul"
+	"go-micro.dev/v5/registry/etcd"
 	"go-micro.dev/v5/server"
 )
 
@@ -39,13 +41,20 @@ func NewService(contentType string, options ...Option) Service {
 	return micro.NewService(append([]Option{micro.Server(server.NewServer()), micro.Client(client.NewClient(client.ContentType(contentType)))}, options...)...)
 }
 
-func Name(name string) Option                       { return micro.Name(name) }
-func ServiceVersion(version string) Option          { return micro.Version(version) }
-func Address(address string) Option                 { return micro.Address(address) }
-func Metadata(values map[string]string) Option      { return micro.Metadata(values) }
-func UseRegistry(r Registry) Option                 { return micro.Registry(r) }
-func AfterStart(run func() error) Option            { return micro.AfterStart(run) }
-func MdnsRegistry() Registry                        { return registry.NewMDNSRegistry() }
+func Name(name string) Option                  { return micro.Name(name) }
+func ServiceVersion(version string) Option     { return micro.Version(version) }
+func Address(address string) Option            { return micro.Address(address) }
+func Metadata(values map[string]string) Option { return micro.Metadata(values) }
+func UseRegistry(r Registry) Option            { return micro.Registry(r) }
+func AfterStart(run func() error) Option       { return micro.AfterStart(run) }
+func MdnsRegistry() Registry                   { return registry.NewMDNSRegistry() }
+
+// EtcdRegistry and ConsulRegistry are those of a server at address.
+func EtcdRegistry(address string) Registry { return etcd.NewEtcdRegistry(registry.Addrs(address)) }
+func ConsulRegistry(address string) Registry {
+	return consul.NewConsulRegistry(registry.Addrs(address))
+}
+func WatchService(name string) registry.WatchOption { return registry.WatchService(name) }
 func MemoryRegistry() Registry                      { return registry.NewMemoryRegistry() }
 func RegisterHandler(s Server, h interface{}) error { return micro.RegisterHandler(s, h) }
 

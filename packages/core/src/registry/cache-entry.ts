@@ -39,6 +39,10 @@ const watchWaitMs = 1_000;
 const unwatchedTtlMs = 10_000;
 // A list that lacked a node is repeated after this time where one list is not proof.
 const confirmMs = 1_000;
+// The last nodes of a service have this long to come back before a list decides.
+const lastNodesMs = 2_000;
+// A registry that lost its state knows nobody until all have registered again: Go's interval of 30 s, and its jitter.
+const emptyGraceMs = 35_000;
 // Names nobody offers are forgotten soon: they may come from outside, by way of a gateway.
 const unknownIdleMs = 10_000;
 // From so many nodes on, copying them takes milliseconds: changes are then shown in batches.
@@ -80,6 +84,10 @@ export class CacheEntry {
   /** Nodes the latest list lacked that another list has to confirm. */
   #unconfirmed = 0;
   #pendingEvents: RegistryEvent[] | undefined;
+  /** The latest event would have left nobody; a list has to confirm it. */
+  #last: RegistryEvent | undefined;
+  /** When changes were followed again after an interruption. */
+  #resumedAt = Number.NEGATIVE_INFINITY;
   #timer: ClockTimer | undefined;
   #dropped = false;
 
@@ -208,6 +216,7 @@ export class CacheEntry {
     this.#watchError = undefined;
     this.#watchSettled.resolve();
     this.#tell();
+    if (this.#loaded) this.#resumedAt = this.#settings.clock.now();
     // Whatever changed while nobody watched is in no event.
     if (!this.#awaitsWatch) this.#relist();
   }
@@ -222,16 +231,42 @@ export class CacheEntry {
 
   #apply(event: RegistryEvent): void {
     if (event.service.name !== this.name) return;
+    if (this.#settings.missesToRemove === 1 && this.#table.empties(event)) return this.#holdLast(event);
     if (this.#pendingEvents !== undefined) {
       if (this.#pendingEvents.length < maxPendingEvents) this.#pendingEvents.push(event);
       else this.#again = true;
     }
     const before = this.#table.size;
-    if (!this.#table.event(event)) return;
+    const changed = this.#table.event(event);
+    if (!this.#releaseLast(event) && !changed) return;
     // Somebody is there: an answer can be given even if no list has succeeded yet.
     if (!this.#loaded && this.#listing === undefined && this.#table.size > 0) this.#loadedByEvents();
     if (before > 0 && this.#table.size === 0) this.#negativeUntil = 0;
     this.#invalidate();
+  }
+
+  /**
+   * Nobody is left: they went, or the registry lost them and they will register again at once, or it is about to go
+   * itself. They stay until a list confirms it; should they be gone, refused connections tell at once.
+   */
+  #holdLast(event: RegistryEvent): void {
+    const known = this.#last !== undefined;
+    this.#last = event;
+    if (known || this.#dropped) return;
+    const { clock } = this.#settings;
+    clock.clearTimeout(this.#timer);
+    this.#timer = clock.setTimeout(() => this.#relist(), lastNodesMs);
+  }
+
+  /** Somebody is there: who was held goes, unless it is he. */
+  #releaseLast({ service }: RegistryEvent): boolean {
+    const last = this.#last;
+    if (last === undefined) return false;
+    this.#last = undefined;
+    const ids = new Set(service.nodes.map(({ id }) => id));
+    const gone = last.service.nodes.filter(({ id }) => !ids.has(id));
+    if (gone.length === 0) return false;
+    return this.#table.event({ action: "delete", service: { ...last.service, nodes: gone } });
   }
 
   #loadedByEvents(): void {
@@ -289,6 +324,8 @@ export class CacheEntry {
     try {
       const answer = registry.getService(this.name, { signal, timeoutMs, domain: this.domain });
       const services = await withLimit(answer, { timeoutMs: timeoutMs + 100, signal, clock, what });
+      // It did not answer, and now it does: what it says may be what is left of it.
+      if (this.#loaded && this.#error?.code === "unavailable") this.#resumedAt = clock.now();
       this.#unconfirmed = this.#takeOver(services, missesToRemove);
       this.#error = undefined;
       this.#listBackoff.reset();
@@ -305,6 +342,11 @@ export class CacheEntry {
 
   #takeOver(services: readonly Service[], missesToRemove: number): number {
     const { clock } = this.#settings;
+    if (missesToRemove === 1 && this.#table.size > 0 && services.every(({ nodes }) => nodes.length === 0)) {
+      const grace = clock.now() - this.#resumedAt < emptyGraceMs;
+      if (grace) return this.#table.size;
+    }
+    this.#last = undefined;
     const outcome = this.#table.list(services, missesToRemove);
     let changed = outcome.changed;
     // The list may be older than the events that arrived while it was under way.

@@ -18,6 +18,8 @@ import type {
 import { registryWatcher } from "./watch-stream.ts";
 
 const source = "registry.memory";
+/** Means every domain, in look-ups and watches. */
+const allDomains = "*";
 
 /** Settings of {@link memoryRegistry}. */
 export interface MemoryRegistryOptions {
@@ -112,15 +114,31 @@ class Network implements MemoryNetwork {
 
   get(domain: string, name: string): Service[] {
     this.#expire();
+    if (domain === allDomains) return this.#everywhere((each) => each === name);
     return [...(this.#services.get(key(domain, name))?.values() ?? [])].map(snapshot);
   }
 
   list(domain: string): Service[] {
     this.#expire();
+    if (domain === allDomains) return this.#everywhere(() => true);
     const prefix = key(domain, "");
     return [...this.#services]
       .filter(([name]) => name.startsWith(prefix))
       .flatMap(([, versions]) => [...versions.values()].map(snapshot));
+  }
+
+  /** What the domains call by the same name and version is one service. */
+  #everywhere(wanted: (name: string) => boolean): Service[] {
+    const merged = new Map<string, Service>();
+    for (const [place, versions] of this.#services) {
+      if (!wanted(place.slice(place.indexOf("\0") + 1))) continue;
+      for (const service of [...versions.values()].map(snapshot)) {
+        const at = key(service.name, service.version);
+        const nodes = [...(merged.get(at)?.nodes ?? []), ...service.nodes];
+        merged.set(at, Object.freeze({ ...service, nodes: Object.freeze(nodes) }));
+      }
+    }
+    return [...merged.values()];
   }
 
   watch(domain: string, service: string | undefined, emit: (event: RegistryEvent) => void): () => void {
@@ -188,7 +206,10 @@ class Network implements MemoryNetwork {
       service: Object.freeze({ ...description, nodes: Object.freeze([...nodes]) }),
     });
     for (const watcher of this.#watchers)
-      if (watcher.domain === domain && (watcher.service === undefined || watcher.service === description.name))
+      if (
+        (watcher.domain === domain || watcher.domain === allDomains) &&
+        (watcher.service === undefined || watcher.service === description.name)
+      )
         watcher.emit(event);
   }
 }
@@ -217,12 +238,12 @@ class MemoryRegistry implements Registry {
     const copy = copyService(service);
     const { ttlMs } = options;
     if (ttlMs !== undefined && !(ttlMs > 0)) throw new TypeError(`register: ttlMs must be positive, not ${ttlMs}`);
-    this.#network.register(this, options.domain ?? "", copy, ttlMs);
+    this.#network.register(this, oneDomain(options), copy, ttlMs);
   }
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
     this.#check(options);
-    this.#network.deregister(options.domain ?? "", copyService(service, { nodes: "any" }));
+    this.#network.deregister(oneDomain(options), copyService(service, { nodes: "any" }));
   }
 
   async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
@@ -262,6 +283,11 @@ class MemoryRegistry implements Registry {
     if (signal?.aborted === true)
       throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });
   }
+}
+
+function oneDomain({ domain = "" }: RegistryCallOptions): string {
+  if (domain !== allDomains) return domain;
+  throw new MicroError("a service is in one domain: `*` is for look-ups", { id: source, code: "bad_request" });
 }
 
 function closed(): MicroError {

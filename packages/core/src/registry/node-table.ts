@@ -73,6 +73,18 @@ export class NodeTable {
     return changed;
   }
 
+  /** True if the event removes all that is left. */
+  empties({ action, service }: RegistryEvent): boolean {
+    if (action !== "delete" || this.#nodes.size === 0) return false;
+    if (service.nodes.length > 0 && service.nodes.length < this.#nodes.size) return false;
+    const ids = new Set(service.nodes.map(({ id }) => id));
+    for (const [id, held] of this.#nodes) {
+      const listed = ids.size === 0 || ids.has(id);
+      if (!listed || (service.version !== "" && held.version.version !== service.version)) return false;
+    }
+    return true;
+  }
+
   /** Take over a complete list. A node it lacks goes once `missesToRemove` lists in a row have lacked it. */
   list(services: readonly Service[], missesToRemove: number): ListOutcome {
     let changed = false;

@@ -7,8 +7,8 @@ import type { Clock, ClockTimer } from "../clock.ts";
 import { detach } from "../context.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
-import { jitteredBackoff } from "../supervisor.ts";
-import type { BackoffState } from "../supervisor.ts";
+import { jitteredBackoff, supervise } from "../supervisor.ts";
+import type { BackoffState, Supervisor } from "../supervisor.ts";
 import type { Registry, Service } from "./registry.ts";
 
 /**
@@ -40,6 +40,11 @@ export interface RegistrarOptions {
   timeoutMs?: number | undefined;
   /** Registry domain. Default: none. */
   domain?: string | undefined;
+  /**
+   * Watch the registration and renew it as soon as the registry loses it, instead of with the next refresh. Default:
+   * true, except for registries that hold no records (mdns, nats).
+   */
+  watch?: boolean | undefined;
   /** Called once per change of state. Must not throw. */
   onChange?: ((state: RegistrarState) => void) | undefined;
   /** Default: real time. */
@@ -72,6 +77,11 @@ export interface Registrar extends AsyncDisposable {
   /** The same as `stop()`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
+
+/** Registries whose records live with those who register. */
+const withoutRecords = new Set(["mdns", "nats", "memory"]);
+/** A registration that is lost again and again is renewed no more often than this. */
+const leastRenewalMs = 500;
 
 // Go's backoff.Do for its three tries (util/backoff/backoff.go).
 const startPausesMs = [100, 600, 1_900];
@@ -108,6 +118,9 @@ class ServiceRegistrar implements Registrar {
   /** A registration that was given up but may still arrive. */
   #unsettled: Promise<unknown> | undefined;
   #timer: ClockTimer | undefined;
+  #watch: Supervisor | undefined;
+  /** When a loss seen by the watch was last logged. */
+  #toldAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: RegistrarOptions) {
     this.#options = options;
@@ -168,6 +181,53 @@ class ServiceRegistrar implements Registrar {
       throw error;
     }
     this.#settle(error);
+    const { watch = !withoutRecords.has(registry.name) } = this.#options;
+    if (watch && this.#stopping === undefined && this.#intervalMs > 0) this.#follow();
+  }
+
+  /** See the registration go, at once. */
+  #follow(): void {
+    const { registry, service, domain } = this.#options;
+    let established = false;
+    this.#watch = supervise({
+      run: async ({ signal, up }) => {
+        const watcher = registry.watch({ service: service().name, domain, signal, background: true });
+        try {
+          await watcher.ready;
+          up();
+          // What happened between two watches is not known.
+          if (established) this.#renew(undefined);
+          established = true;
+          for await (const { action, service: gone } of watcher) {
+            const lost = gone.nodes.some(({ id }) => this.#held?.nodes.some((node) => node.id === id) === true);
+            if (action === "delete" && lost) this.#renew("the registry has dropped it");
+          }
+        } finally {
+          await watcher[Symbol.asyncDispose]();
+        }
+      },
+      clock: this.#clock,
+      random: this.#random,
+      minDelayMs: 500,
+    });
+  }
+
+  /** @param reason Why it is lost; undefined where it may be. */
+  #renew(reason: string | undefined): void {
+    const { status } = this.#state;
+    // Lost, it is retried by and by; that the watch works says that a try is worth it now.
+    if (status !== "registered" && status !== "lost") return;
+    if (this.#stopping !== undefined || this.#queued !== undefined) return;
+    const clock = this.#clock;
+    const { logger, registry } = this.#options;
+    // One that is lost again and again is told of once.
+    if (reason !== undefined && status === "registered" && clock.now() - this.#toldAt > this.#intervalMs) {
+      this.#toldAt = clock.now();
+      logger.warn(`Registry [${registry.name}] Registration lost, it is renewed: ${reason}`);
+    }
+    clock.clearTimeout(this.#timer);
+    const sinceMs = clock.now() - (this.#confirmedAt ?? Number.NEGATIVE_INFINITY);
+    this.#timer = clock.setTimeout(() => void this.#cycle(), Math.max(0, leastRenewalMs - sinceMs));
   }
 
   async #stop(timeoutMs: number): Promise<void> {
@@ -176,6 +236,8 @@ class ServiceRegistrar implements Registrar {
     clock.clearTimeout(this.#timer);
     this.#controller.abort(new MicroError("the registrar is stopped", { code: "closed" }));
     const until = clock.now() + timeoutMs;
+    // Not awaited: what is to be seen is over, and the registry may not answer.
+    void this.#watch?.stop();
     const everRegistered = this.#confirmedAt !== undefined;
     const what = `registry ${registry.name}: deregistration`;
     try {

@@ -51,7 +51,10 @@ export interface RegistryCallOptions {
   signal?: AbortSignal | undefined;
   /** Limit in milliseconds; passing it rejects with code `timeout`. Default: the registry's own. */
   timeoutMs?: number | undefined;
-  /** Registry domain. Default: none, the layout of go-micro v2 and v4. Registries that cannot carry domains refuse one with `not_implemented`. */
+  /**
+   * Registry domain. Default: none, the layout of go-micro v2 and v4. `*` looks up and watches in all of them.
+   * Registries that cannot carry domains refuse one with `not_implemented`.
+   */
   domain?: string | undefined;
 }
 
@@ -63,6 +66,7 @@ export interface RegisterOptions extends RegistryCallOptions {
 export interface WatchOptions {
   /** Only this service. Default: all. */
   service?: string | undefined;
+  /** As in {@link RegistryCallOptions}. */
   domain?: string | undefined;
   /** Ends the watch: the iteration finishes without an error. */
   signal?: AbortSignal | undefined;

@@ -41,6 +41,7 @@ export function registryConformance(
   const { minTtlMs = 100, patienceMs = 5_000, skip } = options;
   const cases = {
     ...recordCases(patienceMs),
+    ...domainCases(patienceMs),
     ...expiryCases(minTtlMs, patienceMs),
     ...watchCases(patienceMs),
     ...endCases(patienceMs),
@@ -185,6 +186,18 @@ function recordCases(patienceMs: number): Cases {
       const names = (await registry.listServices()).map((found) => found.name);
       assert.deepEqual([...new Set(names)].toSorted(), ["greeter", "mailer.jobs"]);
     },
+    "register: a node registered under another version moves there": async ({ registry }) => {
+      await registry.register(service({ version: "1.0.0", nodes: [node("a"), node("b")] }));
+      await registry.register(service({ version: "2.0.0", nodes: [node("a")] }));
+      const versions = (await registry.getService("greeter")).toSorted((a, b) => (a.version < b.version ? -1 : 1));
+      assert.deepEqual(
+        versions.map((found) => [found.version, ids([found])]),
+        [
+          ["1.0.0", ["b"]],
+          ["2.0.0", ["a"]],
+        ],
+      );
+    },
     "deregister: by node, the others stay": async ({ registry }) => {
       await registry.register(service({ nodes: [node("a"), node("b"), node("c")] }));
       await registry.deregister(service({ nodes: [node("b")] }));
@@ -243,6 +256,15 @@ function recordCases(patienceMs: number): Cases {
           assert.deepEqual(ids(found), ["a", "b"]);
         });
     },
+    "concurrency: operations on one node happen in their order": async ({ registry }) => {
+      const a = service({ nodes: [node("a")] });
+      const changed = service({ nodes: [node("a", { address: "127.0.0.1:9999" })] });
+      await Promise.all([registry.register(a), registry.deregister(a), registry.register(changed)]);
+      const [found] = await registry.getService("greeter");
+      assert.deepEqual(plainNodes(found), plainNodes(changed));
+      await Promise.all([registry.register(a), registry.deregister(a)]);
+      assert.deepEqual(await registry.getService("greeter"), []);
+    },
     "concurrency: many operations at once": async ({ registry }) => {
       const all = Array.from({ length: 30 }, (_, index) => `node-${index.toString().padStart(2, "0")}`);
       await Promise.all(all.map((id) => registry.register(service({ nodes: [node(id)] }))));
@@ -250,6 +272,63 @@ function recordCases(patienceMs: number): Cases {
       for (const found of looks) assert.deepEqual(ids(found), all);
       await Promise.all(all.slice(5).map((id) => registry.deregister(service({ nodes: [node(id)] }))));
       assert.deepEqual(ids(await registry.getService("greeter")), all.slice(0, 5));
+    },
+  };
+}
+
+function domainCases(patienceMs: number): Cases {
+  const domain = "blue";
+  return {
+    "domain: each is apart from the others and from none": async ({ registry, connect }) => {
+      await using other = await connect();
+      await registry.register(service({ nodes: [node("a")] }));
+      await registry.register(service({ nodes: [node("b")] }), { domain });
+      await registry.register(service({ nodes: [node("c")] }), { domain: "green" });
+      for (const side of [registry, other])
+        await eventually(patienceMs, async () => {
+          assert.deepEqual(ids(await side.getService("greeter")), ["a"]);
+          assert.deepEqual(ids(await side.getService("greeter", { domain })), ["b"]);
+          assert.deepEqual(ids(await side.getService("greeter", { domain: "green" })), ["c"]);
+          assert.deepEqual(await side.getService("greeter", { domain: "red" }), []);
+        });
+      await registry.deregister(service({ nodes: [node("a"), node("b"), node("c")] }), { domain });
+      assert.deepEqual(ids(await registry.getService("greeter")), ["a"]);
+      assert.deepEqual(await registry.getService("greeter", { domain }), []);
+    },
+    "domain: a watch sees its own only": async ({ registry }) => {
+      await using inside = await observe(registry.watch({ domain }), patienceMs);
+      await using outside = await observe(registry.watch(), patienceMs);
+      await registry.register(service({ nodes: [node("a")] }), { domain });
+      await registry.register(service({ nodes: [node("b")] }));
+      await inside.until("create", "a");
+      await outside.until("create", "b");
+      assert.deepEqual([...new Set(ids(inside.seen.map((event) => event.service)))], ["a"]);
+      assert.deepEqual([...new Set(ids(outside.seen.map((event) => event.service)))], ["b"]);
+    },
+    "domain: `*` is all of them": async ({ registry }) => {
+      await using watching = await observe(registry.watch({ domain: "*", service: "greeter" }), patienceMs);
+      await registry.register(service({ nodes: [node("a")] }));
+      await registry.register(service({ nodes: [node("b")] }), { domain });
+      await registry.register(service({ name: "mailer", nodes: [node("m")] }), { domain });
+      const found = await registry.getService("greeter", { domain: "*" });
+      assert.equal(found.length, 1);
+      assert.deepEqual(ids(found), ["a", "b"]);
+      const names = (await registry.listServices({ domain: "*" })).map(({ name }) => name);
+      assert.deepEqual([...new Set(names)].toSorted(), ["greeter", "mailer"]);
+      await watching.until("create", "a");
+      await watching.until("create", "b");
+      assert.deepEqual([...new Set(watching.seen.map((event) => event.service.name))], ["greeter"]);
+    },
+    "domain: a service is registered in one, not in all": async ({ registry }) => {
+      const registering = registry.register(service({ nodes: [node("a")] }), { domain: "*" });
+      await registering.then(
+        () => assert.fail("it was accepted"),
+        (error: unknown) => {
+          // Or the registry carries none at all.
+          if (!MicroError.is(error) || error.code !== "not_implemented") hasCode(error, "bad_request");
+        },
+      );
+      assert.deepEqual(await registry.getService("greeter"), []);
     },
   };
 }

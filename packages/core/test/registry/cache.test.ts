@@ -213,6 +213,61 @@ describe("registryCache", () => {
     expect(ids(await cache.get("greeter"))).toEqual([]);
   });
 
+  it("keeps the last nodes until a list confirms their end, for they may be back at once", async () => {
+    const { registry, cache, clock, warm } = setUp();
+    await registry.register(record("greeter", ["a", "b"]));
+    await warm();
+    // Two that are left, one after the other: the first goes at once.
+    await registry.deregister(record("greeter", ["a"]));
+    await clock.settle();
+    expect(ids(now(cache.get("greeter")))).toEqual(["b"]);
+    await registry.deregister(record("greeter", ["b"]));
+    await clock.settle();
+    expect(ids(now(cache.get("greeter")))).toEqual(["b"]);
+    await registry.register(record("greeter", ["b"]));
+    await clock.advance(5_000);
+    expect(ids(now(cache.get("greeter")))).toEqual(["b"]);
+    // Somebody else takes the place: who was kept goes.
+    await registry.deregister(record("greeter", ["b"]));
+    await registry.register(record("greeter", ["c"]));
+    await clock.settle();
+    expect(ids(now(cache.get("greeter")))).toEqual(["c"]);
+    await registry.deregister(record("greeter", ["c"]));
+    await clock.advance(1_900);
+    expect(ids(now(cache.get("greeter")))).toEqual(["c"]);
+    await clock.advance(200);
+    expect(ids(await cache.get("greeter"))).toEqual([]);
+  });
+
+  it("keeps the last nodes while the registry that reported their end does not answer", async () => {
+    const { registry, cache, clock, warm } = setUp();
+    await registry.register(record("greeter", ["a"]));
+    await warm();
+    registry.send({ action: "delete", service: record("greeter", ["a"]) });
+    await clock.settle();
+    registry.down = true;
+    await clock.advance(30_000);
+    expect(ids(now(cache.get("greeter")))).toEqual(["a"]);
+  });
+
+  it("does not believe a registry that comes back without anybody, for 35 s", async () => {
+    const { registry, cache, clock, warm } = setUp();
+    await registry.register(record("greeter", ["a", "b"]));
+    await warm();
+    registry.lost.add("a").add("b");
+    registry.breakWatches();
+    await clock.advance(30_000);
+    expect(ids(now(cache.get("greeter")))).toEqual(["a", "b"]);
+    // One has registered again: from then on the registry is believed.
+    registry.lost.delete("b");
+    await clock.advance(2_000);
+    expect(ids(now(cache.get("greeter")))).toEqual(["b"]);
+    registry.lost.add("b");
+    registry.breakWatches();
+    await clock.advance(40_000);
+    expect(ids(await cache.get("greeter"))).toEqual([]);
+  });
+
   it("finds what changed while the watch was broken", async () => {
     const { registry, cache, clock, warm } = setUp();
     await registry.register(record("greeter", ["a"]));

@@ -52,6 +52,40 @@ describe("registrar", () => {
     expect(registry.counts.deregister).toBe(1);
   });
 
+  it("registers again as soon as the watch shows its node gone, and after a broken watch", async () => {
+    const { registry, clock, logger, own, registered } = setUp({ watch: true });
+    await own.start();
+    await clock.advance(2_000);
+    registry.send({ action: "delete", service: record("greeter", ["greeter-2"]) });
+    await clock.advance(100);
+    expect(registry.counts.register).toBe(1);
+    await registry.deregister(record("greeter", ["greeter-1"]));
+    await clock.advance(100);
+    expect(registry.counts.register).toBe(2);
+    expect(registered()).toEqual(["greeter-1"]);
+    expect(logger.lines.filter((line) => line.startsWith("warn"))).toEqual([
+      "warn Registry [mdns] Registration lost, it is renewed: the registry has dropped it",
+    ]);
+    registry.breakWatches();
+    await clock.advance(2_000);
+    expect(registry.counts.register).toBe(3);
+    // Its own end is none.
+    await own.stop();
+    await clock.advance(60_000);
+    expect(registry.counts).toMatchObject({ register: 3, watching: 0 });
+  });
+
+  it("renews a registration that is lost all the time twice a second at most", async () => {
+    const { registry, clock, own } = setUp({ watch: true });
+    await own.start();
+    for (let round = 0; round < 100; round++) {
+      registry.send({ action: "delete", service: record("greeter", ["greeter-1"]) });
+      await clock.advance(100);
+    }
+    expect(registry.counts.register).toBeGreaterThan(10);
+    expect(registry.counts.register).toBeLessThan(25);
+  });
+
   it("spreads the refreshes by a tenth, within the TTL", async () => {
     for (const [random, expected] of [
       [0, 9_000],

@@ -104,8 +104,8 @@ describe("loading a plugin", () => {
   });
 
   it("says what to install when it is not there", async () => {
-    await expect(load("etcdv3")).rejects.toThrow(
-      'MICRO_REGISTRY: registry "etcdv3" is neither built in (mdns, memory) nor installed: npm i @micro/registry-etcd',
+    await expect(load("eureka")).rejects.toThrow(
+      'MICRO_REGISTRY: registry "eureka" is neither built in (mdns, memory) nor installed: npm i @micro/registry-eureka',
     );
     await expect(load("@acme/registry-zk")).rejects.toThrow(
       'MICRO_REGISTRY: registry "@acme/registry-zk" cannot be found: npm i @acme/registry-zk',

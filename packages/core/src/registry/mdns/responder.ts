@@ -26,6 +26,8 @@ export class Responder {
   /** Registrations that wait for the sockets. */
   #pending = 0;
   #closed = false;
+  /** The latest registration of each node that waits for the sockets. */
+  readonly #turns = new Map<string, symbol>();
 
   constructor(settings: MdnsSettings, listener: Listener) {
     this.#settings = settings;
@@ -50,8 +52,16 @@ export class Responder {
    * @throws {MicroError} `unavailable` if the port cannot be listened on, `closed` if the registry was closed meanwhile.
    */
   async register(node: AdvertisedNode, host: string): Promise<void> {
-    await this.#listen();
     const key = registrationKey(node);
+    // Opening takes a while; what is asked of the node meanwhile takes the place of this.
+    const turn = Symbol(node.id);
+    this.#turns.set(key, turn);
+    try {
+      await this.#listen();
+      if (this.#turns.get(key) !== turn) return await this.#releaseIfIdle();
+    } finally {
+      if (this.#turns.get(key) === turn) this.#turns.delete(key);
+    }
     const known = this.#registrations.get(key);
     if (known !== undefined && known.node.announcement.equals(node.announcement)) return;
     clearTimeout(known?.timer);
@@ -66,6 +76,7 @@ export class Responder {
 
   /** Take a node back; unknown ones are ignored. */
   async deregister(node: { readonly domain: string; readonly service: string; readonly id: string }): Promise<void> {
+    this.#turns.delete(registrationKey(node));
     const registration = this.#registrations.get(registrationKey(node));
     if (registration === undefined) return;
     clearTimeout(registration.timer);

@@ -1,0 +1,96 @@
+import { describe, expect, it } from "vitest";
+import { memoryNetwork, memoryRegistry } from "../../src/registry/memory.ts";
+import { multiRegistry } from "../../src/registry/multi.ts";
+import type { RegistryEvent, Service } from "../../src/registry/registry.ts";
+import { registryConformance } from "../../src/testing/registry-conformance.ts";
+import { faultyRegistry } from "../support/faulty-registry.ts";
+
+registryConformance({ describe, it }, async () => {
+  const networks = [memoryNetwork(), memoryNetwork()];
+  const connect = () => multiRegistry({ write: networks.map((network) => memoryRegistry({ network })) });
+  const registry = connect();
+  return { registry, connect: async () => connect(), [Symbol.asyncDispose]: () => registry[Symbol.asyncDispose]() };
+});
+
+function greeter(...ids: string[]): Service {
+  const nodes = ids.map((id) => ({ id, address: "127.0.0.1:1", metadata: {} }));
+  return { name: "greeter", version: "1", metadata: {}, endpoints: [], nodes };
+}
+
+const idsOf = (services: readonly Service[]): string[] => services.flatMap(({ nodes }) => nodes.map(({ id }) => id));
+
+describe("multi registry", () => {
+  it("wants something to write to, and each registry once", () => {
+    const memory = memoryRegistry();
+    expect(() => multiRegistry({ write: [] })).toThrow(TypeError);
+    expect(() => multiRegistry({ write: [memory], read: [memory] })).toThrow(TypeError);
+  });
+
+  it("writes to those it writes to and reads from all", async () => {
+    const [old, next] = [memoryNetwork(), memoryNetwork()];
+    await using before = memoryRegistry({ network: old });
+    await using after = memoryRegistry({ network: next });
+    await using registry = multiRegistry({
+      write: [memoryRegistry({ network: next })],
+      read: [memoryRegistry({ network: old })],
+    });
+    await before.register(greeter("old"));
+    await registry.register(greeter("new"));
+    expect(idsOf(await registry.getService("greeter")).toSorted()).toEqual(["new", "old"]);
+    expect(idsOf(await before.getService("greeter"))).toEqual(["old"]);
+    expect(idsOf(await after.getService("greeter"))).toEqual(["new"]);
+  });
+
+  it("goes on with one registry down: registering, look-ups with what it said last, and the watch", async () => {
+    const down = faultyRegistry();
+    const network = memoryNetwork();
+    await using beside = memoryRegistry({ network });
+    await using registry = multiRegistry({ write: [down, memoryRegistry({ network })] });
+    await down.register(greeter("there"));
+    await registry.register(greeter("both"));
+    expect(idsOf(await registry.getService("greeter")).toSorted()).toEqual(["both", "there"]);
+    await using watcher = registry.watch();
+    await watcher.ready;
+    down.down = true;
+    down.breakWatches();
+    await registry.register(greeter("later"));
+    expect(idsOf(await registry.getService("greeter")).toSorted()).toEqual(["both", "later", "there"]);
+    await beside.register(greeter("beside"));
+    for await (const { service } of watcher) if (idsOf([service]).includes("beside")) break;
+    await expect(registry.deregister(greeter("later"))).rejects.toMatchObject({ code: "unavailable" });
+    expect(idsOf(await beside.getService("greeter"))).not.toContain("later");
+  });
+
+  it("refuses when all are down, and when there is no telling whether a service exists", async () => {
+    const down = faultyRegistry();
+    down.down = true;
+    down.breakWatches();
+    await using alone = multiRegistry({ write: [down] });
+    await expect(alone.register(greeter("a"))).rejects.toMatchObject({ code: "unavailable" });
+    await using half = multiRegistry({ write: [memoryRegistry()], read: [down] });
+    await expect(half.getService("greeter")).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  it("does not report as gone what another registry still has", async () => {
+    const [a, b] = [memoryNetwork(), memoryNetwork()];
+    await using first = memoryRegistry({ network: a });
+    await using second = memoryRegistry({ network: b });
+    for (const one of [first, second]) await one.register(greeter("moving"));
+    await using registry = multiRegistry({ write: [memoryRegistry({ network: a }), memoryRegistry({ network: b })] });
+    await using watcher = registry.watch();
+    await watcher.ready;
+    const events: RegistryEvent[] = [];
+    await first.deregister(greeter("moving"));
+    const reading = (async () => {
+      for await (const event of watcher) {
+        events.push(event);
+        if (event.action === "delete") return;
+      }
+    })();
+    await expect.poll(() => events.map(({ action }) => action)).toEqual(["update"]);
+    expect(idsOf(await registry.getService("greeter"))).toEqual(["moving"]);
+    await second.deregister(greeter("moving"));
+    await reading;
+    expect(events.map(({ action }) => action)).toEqual(["update", "delete"]);
+  });
+});

@@ -1,0 +1,130 @@
+/**
+ * Records as tags of a Consul service (go-plugins `registry/consul/encoding.go`): `t-` one metadata entry, `e-` one
+ * endpoint, `v-` the version, each compressed and in hex; and the older `t=`, `e=`, `v=` in clear.
+ */
+import { deflateSync, inflateSync } from "node:zlib";
+import { decodeService, encodeService, type Endpoint, type Service, type StringMap } from "@micro/core";
+
+/** A compressed tag may not become larger than this. */
+const maxTagBytes = 1024 * 1024;
+/** Decoded tags kept: nodes of one service share most of theirs. */
+const maxKept = 20_000;
+
+export interface DecodedTags {
+  readonly version: string;
+  readonly metadata: StringMap;
+  readonly endpoints: readonly Endpoint[];
+}
+
+/** The tags of a node. */
+export function encodeTags(service: Service, metadata: StringMap): string[] {
+  return [
+    ...Object.entries(metadata).map(([key, value]) => `t-${compress(JSON.stringify({ [key]: value }))}`),
+    ...service.endpoints.map((endpoint) => `e-${compress(endpointJson(endpoint))}`),
+    `v-${compress(service.version)}`,
+  ];
+}
+
+/** True if the tags are of a go-micro service: each has a version, be it empty. */
+export function isOurs(tags: readonly string[]): boolean {
+  return tags.some((tag) => tag.startsWith("v-") || tag.startsWith("v="));
+}
+
+/** Reads tags; what it has read it remembers. */
+export class TagReader {
+  readonly #onBroken: (tag: string, reason: string) => void;
+  readonly #texts = new Map<string, string | undefined>();
+  readonly #endpoints = new Map<string, Endpoint | undefined>();
+
+  constructor(onBroken: (tag: string, reason: string) => void) {
+    this.#onBroken = onBroken;
+  }
+
+  /** Undefined if the tags are somebody else's. Tags that cannot be read are left out. */
+  decode(tags: readonly string[]): DecodedTags | undefined {
+    let version: string | undefined;
+    for (const tag of tags) {
+      if (!tag.startsWith("v-") && !tag.startsWith("v=")) continue;
+      version = this.#text(tag);
+      if (version !== undefined) break;
+    }
+    if (version === undefined) return undefined;
+    const metadata = Object.create(null) as Record<string, string>;
+    for (const tag of ofOneForm(tags, "t")) {
+      const entries = this.#entries(tag);
+      for (const [key, value] of entries) metadata[key] = value;
+    }
+    const endpoints: Endpoint[] = [];
+    for (const tag of ofOneForm(tags, "e")) {
+      const endpoint = this.#endpoint(tag);
+      if (endpoint !== undefined) endpoints.push(endpoint);
+    }
+    return { version, metadata: Object.freeze(metadata), endpoints: Object.freeze(endpoints) };
+  }
+
+  #entries(tag: string): [string, string][] {
+    const text = this.#text(tag);
+    if (text === undefined) return [];
+    try {
+      const value = JSON.parse(text) as unknown;
+      if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Error("not an object");
+      return Object.entries(value).map(([key, member]) => {
+        if (typeof member !== "string") throw new Error(`value of ${JSON.stringify(key)} is not a string`);
+        return [key, member];
+      });
+    } catch (error) {
+      this.#onBroken(tag, (error as Error).message);
+      return [];
+    }
+  }
+
+  #endpoint(tag: string): Endpoint | undefined {
+    if (this.#endpoints.has(tag)) return this.#endpoints.get(tag);
+    let endpoint: Endpoint | undefined;
+    const text = this.#text(tag);
+    if (text !== undefined)
+      try {
+        endpoint = decodeService(`{"endpoints":[${text}]}`).endpoints[0];
+      } catch (error) {
+        this.#onBroken(tag, (error as Error).message);
+      }
+    keep(this.#endpoints, tag, endpoint);
+    return endpoint;
+  }
+
+  #text(tag: string): string | undefined {
+    if (tag[1] === "=") return tag.slice(2);
+    if (this.#texts.has(tag)) return this.#texts.get(tag);
+    let text: string | undefined;
+    try {
+      const hex = tag.slice(2);
+      if (!/^(?:[\da-f]{2})+$/i.test(hex)) throw new Error("not in hex");
+      text = inflateSync(Buffer.from(hex, "hex"), { maxOutputLength: maxTagBytes }).toString();
+    } catch (error) {
+      this.#onBroken(tag, (error as Error).message);
+    }
+    keep(this.#texts, tag, text);
+    return text;
+  }
+}
+
+/** As Go: the form of the first tag of a kind decides, those of the other form are not read. */
+function ofOneForm(tags: readonly string[], kind: string): string[] {
+  const first = tags.find((tag) => tag.startsWith(`${kind}-`) || tag.startsWith(`${kind}=`));
+  return first === undefined ? [] : tags.filter((tag) => tag.startsWith(first.slice(0, 2)));
+}
+
+function keep<T>(map: Map<string, T>, key: string, value: T): void {
+  if (map.size >= maxKept) map.clear();
+  map.set(key, value);
+}
+
+function compress(text: string): string {
+  return deflateSync(text).toString("hex");
+}
+
+/** One endpoint as Go marshals it. */
+function endpointJson(endpoint: Endpoint): string {
+  const whole = encodeService({ name: "-", version: "", metadata: {}, endpoints: [endpoint], nodes: [] });
+  return whole.slice(whole.indexOf('"endpoints":[') + 13, whole.lastIndexOf('],"nodes":'));
+}

@@ -1,0 +1,44 @@
+/** The consul of this suite: one that runs already (`MICRO_TEST_CONSUL`), or one that is started for it. */
+import { Unavailable, ensureServer, runningServer, startConsul } from "../../../../scripts/servers.mjs";
+
+/** Why there is none; undefined if there is one. In CI that is a failure. */
+export const missing: string | undefined = await (
+  runningServer("consul") === undefined
+    ? ensureServer("consul", (line) => process.stderr.write(`${line}\n`))
+    : Promise.resolve()
+).then(
+  () => undefined,
+  (error: unknown) => {
+    if (!(error instanceof Unavailable) || process.env["CI"] === "true") throw error;
+    process.stderr.write(`tests with consul are skipped: ${error.message}\n`);
+    return error.message;
+  },
+);
+
+let shared: Promise<{ readonly url: string; dispose(): Promise<void> }> | undefined;
+
+/** URL of an consul shared by the file's tests; whoever uses it empties it. */
+export async function consulUrl(): Promise<string> {
+  const running = runningServer("consul");
+  if (running !== undefined) return running;
+  shared ??= startConsul({ dev: true });
+  return (await shared).url;
+}
+
+/** To be called when the file's tests are through. */
+export async function endConsul(): Promise<void> {
+  await (await shared)?.dispose();
+}
+
+/** Take every go-micro service out of the agent; others' stay. */
+export async function emptyConsul(url: string): Promise<void> {
+  const services = (await (await fetch(`${url}/v1/agent/services`)).json()) as Record<string, { Tags?: string[] }>;
+  for (const [id, { Tags: tags = [] }] of Object.entries(services))
+    if (tags.some((tag) => tag.startsWith("v-") || tag.startsWith("v=")))
+      await fetch(`${url}/v1/agent/service/deregister/${encodeURIComponent(id)}`, { method: "PUT" });
+  for (const end = performance.now() + 10_000; ; await new Promise((resolve) => setTimeout(resolve, 20))) {
+    const catalog = (await (await fetch(`${url}/v1/catalog/services`)).json()) as Record<string, string[]>;
+    if (!Object.values(catalog).some((tags) => tags.some((tag) => tag.startsWith("v-")))) return;
+    if (performance.now() > end) throw new Error(`Consul at ${url} keeps ${Object.keys(catalog).join(", ")}`);
+  }
+}

@@ -1,0 +1,85 @@
+/** Failures of etcd and of its client, as `MicroError`. */
+import { MicroError, type ErrorCode } from "@micro/core";
+import * as etcd3 from "etcd3";
+
+export const source = "registry.etcd";
+
+// The client drops gRPC's numeric status from calls, not from streams; both ways lead to a code here.
+const classes: readonly (readonly [new (message: never) => Error, ErrorCode])[] = [
+  [etcd3.EtcdAuthenticationFailedError, "unauthorized"],
+  [etcd3.EtcdInvalidAuthTokenError, "unauthorized"],
+  [etcd3.GRPCUnauthenticatedError, "unauthorized"],
+  [etcd3.EtcdPermissionDeniedError, "forbidden"],
+  [etcd3.GRPCDeadlineExceededError, "timeout"],
+  [etcd3.GRPCUnavailableError, "unavailable"],
+  [etcd3.GRPCCancelledError, "unavailable"],
+  [etcd3.GRPCInternalError, "unavailable"],
+  [etcd3.GRPCUnknownError, "unavailable"],
+  [etcd3.GRPCResourceExhastedError, "too_large"],
+  [etcd3.GRPCInvalidArgumentError, "bad_request"],
+  [etcd3.GRPCNotImplementedError, "not_implemented"],
+  [etcd3.ClientClosedError, "unavailable"],
+];
+
+const statuses = new Map<number, ErrorCode>([
+  [1, "unavailable"],
+  [2, "unavailable"],
+  [3, "bad_request"],
+  [4, "timeout"],
+  [7, "forbidden"],
+  [8, "too_large"],
+  [12, "not_implemented"],
+  [13, "unavailable"],
+  [14, "unavailable"],
+  [16, "unauthorized"],
+]);
+
+/** What etcd says, where its status alone would mislead; with what to do about it. */
+const texts: readonly (readonly [RegExp, ErrorCode, string])[] = [
+  [/user name is empty/, "unauthorized", "etcd wants a user: set `username` and `password`"],
+  [/invalid user ID or password/, "unauthorized", "etcd refused `username` or `password`"],
+  [/authentication is not enabled/, "unauthorized", "etcd has no authentication enabled: leave out `username`"],
+  [/permission denied/, "forbidden", "the user may not do that: its role needs read and write on the prefix"],
+  [/invalid auth token|auth store is old/, "unauthorized", "etcd no longer accepts the session"],
+  [
+    /request is too large|grpc: (?:received|trying to send) message larger/,
+    "bad_request",
+    "the record is larger than etcd takes",
+  ],
+  [/database space exceeded/, "unavailable", "etcd is out of space (its quota is used up)"],
+  [/requested lease not found|is expired or revoked/, "not_found", "the lease is gone"],
+  [/certificate|self.signed|TLS|SSL|alert|wrong version number|EPROTO/i, "unavailable", "TLS failed, see `tls`"],
+];
+
+/** Any failure as a `MicroError`; `what` says what was attempted, e.g. `look-up of greeter at http://…`. */
+export function fromEtcd(cause: unknown, what: string): MicroError {
+  if (MicroError.is(cause)) return cause;
+  const text = cause instanceof Error ? cause.message : String(cause);
+  const known = texts.find(([pattern]) => pattern.test(text));
+  const status = (cause as { code?: unknown } | null)?.code;
+  const byClass = classes.find(([type]) => cause instanceof type)?.[1];
+  const code = known?.[1] ?? (typeof status === "number" ? statuses.get(status) : byClass) ?? "internal";
+  // gRPC prefixes its texts with number and name of the status.
+  const plain = text.replace(/^(?:Error: )?\d+ [A-Z_]+: /, "").replace(/^etcdserver: /, "");
+  const detail = known === undefined ? plain : `${known[2]} (${plain})`;
+  return new MicroError(`registry etcd: ${what}: ${detail}`, { id: source, code, cause });
+}
+
+/** The token has expired, or users and roles have changed since it was made: a new session may do. */
+export function isStaleSession(cause: unknown): boolean {
+  return /invalid auth token|auth store is old/.test(cause instanceof Error ? cause.message : String(cause));
+}
+
+/** The revision asked for has been compacted. */
+export function isCompacted(cause: unknown): boolean {
+  return /revision has been compacted/.test(cause instanceof Error ? cause.message : String(cause));
+}
+
+/** The lease has expired or was revoked. */
+export function isLeaseGone(cause: unknown): boolean {
+  return MicroError.is(cause) && cause.code === "not_found";
+}
+
+export function closedError(): MicroError {
+  return new MicroError("registry etcd: the registry is closed", { id: source, code: "closed" });
+}

@@ -1,0 +1,339 @@
+/**
+ * The narrow part of `etcd3` this package stands on: single calls and raw streams, with our own deadlines, failover
+ * and sessions. Its leases, watchers and retry policies are not used: its lease is declared lost only after two TTLs,
+ * its watcher does not notice a server that lost its state, and one frozen member holds up calls to the others.
+ */
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { MicroError, withLimit } from "@micro/core";
+import {
+  Etcd3,
+  type IKeyValue,
+  type ILeaseKeepAliveRequest,
+  type ILeaseKeepAliveResponse,
+  type IOptions,
+  type IWatchRequest,
+  type IWatchResponse,
+} from "etcd3";
+import { closedError, fromEtcd, isCompacted, isStaleSession, source } from "./errors.ts";
+import { endOfPrefix } from "./keys.ts";
+import type { EtcdSettings } from "./options.ts";
+
+type CallOptions = NonNullable<Parameters<Etcd3["kv"]["range"]>[1]>;
+type Interceptor = NonNullable<CallOptions["interceptors"]>[number];
+
+/** Bounds of one operation. */
+export interface Bounds {
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Keys with a prefix at one revision. */
+export interface Listing {
+  readonly entries: readonly IKeyValue[];
+}
+
+/** An established watch on one member. */
+export interface WatchStream {
+  /** Of the store when the watch began. */
+  readonly revision: number;
+  /** Of the election the member follows; grows. */
+  readonly term: number;
+  close(): void;
+}
+
+/** What a watch reports; nothing after `close()`. */
+export interface WatchHandlers {
+  onResponse(response: IWatchResponse): void;
+  /** The stream is over. Once. */
+  onLost(error: MicroError): void;
+}
+
+const pageSize = 1_000;
+/** Largest answer read: a page of records, each at most etcd's 1.5 MiB, is far below this in practice. */
+const maxMessageBytes = 128 * 1024 * 1024;
+/** What a member gets before the next is asked, at least. */
+const leastShareMs = 1_000;
+/** A header of our own marks streams that must not keep the process alive; etcd ignores it. */
+const streamHeader = "x-micro-stream";
+
+// Calls go through as they are: retries and failover are ours.
+const noPolicy = { execute: async (run: () => unknown) => run() } as unknown as NonNullable<
+  NonNullable<IOptions["faultHandling"]>["global"]
+>;
+
+/** See the head of this file. Connects on the first call. */
+export class EtcdClient {
+  readonly #settings: EtcdSettings;
+  readonly #members: readonly { readonly url: string; client: Etcd3 | undefined }[];
+  readonly #id = crypto.randomUUID();
+  readonly #closed = new AbortController();
+  /** Index of the member that answered last. */
+  #current = 0;
+  #subscribed = false;
+
+  constructor(settings: EtcdSettings) {
+    this.#settings = settings;
+    this.#members = settings.endpoints.map((url) => ({ url, client: undefined }));
+  }
+
+  get closed(): AbortSignal {
+    return this.#closed.signal;
+  }
+
+  /**
+   * One operation: `run` on a member, on the next one if that fails, within the bounds. `run` may be repeated.
+   * @throws {MicroError}
+   */
+  async call<T>(what: string, bounds: Bounds, run: (client: Etcd3, options: CallOptions) => Promise<T>): Promise<T> {
+    const { signal, timeoutMs = this.#settings.timeoutMs } = bounds;
+    this.#closed.signal.throwIfAborted();
+    const limits = signal === undefined ? this.#closed.signal : AbortSignal.any([signal, this.#closed.signal]);
+    if (limits.aborted)
+      throw new MicroError(`registry etcd: ${what}: cancelled`, { id: source, code: "aborted", cause: limits.reason });
+    // The wire's limit is not the caller's: gRPC tears a connection down when a call on it runs out of time.
+    const wholeMs = Math.max(timeoutMs, this.#settings.timeoutMs);
+    const attempts = this.#attempt(what, wholeMs, limits, run);
+    return withLimit(attempts, { timeoutMs, signal: limits, what: `registry etcd: ${what}` });
+  }
+
+  async #attempt<T>(
+    what: string,
+    wholeMs: number,
+    signal: AbortSignal,
+    run: (client: Etcd3, options: CallOptions) => Promise<T>,
+  ): Promise<T> {
+    const end = performance.now() + wholeMs;
+    const first = this.#current;
+    let failure: MicroError | undefined;
+    for (let turn = 0; turn < this.#members.length; turn++) {
+      const index = (first + turn) % this.#members.length;
+      const at = `${what} at ${this.#members[index]!.url}`;
+      const leftMs = end - performance.now();
+      if (leftMs <= 0 || signal.aborted) break;
+      const shareMs = Math.min(leftMs, Math.max(leastShareMs, leftMs / (this.#members.length - turn)));
+      for (let session = 0; ; session++) {
+        try {
+          const result = await run(this.#client(index), { deadline: Date.now() + shareMs });
+          this.#current = index;
+          return result;
+        } catch (cause) {
+          failure = fromEtcd(cause, at);
+          if (isStaleSession(cause) || failure.code === "unauthorized") this.#reset(index);
+          if (isStaleSession(cause) && session === 0 && !signal.aborted) continue;
+          if (failure.code !== "unavailable" && failure.code !== "timeout") throw failure;
+          break;
+        }
+      }
+    }
+    throw (
+      failure ?? new MicroError(`registry etcd: ${what}: no member answered in time`, { id: source, code: "timeout" })
+    );
+  }
+
+  /** All keys with a prefix, page by page, at one revision. */
+  async list(what: string, prefix: Buffer, bounds: Bounds): Promise<Listing> {
+    for (let round = 0; ; round++)
+      try {
+        return await this.call(what, bounds, (client, options) => this.#pages(client, options, prefix));
+      } catch (error) {
+        // Compacted between two pages: the next round reads a newer revision.
+        if (round >= 2 || !MicroError.is(error) || !isCompacted(error.cause)) throw error;
+      }
+  }
+
+  async #pages(client: Etcd3, options: CallOptions, prefix: Buffer): Promise<Listing> {
+    const entries: IKeyValue[] = [];
+    let key = prefix;
+    let revision: string | undefined;
+    for (;;) {
+      const page = await client.kv.range(
+        {
+          key,
+          range_end: endOfPrefix(prefix),
+          limit: pageSize,
+          serializable: this.#settings.staleReads,
+          ...(revision === undefined ? {} : { revision }),
+        },
+        options,
+      );
+      for (const entry of page.kvs) entries.push(entry);
+      const last = page.kvs.at(-1);
+      if (!page.more || last === undefined) return { entries };
+      revision ??= page.header.revision;
+      key = Buffer.concat([last.key, Buffer.of(0)]);
+    }
+  }
+
+  /** Renew a lease: true if it lives. */
+  renew(what: string, lease: string, bounds: Bounds): Promise<boolean> {
+    return this.call(what, bounds, async (client, options) => {
+      const stream = await client.leaseClient.leaseKeepAlive({ ...options, ...this.#streamOptions() });
+      try {
+        const { promise, resolve, reject } = Promise.withResolvers<ILeaseKeepAliveResponse>();
+        stream.on("data", resolve);
+        stream.on("error", reject);
+        stream.on("end", () => reject(new MicroError("the stream ended", { id: source, code: "unavailable" })));
+        stream.write({ ID: lease } satisfies ILeaseKeepAliveRequest);
+        return Number((await promise).TTL) > 0;
+      } finally {
+        endStream(stream);
+      }
+    });
+  }
+
+  /**
+   * Watch keys with a prefix; resolves when the member has set the watch up. No `from`: from now on.
+   * @throws {MicroError}
+   */
+  watch(
+    what: string,
+    request: { readonly prefix: Buffer; readonly from: number | undefined },
+    handlers: WatchHandlers,
+    signal: AbortSignal,
+  ): Promise<WatchStream> {
+    let given = false;
+    return this.call(what, { signal }, async (client, { deadline }) => {
+      const stream = await client.watchClient.watch(this.#streamOptions());
+      const { promise, resolve, reject } = Promise.withResolvers<IWatchResponse>();
+      let state: "opening" | "open" | "over" = "opening";
+      const close = (): void => {
+        if (state === "over") return;
+        state = "over";
+        endStream(stream);
+      };
+      const lost = (cause: unknown): void => {
+        const before = state;
+        close();
+        if (before === "opening") reject(cause);
+        // A member that dropped the stream is not the first to be asked again.
+        else if (before === "open") {
+          this.#advance(client);
+          handlers.onLost(fromEtcd(cause, what));
+        }
+      };
+      stream.on("data", (response) => {
+        if (state === "open") handlers.onResponse(response);
+        else if (state === "opening" && response.canceled) lost(new Error(`etcdserver: ${cancelReason(response)}`));
+        else if (state === "opening" && response.created) {
+          state = "open";
+          resolve(response);
+        }
+      });
+      stream.on("error", lost);
+      stream.on("end", () => lost(new MicroError(`${what}: the server ended it`, { id: source, code: "unavailable" })));
+      const create = {
+        key: request.prefix,
+        range_end: endOfPrefix(request.prefix),
+        prev_kv: true,
+        progress_notify: true,
+        fragment: true,
+        ...(request.from === undefined ? {} : { start_revision: request.from }),
+      };
+      stream.write({ create_request: create } satisfies IWatchRequest);
+      const timeoutMs = Number(deadline) - Date.now();
+      try {
+        const { header } = await withLimit(promise, { timeoutMs, signal: this.#closed.signal, what });
+        // Set up too late, after the caller or another member was faster.
+        if (given || signal.aborted) throw new MicroError(`${what}: cancelled`, { id: source, code: "aborted" });
+        given = true;
+        return { revision: Number(header.revision), term: Number(header.raft_term), close };
+      } catch (error) {
+        close();
+        throw error;
+      }
+    });
+  }
+
+  /** End all calls and connections. */
+  close(): void {
+    if (this.#closed.signal.aborted) return;
+    this.#closed.abort(closedError());
+    if (this.#subscribed) unsubscribe("http2.client.stream.created", this.#onStream);
+    for (const index of this.#members.keys()) this.#reset(index);
+  }
+
+  #client(index: number): Etcd3 {
+    this.#closed.signal.throwIfAborted();
+    const { auth, credentials, timeoutMs } = this.#settings;
+    const member = this.#members[index]!;
+    return (member.client ??= new Etcd3({
+      hosts: member.url,
+      ...(credentials === undefined ? {} : { credentials }),
+      ...(auth === undefined
+        ? {}
+        : {
+            auth: { ...auth, callOptions: () => ({ deadline: Date.now() + timeoutMs }) },
+          }),
+      faultHandling: { host: () => noPolicy, global: noPolicy },
+      grpcOptions: {
+        "grpc.max_receive_message_length": maxMessageBytes,
+        // Backoff and connections are of this registry alone; a server that is back is noticed soon.
+        "grpc.use_local_subchannel_pool": 1,
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.max_reconnect_backoff_ms": 1_000,
+        // A frozen server or a silent network is noticed within these; etcd refuses pings more often than every 5 s.
+        "grpc.keepalive_time_ms": 6_000,
+        "grpc.keepalive_timeout_ms": 4_000,
+      },
+    }));
+  }
+
+  /** Forget a member's connections and session. */
+  #reset(index: number): void {
+    const member = this.#members[index]!;
+    const { client } = member;
+    member.client = undefined;
+    client?.close();
+  }
+
+  #advance(client: Etcd3): void {
+    if (this.#members[this.#current]?.client === client) this.#current = (this.#current + 1) % this.#members.length;
+  }
+
+  /** Streams end when their member has no leader, and do not keep the process alive: whoever needs that has a timer. */
+  #streamOptions(): CallOptions {
+    if (!this.#subscribed && !this.#closed.signal.aborted) {
+      this.#subscribed = true;
+      subscribe("http2.client.stream.created", this.#onStream);
+    }
+    const addHeaders: Interceptor = (options, nextCall) => {
+      const call = nextCall(options);
+      const start = call.start.bind(call);
+      call.start = (metadata, listener) => {
+        // The session's metadata are shared by all of its calls.
+        const own = metadata.clone();
+        own.set("hasleader", "true");
+        own.set(streamHeader, this.#id);
+        start(own, listener);
+      };
+      return call as ReturnType<Interceptor>;
+    };
+    return { interceptors: [addHeaders] };
+  }
+
+  readonly #onStream = (message: unknown): void => {
+    const { stream, headers } = message as {
+      stream: { session?: { unref(): void; destroyed: boolean } };
+      headers: Record<string, unknown>;
+    };
+    if (headers[streamHeader] !== this.#id) return;
+    // After gRPC has taken the stream over, and made the connection keep the process alive.
+    setImmediate(() => {
+      if (stream.session?.destroyed === false) stream.session.unref();
+    }).unref();
+  };
+}
+
+/** Why the server cancelled a watch. */
+export function cancelReason(response: IWatchResponse): string {
+  if (Number(response.compact_revision) > 0) return "required revision has been compacted";
+  return response.cancel_reason === ""
+    ? "the watch was cancelled"
+    : response.cancel_reason.replace(/^etcdserver: /, "");
+}
+
+/** Half-closed before it is cancelled: the client takes the cancelling of a writable stream for a broken connection. */
+function endStream(stream: { end(): void; cancel(): void }): void {
+  stream.end();
+  stream.cancel();
+}

@@ -1,0 +1,21 @@
+import { registryConformance } from "@micro/core/testing";
+import { etcdRegistry } from "@micro/registry-etcd";
+import { afterAll, describe, it } from "vitest";
+import { endEtcd, etcdUrl, missing } from "./support/etcd.ts";
+
+afterAll(endEtcd);
+
+registryConformance(
+  { describe: describe.skipIf(missing !== undefined), it },
+  async () => {
+    const options = { endpoints: [await etcdUrl()], namespace: `/conformance-${crypto.randomUUID()}` };
+    const registry = etcdRegistry(options);
+    return {
+      registry,
+      connect: async () => etcdRegistry(options),
+      [Symbol.asyncDispose]: () => registry[Symbol.asyncDispose](),
+    };
+  },
+  // Shorter TTLs are lengthened: etcd's least follows from its election timeout.
+  { minTtlMs: 2_000, patienceMs: 8_000 },
+);
