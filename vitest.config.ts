@@ -15,6 +15,7 @@ const resolve = {
 };
 const packaging = "**/test/packaging/**/*.test.ts";
 const slow = "**/*.slow.test.ts";
+const faults = "**/*.faults.test.ts";
 // `npm run test:quick` leaves out what waits for real time: look-up windows, time limits, fuzzing, a thousand handshakes;
 // and what needs a server.
 const waiting =
@@ -37,7 +38,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["packages/*/test/**/*.test.ts"],
-          exclude: [packaging, slow, ...waiting, "**/node_modules/**"],
+          exclude: [packaging, slow, faults, ...waiting, "**/node_modules/**"],
           ...limits,
         },
       },
@@ -45,6 +46,11 @@ export default defineConfig({
       {
         resolve,
         test: { name: "slow", include: [`packages/*/test/${slow}`], fileParallelism: false, testTimeout: 120_000 },
+      },
+      // Real servers that are killed, frozen, cut off and emptied: minutes, one file at a time.
+      {
+        resolve,
+        test: { name: "faults", include: [`packages/*/test/${faults}`], fileParallelism: false, testTimeout: 120_000 },
       },
       // Packed tarballs in empty folders.
       {
