@@ -536,6 +536,7 @@ const cases: Readonly<Record<string, SuiteCase<TransportFixture>>> = {
   "a server that is slow to answer a half-closed stream is waited for": async (fixture) => {
     const { handler } = streaming(async (stream) => {
       while ((await stream.receive()) !== undefined);
+      // The slowness is what is tested: longer than any pause in which a caller might take silence for the end.
       await new Promise((resolve) => setTimeout(resolve, 900));
       await stream.send({ body: bytes("at last") });
       stream.end();

@@ -221,6 +221,7 @@ for (const transport of ["http", "memory"] as const) {
       await waitFor(async () => {
         if (before === sent) return true;
         before = sent;
+        // The condition is that nothing moves any more; a busy machine only makes the count smaller.
         await new Promise((resolve) => setTimeout(resolve, 100));
         return false;
       });

@@ -139,6 +139,7 @@ describe("the fast wire", () => {
       Array.from({ length: 20 }, () => place.caller.open(place.address, request("T.S"), { wire })),
     );
     let last = -1;
+    // Until nothing moves any more; a busy machine only makes the count smaller.
     while (sent !== last) {
       last = sent;
       await new Promise((resolve) => setTimeout(resolve, 100));

@@ -250,6 +250,7 @@ describe("limits", () => {
     raw.socket.pause();
     for (let index = 0; index < 2_000; index++) raw.write(goRequest(call, "a"));
     let last = -1;
+    // Until nothing moves any more; a busy machine only makes the count smaller.
     while (seen.length !== last || seen.length === 0) {
       last = seen.length;
       await new Promise((resolve) => setTimeout(resolve, 100));
