@@ -18,13 +18,17 @@ const erlang = join(folder, "root", "usr", "lib", "erlang");
 /**
  * Path of its start script, got if there is none.
  *
- * Where Debian 13's packages cannot be had, the RabbitMQ of this machine, installed by apt if that may be.
+ * Where Debian 13's packages cannot be had, the RabbitMQ of this machine, installed by apt if that may be. Tested with
+ * Debian 12's 3.10.8.
  * @throws {Unavailable}
  */
 export async function ensureRabbitmq(log = () => {}) {
   // Written last: without it the folder is somebody's unfinished work.
   const complete = join(folder, "complete");
   if (existsSync(complete)) return unpacked;
+  // Tried once: the next test does not wait for the same failure.
+  const failed = `${folder}.failed`;
+  if (existsSync(failed) && existsSync(installed)) return installed;
   if (process.platform !== "linux") throw new Unavailable(`RabbitMQ is only got on Linux; ${help(variable)}`);
   const started = Date.now();
   const unlock = await takeLock("rabbitmq");
@@ -40,7 +44,10 @@ export async function ensureRabbitmq(log = () => {}) {
     if (!(error instanceof Unavailable)) throw error;
     log(`RabbitMQ ${version} cannot be unpacked: ${error.message}`);
     if (!existsSync(installed) && canInstall()) await aptInstall(["rabbitmq-server"], log);
-    if (existsSync(installed)) return installed;
+    if (existsSync(installed)) {
+      writeFileSync(failed, `${error.message}\n`);
+      return installed;
+    }
     throw new Unavailable(`RabbitMQ is missing (apt-get install rabbitmq-server), or ${help(variable)}`);
   } finally {
     unlock();
