@@ -47,6 +47,11 @@ export class ReceiveQueue<T extends { readonly length: number } | { readonly bod
     return this.#ended || this.#failure !== undefined;
   }
 
+  /** Everything has been read, and no message will follow. */
+  get drained(): boolean {
+    return this.closed && this.#first === this.#items.length;
+  }
+
   /** Ignored once closed. */
   push(item: T): void {
     if (this.closed) return;

@@ -47,6 +47,28 @@ export class Head {
     return this.text.slice(9, Math.max(9, this.#linesStart - 2));
   }
 
+  /** The same head with another `Content-Length`. */
+  repeated(text: string, contentLength: number): Head {
+    const head = new Head(text, this.#linesStart);
+    head.status = this.status;
+    head.contentLength = contentLength;
+    head.close = this.close;
+    head.service = this.service;
+    head.method = this.method;
+    head.endpoint = this.endpoint;
+    head.id = this.id;
+    head.stream = this.stream;
+    head.error = this.error;
+    head.contentType = this.contentType;
+    head.timeout = this.timeout;
+    head.topic = this.topic;
+    head.protocol = this.protocol;
+    head.target = this.target;
+    head.retry = this.retry;
+    head.legacy = this.legacy;
+    return head;
+  }
+
   /** All headers, by canonical name, values decoded. Costs a pass over the text. */
   headers(): Map<string, string> {
     const headers = new Map<string, string>();
