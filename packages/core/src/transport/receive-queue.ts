@@ -100,6 +100,11 @@ export class ReceiveQueue<T extends { readonly length: number } | { readonly bod
     });
   }
 
+  /** An item that is there already, undefined otherwise. */
+  poll(): T | undefined {
+    return this.#waiting === undefined && this.#first < this.#items.length ? this.#shift() : undefined;
+  }
+
   #shift(): T {
     const item = this.#items[this.#first] as T;
     this.#items[this.#first++] = undefined;

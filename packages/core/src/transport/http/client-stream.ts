@@ -103,6 +103,10 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     return this.#queue.receive();
   }
 
+  poll(): ExchangeMessage | undefined {
+    return this.#queue.poll();
+  }
+
   cancel(reason?: unknown): void {
     // Every stream is cancelled once its reader has come to the end; that costs no error.
     if (this.#state === "over" && this.#queue.drained) return;

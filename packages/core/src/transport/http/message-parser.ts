@@ -8,7 +8,7 @@
 import { ByteBuffer } from "./byte-buffer.ts";
 import { ChunkedBody } from "./chunked-body.ts";
 import { FramingError } from "./framing-error.ts";
-import { isTokenByte, parseRequestHead, parseResponseHead, type Head } from "./head.ts";
+import { isTokenByte, parseResponseHead, RequestHeads, type Head } from "./head.ts";
 import { RepeatedHead } from "./repeated-head.ts";
 
 export interface MessageLimits {
@@ -24,7 +24,7 @@ const noBytes = Buffer.alloc(0);
 type State = "head" | "length" | "chunked" | "until close" | "failed";
 
 export class MessageParser {
-  readonly #isRequest: boolean;
+  readonly #requests: RequestHeads | undefined;
   readonly #limits: MessageLimits;
   readonly #onMessage: MessageListener;
   #state: State = "head";
@@ -41,7 +41,7 @@ export class MessageParser {
   #lastStream: string | undefined;
 
   constructor(kind: "request" | "response", limits: MessageLimits, onMessage: MessageListener) {
-    this.#isRequest = kind === "request";
+    if (kind === "request") this.#requests = new RequestHeads();
     this.#limits = limits;
     this.#onMessage = onMessage;
   }
@@ -169,7 +169,7 @@ export class MessageParser {
 
   #checkUnfinished(bytes: Buffer, checked: number, end: number): void {
     const first = bytes[0] ?? 0;
-    if (this.#isRequest) {
+    if (this.#requests !== undefined) {
       if (first === 0x16) throw new FramingError(400, "TLS bytes on a plain port");
       if (!isTokenByte(first)) throw new FramingError(400, "the request line is malformed");
     } else {
@@ -185,7 +185,7 @@ export class MessageParser {
   }
 
   #parse(text: string): Head {
-    const head = this.#isRequest ? parseRequestHead(text) : parseResponseHead(text);
+    const head = this.#requests === undefined ? parseResponseHead(text) : this.#requests.parse(text);
     // Calls have an id of their own each: what comes a second time belongs to a stream, and is likely to go on.
     if (head.stream !== undefined && head.stream === this.#lastStream) this.#repeated = RepeatedHead.of(head);
     this.#lastStream = head.stream;
@@ -219,7 +219,7 @@ export class MessageParser {
 
   /** -1: until the connection ends, which only replies without a length may do (Go's own error pages are such). */
   #bodyLength(head: Head): number {
-    if (this.#isRequest) return Math.max(0, head.contentLength);
+    if (this.#requests !== undefined) return Math.max(0, head.contentLength);
     if (head.status < 200 || head.status === 204 || head.status === 304) return 0;
     return head.contentLength;
   }

@@ -28,7 +28,7 @@ export class RepeatedHead {
     const digits = line + lengthLine.length;
     const lineEnd = text.indexOf("\r\n", digits);
     const end = lineEnd === -1 ? text.length : lineEnd;
-    if (!/^\d+$/.test(text.slice(digits, end))) return undefined;
+    if (!/^(?:0|[1-9]\d*)$/.test(text.slice(digits, end))) return undefined;
     return new RepeatedHead(head, text.slice(0, digits), text.slice(end));
   }
 
@@ -58,7 +58,8 @@ export class RepeatedHead {
       if (!(digit >= 0 && digit <= 9)) break;
       length = length * 10 + digit;
     }
-    if (position === digits) return -1;
+    // A number written with leading zeros is fine, but another text.
+    if (position === digits || (chunk[digits] === 48 && position > digits + 1)) return -1;
     for (let index = 0; index < afterLength; index++) if (chunk[position + index] !== after[index]) return -1;
     if (length !== this.head.contentLength)
       this.head = this.head.repeated(`${this.#textBefore}${length}${this.#textAfter}`, length);
