@@ -281,17 +281,17 @@ describe("streams to Go servers", () => {
   });
 });
 
+async function readAll(stream: ClientExchange): Promise<string[]> {
+  const items: string[] = [];
+  for (let one = await stream.receive(); one !== undefined; one = await stream.receive())
+    items.push(Buffer.from(one.body).toString());
+  return items;
+}
+
 describe("bursts of a server", () => {
   const count = 1_000;
   const burst = Array.from({ length: count }, (_, index) => item(`item ${index}`)).join("");
   const end = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nMicro-Stream: 0\r\nMicro-Error: EOS\r\n\r\n";
-
-  async function readAll(stream: ClientExchange): Promise<string[]> {
-    const items: string[] = [];
-    for (let one = await stream.receive(); one !== undefined; one = await stream.receive())
-      items.push(Buffer.from(one.body).toString());
-    return items;
-  }
 
   it("arrive whole and in order, with the type that was asked for", async () => {
     const server = await fakeServer((_, socket) => socket.end(burst + end));

@@ -130,6 +130,11 @@ function echo(exchange: ServerExchange): void {
   })().catch(() => {});
 }
 
+/** The head of a later message of stream 3. */
+function short(length: number, type = ""): string {
+  return `HTTP/1.1 200 OK\r\nMicro-Stream: 3\r\n${type}Content-Length: ${length}\r\n\r\n`;
+}
+
 describe("streams of Go clients", () => {
   const stream = { ...call, "Micro-Id": "3", "Micro-Stream": "3" };
 
@@ -171,8 +176,6 @@ describe("streams of Go clients", () => {
     const json = "Content-Type: application/json\r\n";
     const whole = (length: number, rest: string): string =>
       `HTTP/1.1 200 OK\r\nContent-Length: ${length}\r\n${names}${rest}\r\n`;
-    const short = (length: number, type = ""): string =>
-      `HTTP/1.1 200 OK\r\nMicro-Stream: 3\r\n${type}Content-Length: ${length}\r\n\r\n`;
     expect(raw.received).toBe(
       [
         `${whole(3, json)}one${short(2)}22${whole(5, "Content-Type: text/plain\r\n")}three`,
