@@ -148,10 +148,9 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
 
   #turn(read: Reader): Promise<unknown> {
     // One at a time on the exchange; readers that come together are served in order.
+    if (this.#receiving++ === 0) return (this.#last = this.#take(read));
     const take = (): Promise<unknown> => this.#take(read);
-    this.#last = this.#receiving === 0 ? take() : this.#last.then(take, take);
-    this.#receiving += 1;
-    return this.#last;
+    return (this.#last = this.#last.then(take, take));
   }
 
   #take(read: Reader): Promise<unknown> {
@@ -166,6 +165,16 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
       if (this.#failure === undefined || (this.#thrown && read === step)) return Promise.resolve(read(undefined));
       this.#thrown ||= read === step;
       return Promise.reject(this.#failure);
+    }
+    const ready = this.#exchange.poll?.();
+    if (ready !== undefined) {
+      this.#receiving -= 1;
+      try {
+        return Promise.resolve(read(this.#received(ready)));
+      } catch (error) {
+        this.#thrown ||= read === step;
+        return Promise.reject(error);
+      }
     }
     if (this.#idleMs !== undefined) this.#watchSilence(this.#idleMs);
     return this.#exchange.receive().then(

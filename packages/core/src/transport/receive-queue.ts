@@ -47,6 +47,11 @@ export class ReceiveQueue<T extends { readonly length: number } | { readonly bod
     return this.#ended || this.#failure !== undefined;
   }
 
+  /** Everything has been read, and no message will follow. */
+  get drained(): boolean {
+    return this.closed && this.#first === this.#items.length;
+  }
+
   /** Ignored once closed. */
   push(item: T): void {
     if (this.closed) return;
@@ -93,6 +98,11 @@ export class ReceiveQueue<T extends { readonly length: number } | { readonly bod
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };
     });
+  }
+
+  /** An item that is there already, undefined otherwise. */
+  poll(): T | undefined {
+    return this.#waiting === undefined && this.#first < this.#items.length ? this.#shift() : undefined;
   }
 
   #shift(): T {

@@ -57,6 +57,8 @@ export interface ClientExchange {
   closeSend(): void;
   /** The next message, or undefined at the end of the stream. One call at a time. @throws {MicroError} */
   receive(): Promise<ExchangeMessage | undefined>;
+  /** The next message if it is there already, undefined otherwise: spares who reads a burst a promise a message. Default: never. */
+  poll?(): ExchangeMessage | undefined;
   /** End the exchange at once and let the peer's handler know. Harmless when it is over. */
   cancel(reason?: unknown): void;
 }

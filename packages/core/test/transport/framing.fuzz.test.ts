@@ -13,7 +13,7 @@ const seconds = Number(process.env["MICRO_FUZZ_SECONDS"] ?? 4);
 const seed = Number(process.env["MICRO_FUZZ_SEED"] ?? Date.now() % 0x7fff_ffff);
 const budget = {
   seed,
-  interruptAfterTimeLimit: (seconds * 1000) / 4,
+  interruptAfterTimeLimit: (seconds * 1000) / 5,
   numRuns: 1_000_000,
   markInterruptAsFailure: false,
 };
@@ -125,6 +125,43 @@ describe("framing, fuzzed", () => {
     );
   });
 
+  it("what a connection has seen before changes nothing: each message reads as if it came alone", () => {
+    const lines = fc
+      .array(fc.constantFrom("Micro-Stream: 1", "Micro-Id: 7", "X-Tag: a", "x-tag: \u00e9", "Connection: close"), {
+        maxLength: 4,
+      })
+      .map((all) => all.map((line) => `${line}\r\n`).join(""));
+    const length = fc.constantFrom("Content-Length: ", "content-length:", "Content-Length:  ", "X-Length: ");
+    const one = fc.record({ before: lines, length, zeros: fc.constantFrom("", "0", "000"), after: lines, body });
+    const run = fc
+      .tuple(one, fc.array(body, { minLength: 1, maxLength: 4 }))
+      .map(([first, bodies]) => bodies.map((bytes) => ({ ...first, body: bytes })));
+    fc.assert(
+      fc.property(
+        fc.array(run, { minLength: 1, maxLength: 4 }),
+        fc.array(fc.nat(), { maxLength: 8 }),
+        fc.boolean(),
+        (runs, cuts, asReply) => {
+          const wires = runs.flat().map((message) => {
+            const start = asReply ? "HTTP/1.1 200 OK\r\n" : "POST / HTTP/1.1\r\n";
+            const bytes = message.length === "X-Length: " && !asReply ? Buffer.alloc(0) : message.body;
+            const size = `${message.length}${message.zeros}${bytes.length}\r\n`;
+            const head = `${start}Micro-Stream: 1\r\n${message.before}${size}${message.after}\r\n`;
+            return Buffer.concat([Buffer.from(head, "latin1"), bytes]);
+          });
+          // A reply without a length goes on to the end of the connection.
+          const unframed = asReply ? runs.flat().findIndex((message) => message.length === "X-Length: ") : -1;
+          const framed = unframed === -1 ? wires : wires.slice(0, unframed);
+          const kind = asReply ? "response" : "request";
+          const alone = framed.flatMap((wire) => parse(kind, wire, [], true).messages);
+          expect(parse(kind, Buffer.concat(framed), cuts, true)).toEqual({ messages: alone, failure: undefined });
+          expect(alone.length).toBe(framed.length);
+        },
+      ),
+      budget,
+    );
+  });
+
   it("a reply's error survives, whatever its text", () => {
     fc.assert(
       fc.property(text, metadata, (error, headers) => {
@@ -171,8 +208,12 @@ describe("framing, fuzzed", () => {
         fc.array(fc.nat(), { maxLength: 20 }),
         fc.boolean(),
         fc.boolean(),
-        (all, damages, cuts, asReply, ends) => {
-          let wire = Buffer.concat(all.map((one) => one.wire)).toString("latin1");
+        fc.constantFrom(1, 4),
+        (all, damages, cuts, asReply, ends, repeats) => {
+          let wire = Buffer.concat(all.flatMap((one) => Array.from({ length: repeats }, () => one.wire))).toString(
+            "latin1",
+          );
+          if (repeats > 1) wire = wire.replaceAll("Accept:", "Micro-Stream: 4\r\nAccept:");
           if (asReply) wire = wire.replaceAll("POST / HTTP/1.1", "HTTP/1.1 200 OK");
           for (const { at, remove, insert } of damages) {
             const position = at % (wire.length + 1);

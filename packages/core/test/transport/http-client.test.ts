@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { MicroError } from "../../src/errors.ts";
 import { Metadata } from "../../src/metadata.ts";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
-import type { ExchangeMessage, Transport } from "../../src/transport/transport.ts";
+import type { ClientExchange, ExchangeMessage, Transport } from "../../src/transport/transport.ts";
 import { waitFor } from "../support/raw-socket.ts";
 
 const request = {
@@ -278,6 +278,77 @@ describe("streams to Go servers", () => {
     const stream = await client().open(server.address, request, { deadline: performance.now() + 400 });
     stream.closeSend();
     expect((await failure(stream.receive())).code).toBe("timeout");
+  });
+});
+
+async function readAll(stream: ClientExchange): Promise<string[]> {
+  const items: string[] = [];
+  for (let one = await stream.receive(); one !== undefined; one = await stream.receive())
+    items.push(Buffer.from(one.body).toString());
+  return items;
+}
+
+describe("bursts of a server", () => {
+  const count = 1_000;
+  const burst = Array.from({ length: count }, (_, index) => item(`item ${index}`)).join("");
+  const end = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nMicro-Stream: 0\r\nMicro-Error: EOS\r\n\r\n";
+
+  it("arrive whole and in order, with the type that was asked for", async () => {
+    const server = await fakeServer((_, socket) => socket.end(burst + end));
+    const stream = await client().open(server.address, request, {});
+    const first = await stream.receive();
+    expect(first?.contentType).toBe("application/json");
+    expect(first?.header.get("Content-Length")).toBe("6");
+    expect(await readAll(stream)).toEqual(Array.from({ length: count - 1 }, (_, index) => `item ${index + 1}`));
+  });
+
+  it("are read to their last item when the connection has ended behind them", async () => {
+    let closed = false;
+    const server = await fakeServer((_, socket) => {
+      socket.on("close", () => (closed = true));
+      socket.end(burst);
+    });
+    const stream = await client().open(server.address, request, {});
+    await waitFor(() => closed, "the connection to end");
+    for (let index = 0; index < count; index++)
+      expect(Buffer.from((await stream.receive())?.body ?? []).toString()).toBe(`item ${index}`);
+    expect((await failure(stream.receive())).detail).toBe("stream ended without its end marker");
+  });
+
+  it("wait at the server when the reader stops in the middle", async () => {
+    let written = 0;
+    let full = false;
+    const many = Buffer.from(burst);
+    const server = await fakeServer((_, socket) => {
+      const fill = (): void => {
+        for (full = false; !full && written < 256 * 1024 * 1024; written += many.length) full = !socket.write(many);
+      };
+      socket.on("drain", fill);
+      fill();
+    });
+    const stream = await client().open(server.address, request, {});
+    // Enough to hold messages back and go on several times.
+    for (let index = 0; index < 500; index++) await stream.receive();
+    let before = -1;
+    let looks = 0;
+    await waitFor(() => {
+      looks = full && before === written ? looks + 1 : 0;
+      before = written;
+      return looks === 100;
+    }, "the server to wait");
+    expect(written).toBeLessThan(64 * 1024 * 1024);
+    for (let index = 500; index < 3_000; index++)
+      expect(Buffer.from((await stream.receive())?.body ?? []).toString()).toBe(`item ${index % count}`);
+    stream.cancel();
+  });
+
+  it("are over for a reader who cancels after the end", async () => {
+    const server = await fakeServer((_, socket) => socket.write(item("x") + end));
+    const stream = await client().open(server.address, request, {});
+    expect(await readAll(stream)).toEqual(["x"]);
+    stream.cancel();
+    expect(await stream.receive()).toBeUndefined();
+    expect(stream.poll?.()).toBeUndefined();
   });
 });
 

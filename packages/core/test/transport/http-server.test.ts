@@ -1,5 +1,6 @@
 /** What a listener does on the wire, seen through bare sockets that behave as Go peers, old peers and rude ones do. */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Metadata } from "../../src/metadata.ts";
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
 import type { Listener, ServerExchange, Transport } from "../../src/transport/transport.ts";
 import { RawSocket, waitFor } from "../support/raw-socket.ts";
@@ -129,6 +130,11 @@ function echo(exchange: ServerExchange): void {
   })().catch(() => {});
 }
 
+/** The head of a later message of stream 3. */
+function short(length: number, type = ""): string {
+  return `HTTP/1.1 200 OK\r\nMicro-Stream: 3\r\n${type}Content-Length: ${length}\r\n\r\n`;
+}
+
 describe("streams of Go clients", () => {
   const stream = { ...call, "Micro-Id": "3", "Micro-Stream": "3" };
 
@@ -144,6 +150,39 @@ describe("streams of Go clients", () => {
     raw.write(goRequest({ ...stream, "Micro-Error": "EOS" }));
     await raw.until((received) => received.includes("Micro-Error: EOS\r\n"), "the end marker");
     expect(seen.length).toBe(1);
+  });
+
+  it("items after the first name the stream, their length, and a type other than the one asked for", async () => {
+    handle = (exchange) => {
+      const open = exchange.stream();
+      void open.send({ contentType: "application/json", body: Buffer.from("one") });
+      void open.send({ contentType: "application/json", body: Buffer.from("22") });
+      void open.send({ contentType: "text/plain", body: Buffer.from("three") });
+      void open.send({ contentType: "text/plain", body: Buffer.alloc(20_000, "4") });
+      void open.send({
+        contentType: "application/json",
+        metadata: new Metadata({ "X-Tag": "t" }),
+        body: Buffer.alloc(0),
+      });
+      void open.send({ contentType: "application/json", body: Buffer.alloc(0) });
+      void open.send({ contentType: "application/json", body: Buffer.alloc(0) });
+      open.end();
+    };
+    using raw = await RawSocket.connect(listener.address);
+    raw.write(goRequest({ ...stream, "Content-Type": "application/json" }, "dropped"));
+    await raw.until((received) => received.includes("Micro-Error: EOS\r\n\r\n"), "the end marker");
+    const names =
+      "Micro-Service: greeter\r\nMicro-Method: Greeter.Hello\r\nMicro-Endpoint: Greeter.Hello\r\nMicro-Id: 3\r\nMicro-Stream: 3\r\n";
+    const json = "Content-Type: application/json\r\n";
+    const whole = (length: number, rest: string): string =>
+      `HTTP/1.1 200 OK\r\nContent-Length: ${length}\r\n${names}${rest}\r\n`;
+    expect(raw.received).toBe(
+      [
+        `${whole(3, json)}one${short(2)}22${whole(5, "Content-Type: text/plain\r\n")}three`,
+        `${short(20_000, "Content-Type: text/plain\r\n")}${"4".repeat(20_000)}`,
+        whole(0, `${json}X-Tag: t\r\n`) + whole(0, json) + short(0) + whole(0, "Micro-Error: EOS\r\n"),
+      ].join(""),
+    );
   });
 
   it("several share a connection", async () => {

@@ -29,6 +29,8 @@ export class ClientConnection {
   readonly #user: ConnectionUser;
   #connected = false;
   #lost = false;
+  /** The peer has closed its end, behind messages that are held back. */
+  #endHeld = false;
 
   constructor(
     address: string,
@@ -54,7 +56,9 @@ export class ClientConnection {
     socket.on("data", (chunk: Buffer) => this.#read(chunk));
     socket.on("end", () => this.#ended());
     socket.on("error", (error) => this.#failed(error));
-    socket.on("close", () => this.#lose(this.#closedError(undefined), false));
+    socket.on("close", () => {
+      if (!this.#lost && !this.#endHeld) this.#lose(this.#closedError(undefined), false);
+    });
   }
 
   get usable(): boolean {
@@ -69,6 +73,8 @@ export class ClientConnection {
   }
 
   #read(chunk: Buffer): void {
+    // Not as soon as messages are held back: a reader that keeps up lets them go before the next bytes come.
+    if (this.parser.held) this.socket.pause();
     try {
       this.parser.push(chunk);
     } catch (error) {
@@ -76,14 +82,21 @@ export class ClientConnection {
     }
   }
 
-  /** Go on reading after `parser.hold()` and `socket.pause()`. */
+  /** Hand out no more messages until {@link resume}, and read no more than has come or is coming. */
+  hold(): void {
+    this.parser.hold();
+  }
+
   resume(): void {
+    if (!this.parser.held) return;
     try {
       this.parser.release();
     } catch (error) {
       this.#unreadable(error);
     }
-    this.socket.resume();
+    if (this.parser.held) return;
+    if (this.#endHeld) this.#ended();
+    else if (this.socket.isPaused()) this.socket.resume();
   }
 
   #unreadable(error: unknown): void {
@@ -100,6 +113,8 @@ export class ClientConnection {
   }
 
   #ended(): void {
+    this.#endHeld = this.parser.held;
+    if (this.#endHeld) return;
     try {
       this.parser.end();
     } catch (error) {

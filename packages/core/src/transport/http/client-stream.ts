@@ -13,6 +13,7 @@ import type { Head } from "./head.ts";
 import { metadataLines, timeoutLine } from "./head-writer.ts";
 import type { MessageLimits } from "./message-parser.ts";
 import { HttpReply, statusError } from "./reply.ts";
+import { repeatableHead } from "./socket-writer.ts";
 
 export interface ClientStreamInit {
   readonly address: PooledAddress;
@@ -37,6 +38,7 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
   readonly #queue: ReceiveQueue<HttpReply>;
   #state: "dialing" | "open" | "half closed" | "over" = "dialing";
   #head = "";
+  #sendHead: Buffer | undefined;
   #failure: MicroError | undefined;
   #timer: NodeJS.Timeout | undefined;
   #reminder: NodeJS.Timeout | undefined;
@@ -87,7 +89,7 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
             code: "closed",
           }),
       );
-    return this.#connection.writer.gather(`${this.#head}Content-Length: ${body.length}\r\n\r\n`, body);
+    return this.#connection.writer.gatherRepeated((this.#sendHead ??= repeatableHead(this.#head)), body);
   }
 
   closeSend(): void {
@@ -101,7 +103,13 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     return this.#queue.receive();
   }
 
+  poll(): ExchangeMessage | undefined {
+    return this.#queue.poll();
+  }
+
   cancel(reason?: unknown): void {
+    // Every stream is cancelled once its reader has come to the end; that costs no error.
+    if (this.#state === "over" && this.#queue.drained) return;
     this.fail(cancelled(reason, false));
   }
 
@@ -124,9 +132,10 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
       this.#finish(undefined, false);
       return;
     }
-    const reply = new HttpReply(head, body);
+    // Ours name the type of a stream's messages once.
+    const reply = new HttpReply(head, body, this.#init.request.contentType);
     if (this.#peer === "unknown") this.#peer = reply.header.has("Accept") ? "go" : "ours";
-    if (this.#reminder !== undefined) {
+    if (this.#reminder !== undefined && this.#peer === "go") {
       this.#reminderMs = firstReminderMs;
       this.#remindLater();
     }
@@ -134,10 +143,7 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     if (reply.error !== undefined) {
       // An error ends a stream on either side; the reader finds it as the last message.
       this.#finish(undefined, false);
-    } else if (this.#queue.full) {
-      this.#connection.parser.hold();
-      this.#connection.socket.pause();
-    }
+    } else if (this.#queue.full) this.#connection.hold();
   }
 
   informed(): void {

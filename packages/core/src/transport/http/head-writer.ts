@@ -50,16 +50,30 @@ export function requestPrefix(address: string, request: ExchangeRequest): string
 const maxCachedPrefixes = 256;
 const noBytes = new Uint8Array(0);
 
-/** Request prefixes of one address. */
+/** Parts of request heads that are the same from call to call on one address. */
 export class PrefixCache {
   readonly #address: string;
   readonly #prefixes = new Map<string, Map<string, string>>();
   #size = 0;
   #last: ExchangeRequest | undefined;
   #lastPrefix = "";
+  #lastMetadata: Metadata | undefined;
+  #lastRevision = 0;
+  #lastLines = "";
 
   constructor(address: string) {
     this.#address = address;
+  }
+
+  /** {@link metadataLines}, which a client without any of its callers' own makes of the same entries each time. */
+  metadataLines(metadata: Metadata | undefined): string {
+    if (metadata === undefined) return "";
+    if (metadata !== this.#lastMetadata || metadata.revision !== this.#lastRevision) {
+      this.#lastLines = metadataLines(metadata);
+      this.#lastMetadata = metadata;
+      this.#lastRevision = metadata.revision;
+    }
+    return this.#lastLines;
   }
 
   get(request: ExchangeRequest): string {

@@ -47,6 +47,29 @@ export class Head {
     return this.text.slice(9, Math.max(9, this.#linesStart - 2));
   }
 
+  /** The same head with another text and `Content-Length`. */
+  repeated(text: string, contentLength: number): Head {
+    const head = new Head(text, this.#linesStart);
+    head.status = this.status;
+    head.contentLength = contentLength;
+    head.chunked = this.chunked;
+    head.close = this.close;
+    head.service = this.service;
+    head.method = this.method;
+    head.endpoint = this.endpoint;
+    head.id = this.id;
+    head.stream = this.stream;
+    head.error = this.error;
+    head.contentType = this.contentType;
+    head.timeout = this.timeout;
+    head.topic = this.topic;
+    head.protocol = this.protocol;
+    head.target = this.target;
+    head.retry = this.retry;
+    head.legacy = this.legacy;
+    return head;
+  }
+
   /** All headers, by canonical name, values decoded. Costs a pass over the text. */
   headers(): Map<string, string> {
     const headers = new Map<string, string>();
@@ -75,26 +98,59 @@ export function decodeValue(raw: string): string {
   return /^[\0-\x7f]*$/.test(raw) ? raw : Buffer.from(raw, "latin1").toString("utf8");
 }
 
-/** @throws {FramingError} */
-export function parseRequestHead(text: string): Head {
-  const lineEnd = firstLineEnd(text);
-  const version = text.startsWith("POST / HTTP/1.1\r\n") ? "HTTP/1.1" : readRequestLine(text.slice(0, lineEnd));
-  const head = new Head(text, lineEnd + 2);
-  parseLines(head, lineEnd + 2);
-  // Last, so that which of two faults is reported does not depend on how the bytes were split.
-  if (version !== "HTTP/1.1") throw new FramingError(505, `${version} is not spoken here, only HTTP/1.1`);
-  return head;
+const lengthLine = "\r\nContent-Length: ";
+/** Heads beyond this are parsed whole each time, so that a connection keeps little. */
+const maxKeptHead = 4096;
+
+/**
+ * Parses the heads of one connection's requests. What stands before the length is the same for each call of an endpoint
+ * where the caller is one of ours, and is then taken over from the head before.
+ */
+export class RequestHeads {
+  /** The part of an earlier head that ends where the length begins. */
+  #beginning: Head | undefined;
+
+  /** @throws {FramingError} */
+  parse(text: string): Head {
+    const beginning = this.#beginning;
+    if (beginning === undefined || !text.startsWith(beginning.text)) return this.#parseWhole(text);
+    const head = beginning.repeated(text, -1);
+    parseLines(head, beginning.text.length, text.length);
+    return head;
+  }
+
+  #parseWhole(text: string): Head {
+    const lineEnd = firstLineEnd(text);
+    const version = text.startsWith("POST / HTTP/1.1\r\n") ? "HTTP/1.1" : readRequestLine(text.slice(0, lineEnd));
+    const head = new Head(text, lineEnd + 2);
+    const length = text.length > maxKeptHead || version !== "HTTP/1.1" ? -1 : text.indexOf(lengthLine, lineEnd);
+    if (length === -1) parseLines(head, lineEnd + 2, text.length);
+    else {
+      parseLines(head, lineEnd + 2, length + 2);
+      this.#beginning = head.repeated(text.slice(0, length + 2), -1);
+      parseLines(head, length + 2, text.length);
+    }
+    // Last, so that which of two faults is reported does not depend on how the bytes were split.
+    if (version !== "HTTP/1.1") throw new FramingError(505, `${version} is not spoken here, only HTTP/1.1`);
+    return head;
+  }
 }
 
 /** @throws {FramingError} */
 export function parseResponseHead(text: string): Head {
+  if (text.startsWith("HTTP/1.1 200 OK\r\n")) {
+    const head = new Head(text, 17);
+    head.status = 200;
+    parseLines(head, 17, text.length);
+    return head;
+  }
   const lineEnd = firstLineEnd(text);
   const line = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: [\t\x20-\x7e\x80-\xff]*)?$/.exec(text.slice(0, lineEnd));
   if (line === null) throw new FramingError(400, "the reply does not begin with an HTTP/1.1 status line");
   const head = new Head(text, lineEnd + 2);
   head.status = Number(line[2]);
   if (line[1] === "0") head.close = true;
-  parseLines(head, lineEnd + 2);
+  parseLines(head, lineEnd + 2, text.length);
   if (line[1] === "0" && head.chunked) throw new FramingError(400, "Transfer-Encoding in an HTTP/1.0 reply");
   return head;
 }
@@ -122,11 +178,10 @@ export function isTokenByte(byte: number): boolean {
   return kinds[byte] === 1;
 }
 
-function parseLines(head: Head, start: number): void {
+/** Parse the lines from `start` to `length`, where one ends. @throws {FramingError} */
+function parseLines(head: Head, start: number, length: number): void {
   const { text } = head;
-  const { length } = text;
   let position = start;
-  let hasTransferEncoding = false;
   while (position < length) {
     let colon = position;
     while (colon < length && kinds[text.charCodeAt(colon)] === 1) colon++;
@@ -143,10 +198,9 @@ function parseLines(head: Head, start: number): void {
         head.contentLength = parseLength(trimmed(text, colon + 1, end));
         break;
       case transferEncoding:
-        if (hasTransferEncoding) throw new FramingError(400, "Transfer-Encoding is repeated");
+        if (head.chunked) throw new FramingError(400, "Transfer-Encoding is repeated");
         if (trimmed(text, colon + 1, end).toLowerCase() !== "chunked")
           throw new FramingError(400, "a Transfer-Encoding other than chunked");
-        hasTransferEncoding = true;
         head.chunked = true;
         break;
       case connection:
@@ -194,7 +248,7 @@ function parseLines(head: Head, start: number): void {
     }
     position = end + 2;
   }
-  if (hasTransferEncoding && head.contentLength !== -1)
+  if (head.chunked && head.contentLength !== -1)
     throw new FramingError(400, "both Content-Length and Transfer-Encoding");
 }
 

@@ -2,13 +2,14 @@
  * The incremental HTTP/1.1 parser of both sides: bytes in any portions, whole messages out.
  *
  * A message that arrives in one piece costs one search for the end of its head, one pass over the head and no copy: the
- * body is a view of what the socket delivered. What arrives in pieces is gathered in buffers that grow with the bytes
- * really there. The result does not depend on how the bytes were split.
+ * body is a view of what the socket delivered. Heads that repeat are compared instead of parsed. What arrives in pieces
+ * is gathered in buffers that grow with the bytes really there. The result does not depend on how the bytes were split.
  */
 import { ByteBuffer } from "./byte-buffer.ts";
 import { ChunkedBody } from "./chunked-body.ts";
 import { FramingError } from "./framing-error.ts";
-import { isTokenByte, parseRequestHead, parseResponseHead, type Head } from "./head.ts";
+import { isTokenByte, parseResponseHead, RequestHeads, type Head } from "./head.ts";
+import { RepeatedHead } from "./repeated-head.ts";
 
 export interface MessageLimits {
   readonly maxHeaderBytes: number;
@@ -23,7 +24,7 @@ const noBytes = Buffer.alloc(0);
 type State = "head" | "length" | "chunked" | "until close" | "failed";
 
 export class MessageParser {
-  readonly #isRequest: boolean;
+  readonly #requests: RequestHeads | undefined;
   readonly #limits: MessageLimits;
   readonly #onMessage: MessageListener;
   #state: State = "head";
@@ -35,9 +36,12 @@ export class MessageParser {
   #running = false;
   /** Bytes that came while held. */
   #waiting: Buffer | undefined;
+  /** The head of the stream whose messages come one after the other. */
+  #repeated: RepeatedHead | undefined;
+  #lastStream: string | undefined;
 
   constructor(kind: "request" | "response", limits: MessageLimits, onMessage: MessageListener) {
-    this.#isRequest = kind === "request";
+    if (kind === "request") this.#requests = new RequestHeads();
     this.#limits = limits;
     this.#onMessage = onMessage;
   }
@@ -50,6 +54,10 @@ export class MessageParser {
   /** True while a head is half received: the part a peer can stretch most cheaply. */
   get inHead(): boolean {
     return this.#state === "head" && this.#partial.length > 0;
+  }
+
+  get held(): boolean {
+    return this.#held;
   }
 
   /** Hand out no further message until {@link release}, not even those that have arrived already. */
@@ -130,9 +138,13 @@ export class MessageParser {
 
   #readHead(chunk: Buffer, offset: number): number {
     if (this.#partial.length === 0) {
+      const repeated = this.#repeated;
+      const repeatedEnd = repeated === undefined ? -1 : repeated.read(chunk, offset);
+      if (repeatedEnd !== -1 && repeatedEnd - offset <= this.#limits.maxHeaderBytes)
+        return this.#startBody(repeated!.head, chunk, repeatedEnd);
       const end = chunk.indexOf(headEnd, offset);
       if (end !== -1 && end + 4 - offset <= this.#limits.maxHeaderBytes)
-        return this.#startBody(chunk.toString("latin1", offset, end), chunk, end + 4);
+        return this.#startBody(this.#parse(chunk.toString("latin1", offset, end)), chunk, end + 4);
     }
     return this.#gatherHead(chunk, offset);
   }
@@ -152,12 +164,12 @@ export class MessageParser {
     }
     const text = gathered.toString("latin1", 0, headLength);
     this.#partial.take();
-    return this.#startBody(text, chunk, offset + headLength + 4 - before);
+    return this.#startBody(this.#parse(text), chunk, offset + headLength + 4 - before);
   }
 
   #checkUnfinished(bytes: Buffer, checked: number, end: number): void {
     const first = bytes[0] ?? 0;
-    if (this.#isRequest) {
+    if (this.#requests !== undefined) {
       if (first === 0x16) throw new FramingError(400, "TLS bytes on a plain port");
       if (!isTokenByte(first)) throw new FramingError(400, "the request line is malformed");
     } else {
@@ -172,8 +184,15 @@ export class MessageParser {
     }
   }
 
-  #startBody(text: string, chunk: Buffer, offset: number): number {
-    const head = this.#isRequest ? parseRequestHead(text) : parseResponseHead(text);
+  #parse(text: string): Head {
+    const head = this.#requests === undefined ? parseResponseHead(text) : this.#requests.parse(text);
+    // Calls have an id of their own each: what comes a second time belongs to a stream, and is likely to go on.
+    if (head.stream !== undefined && head.stream === this.#lastStream) this.#repeated = RepeatedHead.of(head);
+    this.#lastStream = head.stream;
+    return head;
+  }
+
+  #startBody(head: Head, chunk: Buffer, offset: number): number {
     this.#head = head;
     if (head.chunked) {
       this.#chunked = new ChunkedBody(this.#limits.maxMessageBytes, this.#limits.maxHeaderBytes);
@@ -200,7 +219,7 @@ export class MessageParser {
 
   /** -1: until the connection ends, which only replies without a length may do (Go's own error pages are such). */
   #bodyLength(head: Head): number {
-    if (this.#isRequest) return Math.max(0, head.contentLength);
+    if (this.#requests !== undefined) return Math.max(0, head.contentLength);
     if (head.status < 200 || head.status === 204 || head.status === 304) return 0;
     return head.contentLength;
   }

@@ -5,7 +5,7 @@ import { ClientConnection, type ConnectionUser } from "./client-connection.ts";
 import type { ConnectionPool, PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, dialTimeout, transportId } from "./dial.ts";
 import type { Head } from "./head.ts";
-import { metadataLines, timeoutLine } from "./head-writer.ts";
+import { timeoutLine } from "./head-writer.ts";
 import { HttpReply, statusError } from "./reply.ts";
 
 interface RunningCall {
@@ -74,9 +74,10 @@ export class PooledConnection implements ConnectionUser {
 
   #send(call: RunningCall, now: number): void {
     const { id, request, options } = call;
+    const { prefixes } = this.#address;
     this.#connection.writer.write(
-      `${this.#address.prefixes.get(request)}Content-Length: ${request.body.length}\r\nMicro-Id: ${id}\r\nMicro-Stream: ${id}\r\n${
-        timeoutLine(options.deadline, now) + metadataLines(request.metadata)
+      `${prefixes.get(request)}Content-Length: ${request.body.length}\r\nMicro-Id: ${id}\r\nMicro-Stream: ${id}\r\n${
+        timeoutLine(options.deadline, now) + prefixes.metadataLines(request.metadata)
       }${this.#fresh ? "Connection: close\r\n\r\n" : "\r\n"}`,
       request.body,
     );

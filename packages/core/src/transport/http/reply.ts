@@ -7,12 +7,15 @@ import { decodeValue, type Head } from "./head.ts";
 
 export class HttpReply implements ExchangeMessage {
   readonly #head: Head;
+  readonly #defaultType: string;
   #header: Metadata | undefined;
   readonly error: string | undefined;
   readonly body: Uint8Array;
 
-  constructor(head: Head, body: Uint8Array) {
+  /** @param defaultType the content type of a message that names none. */
+  constructor(head: Head, body: Uint8Array, defaultType = "") {
     this.#head = head;
+    this.#defaultType = defaultType;
     this.body = body;
     const { error } = head;
     this.error = error === undefined || error === "" ? undefined : decodeValue(error);
@@ -27,7 +30,7 @@ export class HttpReply implements ExchangeMessage {
   }
 
   get contentType(): string {
-    return this.#head.contentType ?? "";
+    return this.#head.contentType ?? this.#defaultType;
   }
 }
 

@@ -173,6 +173,14 @@ export class ServerConnection implements AcceptedConnection {
     return wait;
   }
 
+  /** As {@link gather}, with a head that only lacks the length. */
+  gatherRepeated(head: Buffer, body: Uint8Array): void | Promise<void> {
+    this.#lastActive = this.#owner.tick;
+    const wait = this.#writer.gatherRepeated(head, body);
+    if (wait !== undefined) this.#checkUnsent();
+    return wait;
+  }
+
   /** Tell the peer that this end lives, outside of any message. */
   inform(): void {
     this.#writer.write("HTTP/1.1 102 Processing\r\n\r\n", noBytes);
@@ -294,7 +302,8 @@ export class ServerConnection implements AcceptedConnection {
   #lost(): void {
     this.#closing = true;
     this.#parser.stop();
-    this.#cancelAll(peerGone());
+    // Errors are dear, and most connections end with nothing to cancel.
+    if (this.#exchanges.size > 0) this.#cancelAll(peerGone());
   }
 
   #cancelAll(reason: MicroError): void {

@@ -8,6 +8,7 @@ import { transportId } from "./dial.ts";
 import { decodeValue, type Head } from "./head.ts";
 import { headerValue, replyLines } from "./head-writer.ts";
 import type { ServerConnection } from "./server-connection.ts";
+import { repeatableHead } from "./socket-writer.ts";
 
 const noBytes = new Uint8Array(0);
 
@@ -35,6 +36,9 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   #early: EarlyMessage[] | undefined;
   #holding = false;
   #streamLines = "";
+  /** The head of the stream's messages of {@link #repeatedType}, once one has been sent with all that describes it. */
+  #repeatedHead: Buffer | undefined;
+  #repeatedType: string | undefined;
 
   constructor(connection: ServerConnection, key: string, head: Head, body: Buffer) {
     this.#connection = connection;
@@ -173,6 +177,13 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     if (this.#gone !== undefined) return Promise.reject(this.#gone);
     if (this.#state !== "stream")
       return Promise.reject(new MicroError("the stream has ended", { id: this.service, code: "closed" }));
+    if (message.error !== undefined || message.metadata !== undefined || message.notRun === true)
+      return this.#connection.gather(this.#streamHead(message, replyLines(message)), message.body);
+    const head = this.#repeatedHead;
+    if (head !== undefined && message.contentType === this.#repeatedType)
+      return this.#connection.gatherRepeated(head, message.body);
+    this.#repeatedHead = this.#shortHead(message);
+    this.#repeatedType = message.contentType;
     return this.#connection.gather(this.#streamHead(message, replyLines(message)), message.body);
   }
 
@@ -202,6 +213,18 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
 
   #streamHead(message: OutgoingMessage, lines: string): string {
     return `HTTP/1.1 200 OK\r\nContent-Length: ${message.body.length}\r\n${this.#streamLines}${lines}\r\n`;
+  }
+
+  /**
+   * A stream's first message says what it belongs to, as Go's servers say it with each; the others name the stream, and
+   * their type where it is not the one that the caller asked for. Of a message's headers Go's clients only look at
+   * `Micro-Error` (`client/rpc_stream.go`).
+   */
+  #shortHead(message: OutgoingMessage): Buffer {
+    const { stream, id = stream } = this.#head;
+    const name = stream === undefined ? "Micro-Id" : "Micro-Stream";
+    const type = message.contentType === this.contentType ? "" : replyLines(message);
+    return repeatableHead(`HTTP/1.1 200 OK\r\n${id === undefined ? "" : `${name}: ${stream ?? id}\r\n`}${type}`);
   }
 
   /** The connection is gone, or its owner closes it. */
