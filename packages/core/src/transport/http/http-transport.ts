@@ -198,7 +198,9 @@ class HttpTransport implements Transport {
     // An address that the caller gave by hand may be one that was found in the registry before.
     if (options.wire !== this.wire) return known.fast?.open === true ? known.fast : undefined;
     const fast = known.fast ?? pool.fast(known, this.#fallback);
-    return fast.mayTry(now) ? fast : undefined;
+    if (!fast.mayTry(now)) return undefined;
+    fast.shareAmong(options.workers);
+    return fast;
   }
 
   async listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {

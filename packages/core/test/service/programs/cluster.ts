@@ -1,0 +1,66 @@
+// A service of several processes.
+import cluster from "node:cluster";
+import { appendFileSync } from "node:fs";
+import { silentLogger } from "../../../src/logger/console-logger.ts";
+import { mdnsRegistry } from "../../../src/registry/mdns/mdns-registry.ts";
+import { createService } from "../../../src/service/service.ts";
+import { httpTransport } from "../../../src/transport/http/http-transport.ts";
+
+const { TEST_MDNS_PORT, TEST_ADDRESS = "127.0.0.1:0", TEST_WORKERS = "3", TEST_FAIL, TEST_LOG, TEST_WIRE } = process.env;
+const who = cluster.isPrimary ? "primary" : `worker ${process.pid}`;
+/** In one file, so that the order across processes can be seen; appending is atomic. */
+const say = (what: string) => (TEST_LOG === undefined ? console.log(`${who}: ${what}`) : appendFileSync(TEST_LOG, `${who}: ${what}\n`));
+const mdns = mdnsRegistry({ loopbackOnly: true, port: Number(TEST_MDNS_PORT) });
+const failing = (when: string) => TEST_FAIL === when && cluster.isWorker;
+
+const service = createService({
+  name: "crowd",
+  version: "1.0.0",
+  address: TEST_ADDRESS,
+  registry: cluster.isPrimary
+    ? mdns
+    : // A worker that registered anything itself would be seen.
+      { ...mdns, name: "mdns", getService: (...call) => mdns.getService(...call), register: () => Promise.reject(new Error("a worker registers")) },
+  ...(TEST_WIRE === "http" ? { transport: httpTransport({ wire: "http" }) } : {}),
+  ...(process.env["TEST_QUIET"] === undefined ? {} : { logger: silentLogger }),
+  beforeStart: () => {
+    say("beforeStart");
+    if (failing("start")) {
+      console.error("this worker cannot start");
+      process.exit(7);
+    }
+  },
+  afterStart: () => say(`afterStart ${service.nodeId} ${service.address}`),
+  beforeStop: () => say("beforeStop"),
+  afterStop: () => say("afterStop"),
+});
+service.handle("Crowd", {
+  pid: () => ({ pid: process.pid }),
+  async work({ call, ms = 20 }: { call: number; ms?: number }) {
+    await new Promise((resolve) => void setTimeout(resolve, ms));
+    return { call, pid: process.pid };
+  },
+  hang: () => new Promise(() => say("hanging")),
+  end({ code }: { code: number }) {
+    setImmediate(() => process.exit(code));
+    return {};
+  },
+  stop() {
+    void service.stop();
+    return {};
+  },
+  failLater() {
+    process.exitCode = 9;
+    return {};
+  },
+});
+let told = false;
+const watch = setInterval(() => {
+  if (!cluster.isPrimary || !service.ready || told) return;
+  told = true;
+  say(`ready ${service.nodeId} ${service.address}`);
+}, 10);
+await service.run({ workers: Number(TEST_WORKERS) });
+clearInterval(watch);
+await mdns[Symbol.asyncDispose]();
+say("over");
