@@ -287,8 +287,10 @@ class ComposedService implements MicroService {
     if (!this.#initialised) await this.init();
     using disposables = new DisposableStack();
     if (workers !== undefined) {
-      if (this.#state !== "idle") throw new TypeError("run: the service has been started already; `workers` need run() to do it");
-      if (this.transport.name === "memory") throw new TypeError("run: the memory transport has no port that `workers` could share");
+      if (this.#state !== "idle")
+        throw new TypeError("run: the service has been started already; `workers` need run() to do it");
+      if (this.transport.name === "memory")
+        throw new TypeError("run: the memory transport has no port that `workers` could share");
       if (order === undefined) this.#primary = this.#makePrimary(workers);
       else disposables.use(await this.#join(order));
     }
@@ -333,7 +335,8 @@ class ComposedService implements MicroService {
       logger: this.logger,
       spreadMs: settings.spreadMs,
       drainTimeoutMs: settings.drainTimeoutMs,
-      register: (report, check) => this.#registerWorkers(workers, report, registerCheck === undefined ? undefined : check),
+      register: (report, check) =>
+        this.#registerWorkers(workers, report, registerCheck === undefined ? undefined : check),
       stop: () => void this.stop().catch(() => {}),
     });
   }
@@ -347,7 +350,12 @@ class ComposedService implements MicroService {
     const { registry } = this.#pieces;
     const made = this.#makeRegistrar(check, () => {
       const { address, server, transport, wire, endpoints } = report();
-      return serviceRecord(this.#settings, address, { server, transport, registry: registry.name, wire, workers }, endpoints);
+      return serviceRecord(
+        this.#settings,
+        address,
+        { server, transport, registry: registry.name, wire, workers },
+        endpoints,
+      );
     });
     await made.start();
     return made;

@@ -20,7 +20,7 @@ it("calls, streams, cancellations and deadlines leave nothing behind", { timeout
   const collect = runInNewContext("gc") as () => void;
   const wire = "micro/1";
   const transport = httpTransport();
-  const client = httpTransport();
+  const client = httpTransport({ direct: false });
   const listener = await transport.listen(
     (exchange) => {
       if (exchange.endpoint === "T.Call") return exchange.reply({ contentType: "x", body: exchange.body });

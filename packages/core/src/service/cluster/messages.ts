@@ -37,7 +37,7 @@ export type FromPrimary =
   | { readonly micro: "drain" }
   | { readonly micro: "check"; readonly check: number };
 
-/** One of our messages, undefined for any other. */
-export function readMessage<T extends { readonly micro: string }>(message: unknown): T | undefined {
-  return typeof message === "object" && message !== null && "micro" in message ? (message as T) : undefined;
+/** Whether a message is one of ours. */
+export function isOwnMessage(message: unknown): message is FromWorker | FromPrimary {
+  return typeof message === "object" && message !== null && "micro" in message;
 }

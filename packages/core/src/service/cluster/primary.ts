@@ -11,7 +11,7 @@ import type { Logger } from "../../logger/logger.ts";
 import type { Registrar } from "../../registry/registrar.ts";
 import { jitteredBackoff } from "../../supervisor.ts";
 import type { BackoffState } from "../../supervisor.ts";
-import { orderVariable, readMessage } from "./messages.ts";
+import { isOwnMessage, orderVariable } from "./messages.ts";
 import type { FromPrimary, FromWorker, WorkerOrder, WorkerReport } from "./messages.ts";
 
 /** A worker that served for so long was in order. */
@@ -88,7 +88,10 @@ export class ClusterPrimary {
 
   constructor(options: ClusterPrimaryOptions) {
     this.#options = options;
-    this.#slots = Array.from({ length: options.workers }, () => ({ failures: 0, backoff: jitteredBackoff() }));
+    this.#slots = Array.from({ length: options.workers }, () => ({
+      failures: 0,
+      backoff: jitteredBackoff({ maxDelayMs: 5_000 }),
+    }));
   }
 
   /** The address all workers share; undefined before the first one listens. */
@@ -184,7 +187,9 @@ export class ClusterPrimary {
     member.listening.promise.catch(() => {});
     member.started.promise.catch(() => {});
     this.#members.add(member);
-    worker.on("message", (message: unknown) => this.#receive(member, readMessage<FromWorker>(message)));
+    worker.on("message", (message: unknown) => {
+      if (isOwnMessage(message) && member.state !== "ended") this.#receive(member, message as FromWorker);
+    });
     worker.once("exit", (code, signal) => this.#ended(member, code, signal as NodeJS.Signals | null));
     worker.on("error", (error) => {
       this.#options.logger.error(`Worker [${worker.process.pid ?? "none"}] ${error.message}`);
@@ -206,8 +211,7 @@ export class ClusterPrimary {
     return anyPort && alive ? address : this.#report.address;
   }
 
-  #receive(member: Member, message: FromWorker | undefined): void {
-    if (message === undefined || member.state === "ended") return;
+  #receive(member: Member, message: FromWorker): void {
     if (message.micro === "listening") this.#listening(member, message.report);
     else if (message.micro === "started") {
       if (member.state === "listening") member.state = "started";

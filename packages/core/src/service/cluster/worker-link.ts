@@ -6,7 +6,7 @@ import type { Worker } from "node:cluster";
 import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import type { RegisterCheck } from "../options.ts";
-import { orderVariable, readMessage } from "./messages.ts";
+import { isOwnMessage, orderVariable } from "./messages.ts";
 import type { FromPrimary, FromWorker, WorkerOrder, WorkerReport } from "./messages.ts";
 
 /**
@@ -77,8 +77,8 @@ export class WorkerLink implements Disposable {
   }
 
   readonly #onMessage = (received: unknown): void => {
-    const message = readMessage<FromPrimary>(received);
-    if (message === undefined) return;
+    if (!isOwnMessage(received)) return;
+    const message = received as FromPrimary;
     if (message.micro === "registered") this.#registered.resolve();
     else if (message.micro === "drain") this.#mayDrain.resolve();
     else if (message.micro === "check") void this.#check(message.check);

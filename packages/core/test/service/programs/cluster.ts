@@ -1,28 +1,41 @@
 // A service of several processes.
 import cluster from "node:cluster";
 import { appendFileSync } from "node:fs";
-import { silentLogger } from "../../../src/logger/console-logger.ts";
 import { mdnsRegistry } from "../../../src/registry/mdns/mdns-registry.ts";
+import type { Registry } from "../../../src/registry/registry.ts";
 import { createService } from "../../../src/service/service.ts";
-import { httpTransport } from "../../../src/transport/http/http-transport.ts";
 
-const { TEST_MDNS_PORT, TEST_ADDRESS = "127.0.0.1:0", TEST_WORKERS = "3", TEST_FAIL, TEST_LOG, TEST_WIRE } = process.env;
+const {
+  TEST_MDNS_PORT,
+  TEST_ADDRESS = "127.0.0.1:0",
+  TEST_WORKERS = "3",
+  TEST_FAIL,
+  TEST_LOG,
+  TEST_REGISTRY,
+} = process.env;
 const who = cluster.isPrimary ? "primary" : `worker ${process.pid}`;
 /** In one file, so that the order across processes can be seen; appending is atomic. */
-const say = (what: string) => (TEST_LOG === undefined ? console.log(`${who}: ${what}`) : appendFileSync(TEST_LOG, `${who}: ${what}\n`));
+const say = (what: string) =>
+  TEST_LOG === undefined ? console.log(`${who}: ${what}`) : appendFileSync(TEST_LOG, `${who}: ${what}\n`);
 const mdns = mdnsRegistry({ loopbackOnly: true, port: Number(TEST_MDNS_PORT) });
 const failing = (when: string) => TEST_FAIL === when && cluster.isWorker;
+
+/** Workers register nothing themselves: it would fail. */
+const reading: Registry = {
+  name: "mdns",
+  register: () => Promise.reject(new Error("a worker registers")),
+  deregister: () => Promise.reject(new Error("a worker deregisters")),
+  getService: (...call) => mdns.getService(...call),
+  listServices: (...call) => mdns.listServices(...call),
+  watch: (...call) => mdns.watch(...call),
+  [Symbol.asyncDispose]: () => mdns[Symbol.asyncDispose](),
+};
 
 const service = createService({
   name: "crowd",
   version: "1.0.0",
   address: TEST_ADDRESS,
-  registry: cluster.isPrimary
-    ? mdns
-    : // A worker that registered anything itself would be seen.
-      { ...mdns, name: "mdns", getService: (...call) => mdns.getService(...call), register: () => Promise.reject(new Error("a worker registers")) },
-  ...(TEST_WIRE === "http" ? { transport: httpTransport({ wire: "http" }) } : {}),
-  ...(process.env["TEST_QUIET"] === undefined ? {} : { logger: silentLogger }),
+  registry: TEST_REGISTRY ?? (cluster.isPrimary ? mdns : reading),
   beforeStart: () => {
     say("beforeStart");
     if (failing("start")) {
