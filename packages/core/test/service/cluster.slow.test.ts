@@ -244,6 +244,15 @@ describe("a service of several processes", () => {
     expect([...seen].every((pid) => [replacement, ...others].includes(pid))).toBe(true);
   });
 
+  it("is out of the registry while one of its workers says so", async () => {
+    await using crowd = new Crowd({ TEST_CHECK: "on" });
+    const { address } = await crowd.ready();
+    await crowd.client.call("crowd", "Crowd.Sick", { ms: 3_000 }, { address });
+    await waitFor(async () => (await crowd.client.registry.getService("crowd")).length === 0, "its absence");
+    await waitFor(async () => (await crowd.client.registry.getService("crowd")).length === 1, "its return");
+    expect(crowd.program.stderr).toContain("Register check failed: not ready");
+  });
+
   it("keeps its port when its only worker dies, whatever port it was", async () => {
     for (const place of ["127.0.0.1:0", ":0"]) {
       await using crowd = new Crowd({ TEST_WORKERS: "1", TEST_ADDRESS: place });

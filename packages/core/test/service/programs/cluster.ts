@@ -5,20 +5,13 @@ import { mdnsRegistry } from "../../../src/registry/mdns/mdns-registry.ts";
 import type { Registry } from "../../../src/registry/registry.ts";
 import { createService } from "../../../src/service/service.ts";
 
-const {
-  TEST_MDNS_PORT,
-  TEST_ADDRESS = "127.0.0.1:0",
-  TEST_WORKERS = "3",
-  TEST_FAIL,
-  TEST_LOG,
-  TEST_REGISTRY,
-} = process.env;
+const env = process.env;
 const who = cluster.isPrimary ? "primary" : `worker ${process.pid}`;
 /** In one file, so that the order across processes can be seen; appending is atomic. */
 const say = (what: string) =>
-  TEST_LOG === undefined ? console.log(`${who}: ${what}`) : appendFileSync(TEST_LOG, `${who}: ${what}\n`);
-const mdns = mdnsRegistry({ loopbackOnly: true, port: Number(TEST_MDNS_PORT) });
-const failing = (when: string) => TEST_FAIL === when && cluster.isWorker;
+  env["TEST_LOG"] === undefined ? console.log(`${who}: ${what}`) : appendFileSync(env["TEST_LOG"], `${who}: ${what}\n`);
+const mdns = mdnsRegistry({ loopbackOnly: true, port: Number(env["TEST_MDNS_PORT"]) });
+const failing = (when: string) => env["TEST_FAIL"] === when && cluster.isWorker;
 
 /** Workers register nothing themselves: it would fail. */
 const reading: Registry = {
@@ -31,11 +24,15 @@ const reading: Registry = {
   [Symbol.asyncDispose]: () => mdns[Symbol.asyncDispose](),
 };
 
+let healthy = true;
 const service = createService({
   name: "crowd",
   version: "1.0.0",
-  address: TEST_ADDRESS,
-  registry: TEST_REGISTRY ?? (cluster.isPrimary ? mdns : reading),
+  address: env["TEST_ADDRESS"] ?? "127.0.0.1:0",
+  registry: env["TEST_REGISTRY"] ?? (cluster.isPrimary ? mdns : reading),
+  ...(env["TEST_CHECK"] === undefined
+    ? {}
+    : { registerIntervalMs: 100, registerCheck: () => healthy || cluster.isPrimary }),
   beforeStart: () => {
     say("beforeStart");
     if (failing("start")) {
@@ -58,6 +55,11 @@ service.handle("Crowd", {
     setImmediate(() => process.exit(code));
     return {};
   },
+  sick({ ms }: { ms: number }) {
+    healthy = false;
+    setTimeout(() => (healthy = true), ms);
+    return {};
+  },
   stop() {
     void service.stop();
     return {};
@@ -73,7 +75,7 @@ const watch = setInterval(() => {
   told = true;
   say(`ready ${service.nodeId} ${service.address}`);
 }, 10);
-await service.run({ workers: Number(TEST_WORKERS) });
+await service.run({ workers: Number(env["TEST_WORKERS"] ?? 3) });
 clearInterval(watch);
 await mdns[Symbol.asyncDispose]();
 say("over");
