@@ -406,6 +406,7 @@ class ComposedService implements MicroService {
       await runHooks(this.#settings.afterStart);
       this.#link?.started();
     } catch (error) {
+      this.#link?.failed();
       await this.#stopQuietly();
       throw error;
     }
@@ -493,6 +494,7 @@ class ComposedService implements MicroService {
   }
 
   async #undoStart(): Promise<void> {
+    this.#link?.failed();
     const report = (error: unknown) => this.logger.error("a failed start could not be undone cleanly", { error });
     await (this.#link ?? this.#registrar)?.stop().catch(report);
     this.#registrar = undefined;

@@ -320,6 +320,19 @@ describe("a service of several processes", () => {
     blocker.close();
   });
 
+  it("ends when the first worker fails in its last hook, and in good order when one stops it there", async () => {
+    await using failing = new Crowd({ TEST_FAIL: "afterStart", MICRO_LOG_LEVEL: "error" });
+    expect(await failing.program.end()).toBe(1);
+    expect(failing.program.stderr.match(/^Error: this worker cannot go on/gm)?.length).toBe(1);
+    expect([failing.count("afterStart"), failing.count("over")]).toEqual([1, 2]);
+    // The others had not come so far.
+    for (const workers of [1, 3]) {
+      await using stopped = new Crowd({ TEST_FAIL: "stop", TEST_WORKERS: String(workers) });
+      expect(await stopped.program.end()).toBe(0);
+      expect([stopped.count("afterStop"), stopped.count("over")]).toEqual([1, workers + 1]);
+    }
+  });
+
   it("starts no worker for a wrong flag", async () => {
     await using program = new Program("cluster.ts", { args: ["--nope"], env: { TEST_MDNS_PORT: "20001" } });
     expect(await program.end()).toBe(1);

@@ -26,8 +26,8 @@ export type FromWorker =
   | { readonly micro: "listening"; readonly report: WorkerReport }
   /** Its start is over. */
   | { readonly micro: "started" }
-  /** It takes part in a stop, or asks for one; it goes on once it is told to. */
-  | { readonly micro: "leaving" }
+  /** It takes part in a stop, asks for one, or could not start (`failed`); it goes on once it is told to. */
+  | { readonly micro: "leaving"; readonly failed: boolean }
   | { readonly micro: "checked"; readonly check: number; readonly refusal?: string | undefined };
 
 export type FromPrimary =

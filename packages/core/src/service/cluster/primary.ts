@@ -111,7 +111,8 @@ export class ClusterPrimary {
     this.#state = "starting";
     const [first, ...others] = this.#slots as [Slot, ...Slot[]];
     // One finds out whether the service can start at all, and on which port; what is wrong is said once.
-    await this.#fork(first).listening.promise;
+    const scout = this.#fork(first);
+    await scout.listening.promise;
     await Promise.all(others.map((slot) => this.#fork(slot).listening.promise));
     const registrar = await this.#options.register(
       () => this.#report as WorkerReport,
@@ -123,8 +124,12 @@ export class ClusterPrimary {
       await registrar.stop();
       throw aborted();
     }
-    for (const member of this.#members) send(member, { micro: "registered" });
-    await Promise.all([...this.#members].map(({ started }) => started.promise));
+    for (const some of [[scout], [...this.#members].filter((member) => member !== scout)]) {
+      for (const member of some) send(member, { micro: "registered" });
+      await Promise.all(some.map(({ started }) => started.promise));
+    }
+    // A worker that asks for the stop in its last hook says afterwards that it has started.
+    if (this.#stopping !== undefined) throw aborted();
     this.#state = "running";
   }
 
@@ -217,7 +222,7 @@ export class ClusterPrimary {
       if (member.state === "listening") member.state = "started";
       member.startedAt = performance.now();
       member.started.resolve();
-    } else if (message.micro === "leaving") this.#leaving(member);
+    } else if (message.micro === "leaving") this.#leaving(member, message.failed);
     else member.checks.get(message.check)?.(message.refusal);
   }
 
@@ -242,14 +247,13 @@ export class ClusterPrimary {
     else void this.#registrar?.update().then(told, told);
   }
 
-  #leaving(member: Member): void {
-    const { state } = member;
+  #leaving(member: Member, failed: boolean): void {
     member.state = "leaving";
     member.left.resolve();
     if (this.#state === "stopping") return;
     // One that could not start goes alone. Otherwise it is the service that is to stop, wherever it was asked to.
-    if (state === "started") this.#options.stop();
-    else send(member, { micro: "drain" });
+    if (failed) send(member, { micro: "drain" });
+    else this.#options.stop();
   }
 
   #ended(member: Member, code: number | null, signal: NodeJS.Signals | null): void {

@@ -37,6 +37,7 @@ export class WorkerLink implements Disposable {
   readonly #registered = Promise.withResolvers<void>();
   readonly #mayDrain = Promise.withResolvers<void>();
   #stopping: Promise<void> | undefined;
+  #failed = false;
 
   constructor(options: WorkerLinkOptions) {
     this.#options = options;
@@ -58,11 +59,16 @@ export class WorkerLink implements Disposable {
     this.#send({ micro: "started" });
   }
 
+  /** The start has failed: what follows is the end of this worker, not of the service. */
+  failed(): void {
+    this.#failed = true;
+  }
+
   /** Tell the primary that this worker leaves. Resolves once the node is out of the registry, or the primary is gone. */
   stop(): Promise<void> {
     this.#refuseStart();
     if (this.#stopping === undefined) {
-      this.#send({ micro: "leaving" });
+      this.#send({ micro: "leaving", failed: this.#failed });
       this.#stopping = this.#mayDrain.promise;
     }
     return this.#stopping;

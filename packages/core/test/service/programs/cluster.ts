@@ -40,7 +40,11 @@ const service = createService({
       process.exit(7);
     }
   },
-  afterStart: () => say(`afterStart ${service.nodeId} ${service.address}`),
+  afterStart: () => {
+    say(`afterStart ${service.nodeId} ${service.address}`);
+    if (failing("afterStart")) throw new Error("this worker cannot go on");
+    if (failing("stop")) void service.stop();
+  },
   beforeStop: () => say("beforeStop"),
   afterStop: () => say("afterStop"),
 });
