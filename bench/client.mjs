@@ -45,7 +45,8 @@ async function measure({ workload, inFlight, ms }) {
   const used = process.cpuUsage(cpu);
   latencies.sort((a, b) => a - b);
   const at = (share) => latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * share))];
-  return { perSecond: units / seconds, p50: at(0.5), p99: at(0.99), clientCpuUs: (used.user + used.system) / units };
+  const clientCpuUs = (used.user + used.system) / units;
+  return { perSecond: units / seconds, p50: at(0.5), p99: at(0.99), units, clientCpuUs };
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

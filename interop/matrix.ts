@@ -9,6 +9,7 @@ import { type Column, type Generation, type GoServer, Pair, type Via, versions }
 import { waitFor } from "./src/wait.ts";
 import { calls } from "./src/scenarios/calls.ts";
 import { errors } from "./src/scenarios/errors.ts";
+import { fleet } from "./src/scenarios/fleet.ts";
 import { load } from "./src/scenarios/load.ts";
 import { oldProtocol } from "./src/scenarios/old-protocol.ts";
 import { registries } from "./src/scenarios/registries.ts";
@@ -46,7 +47,18 @@ const { values: options } = parseArgs({
 const peers = JSON.parse(options.peers ?? "{}") as Record<Generation, string>;
 
 await startServers(options.servers ?? []);
-const all = [...registry, ...registries(), ...calls, ...types, ...errors, ...time, ...streams, ...oldProtocol, ...load];
+const all = [
+  ...registry,
+  ...registries(),
+  ...calls,
+  ...types,
+  ...errors,
+  ...time,
+  ...streams,
+  ...oldProtocol,
+  ...load,
+  ...fleet,
+];
 const scenarios = all.filter(({ name }) => options.only?.some((part) => name.includes(part)) ?? true);
 const generations = (["v2", "v4", "v5"] as const).filter((name) => options.generation?.includes(name) ?? true);
 const directions: readonly Direction[] = ["goToTs", "tsToGo"];

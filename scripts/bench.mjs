@@ -1,6 +1,6 @@
 // `npm run bench -- [--quick] [--json FILE] [--only TARGET,TARGET]`: side by side, interleaved, server and client on a core each.
 import { spawn, spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -26,6 +26,14 @@ const nodeTarget = (name, label) => ({
   server: [tools.node, [join(root, "bench", "server.mjs"), name]],
   client: (address) => [tools.node, [join(root, "bench", "client.mjs"), name, address]],
 });
+const goTarget = (name, label, server, client) => ({
+  name,
+  label,
+  workloads: ["hello", "echo", "stream"],
+  server: [goPeer, [...server, "-address", "127.0.0.1:0"]],
+  // The peer's own client, one process a measurement, which warms up by itself.
+  ask: (address, request) => askGoClient(name, client, address, request),
+});
 const targets = [
   nodeTarget("micro", "@micro/core"),
   nodeTarget("micro-http", "@micro/core (HTTP/1.1 wire)"),
@@ -37,21 +45,15 @@ const targets = [
   ...(goPeer === undefined
     ? []
     : [
-        {
-          name: "go-micro",
-          label: "go-micro v5.30 (mucp)",
-          // Its fast streams are only sound as raw frames, which is what this peer sends.
-          workloads: ["hello", "echo", "stream"],
-          server: [goPeer, ["bench-server", "--address", "127.0.0.1:0"]],
-          // One process a measurement, which warms up by itself.
-          ask: (address, request) =>
-            askGoClient(
-              address,
-              request.workload === "stream" ? "count" : request.workload,
-              request.inFlight,
-              request.ms,
-            ),
-        },
+        // Its fast streams are only sound as raw frames, which is what this peer sends.
+        goTarget("go-micro", "go-micro v5.30 (mucp)", ["bench-server"], ["bench-client"]),
+        goTarget(
+          "go-micro-grpc",
+          "go-micro v5.30 (gRPC)",
+          ["grpc-server", "-stack", "micro"],
+          ["grpc-client", "-stack", "micro"],
+        ),
+        goTarget("grpc-go", "grpc-go v1.71", ["grpc-server"], ["grpc-client"]),
       ]),
 ].filter((target) => options.only === undefined || options.only.split(",").includes(target.name));
 
@@ -72,24 +74,37 @@ async function buildGoPeer() {
   }
 }
 
-async function askGoClient(address, scenario, inFlight, time) {
+async function askGoClient(name, command, address, { workload, inFlight, ms }) {
+  const scenario = workload === "stream" ? "count" : workload;
   const flags = [
-    "bench-client",
-    "--address",
+    "-address",
     address,
-    "--scenario",
+    "-scenario",
     scenario,
-    "--in-flight",
-    String(inFlight),
-    "--time",
-    `${time}ms`,
-    "--warm",
+    "-in-flight",
+    inFlight,
+    "-time",
+    `${ms}ms`,
+    "-warm",
     "200ms",
   ];
-  const client = start([goPeer, flags], 1);
-  const { perSecond, p50, p99, ok } = await client.next();
-  if (!ok) process.stderr.write(`go-micro failed calls in ${scenario}@${inFlight}\n`);
-  return { perSecond: scenario === "count" ? perSecond * 1000 : perSecond, p50, p99, clientCpuUs: 0 };
+  const client = start([goPeer, [...command, ...flags.map(String)]], 1);
+  const { perSecond, p50, p99, ok, calls, every, cpuMs } = await client.next();
+  if (!ok) process.stderr.write(`${name} failed calls in ${scenario}@${inFlight}\n`);
+  const size = scenario === "count" ? 1000 : 1;
+  return { perSecond: perSecond * size, p50, p99, units: every * size, clientCpuUs: (cpuMs * 1000) / (calls * size) };
+}
+
+/** CPU time a process has used so far, in microseconds, to a hundredth of a second; undefined where it cannot be read. */
+function cpuTimeUs(pid) {
+  try {
+    // User and system time in ticks; the name before them may contain anything, even brackets.
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return (Number(fields[11]) + Number(fields[12])) * 10_000;
+  } catch {
+    return undefined;
+  }
 }
 
 /** A child whose standard output is read line by line as JSON; lines that are none are ignored. */
@@ -131,6 +146,7 @@ process.on("exit", () => running.forEach(({ child }) => child.kill("SIGKILL")));
 for (const target of targets) {
   const server = start(target.server, 0);
   running.push(server);
+  target.pid = server.child.pid;
   const { address } = await server.next();
   if (target.client === undefined) {
     const ask = target.ask;
@@ -150,7 +166,9 @@ for (let round = 0; round < rounds; round++) {
     for (const inFlight of inFlights) {
       for (const target of targets) {
         if (!target.workloads.includes(workload)) continue;
+        const before = cpuTimeUs(target.pid);
         const result = await target.ask({ workload, inFlight, ms });
+        result.serverCpuUs = before === undefined ? Number.NaN : (cpuTimeUs(target.pid) - before) / result.units;
         const key = `${workload}@${inFlight} ${target.name}`;
         samples.set(key, [...(samples.get(key) ?? []), result]);
       }
@@ -168,6 +186,7 @@ for (const [key, list] of samples) {
     p50Ms: pick("p50"),
     p99Ms: pick("p99"),
     clientCpuUs: pick("clientCpuUs"),
+    serverCpuUs: pick("serverCpuUs"),
   };
 }
 
@@ -200,6 +219,28 @@ for (const workload of ["hello", "echo", "stream"]) {
     });
     lines.push(`| ${target.label} | ${cells.join(" | ")} |`);
   }
+}
+
+// What another process on the machine cannot spoil.
+lines.push(
+  "",
+  "### CPU time a call or message, µs, server + client (ratio of it to @micro/core)",
+  "",
+  `| | ${["hello", "echo", "stream"].flatMap((workload) => inFlights.map((n) => `${workload}@${n}`)).join(" | ")} |`,
+  `|---|${"---|".repeat(3 * inFlights.length)}`,
+);
+const cpuOf = (sample) => (sample === undefined ? Number.NaN : sample.serverCpuUs + sample.clientCpuUs);
+for (const target of targets) {
+  const cells = ["hello", "echo", "stream"].flatMap((workload) =>
+    inFlights.map((inFlight) => {
+      const cell = results[`${workload}@${inFlight}`] ?? {};
+      const used = cpuOf(cell[target.name]);
+      if (!Number.isFinite(used)) return "–";
+      const ratio = used / cpuOf(cell.micro);
+      return `${used.toFixed(1)}${target.name === "micro" || Number.isNaN(ratio) ? "" : ` (${ratio.toFixed(1)}×)`}`;
+    }),
+  );
+  lines.push(`| ${target.label} | ${cells.join(" | ")} |`);
 }
 
 /** What importing a module costs over bare Node: medians of whole processes. */

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"flag"
 	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"interop.test/peer/gomicro"
@@ -58,14 +60,11 @@ func runBenchServer(arguments []string) error {
 func runBenchClient(arguments []string) error {
 	flags := newFlags("bench-client")
 	address := flags.String("address", "", "address of the server")
-	scenario := flags.String("scenario", "hello", "hello, echo (1 KiB) or count (1000 items a stream)")
-	inFlight := flags.Int("in-flight", 1, "calls in flight")
-	duration := flags.Duration("time", 3*time.Second, "how long to measure")
-	warm := flags.Duration("warm", 500*time.Millisecond, "how long to warm up")
+	load := loadFlags(flags)
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	watchdog(*duration + *warm + 60*time.Second)
+	load.watchdog()
 	service := gomicro.NewService("application/json", gomicro.Name("bench-client"), gomicro.UseRegistry(gomicro.MemoryRegistry()))
 	service.Init()
 	client := service.Client()
@@ -99,14 +98,38 @@ func runBenchClient(arguments []string) error {
 			}
 			return nil
 		},
-	}[*scenario]
+	}[*load.scenario]
+	load.run(once)
+	return nil
+}
 
-	var calls, failed int64
+// load is a number of callers that call for a time.
+type load struct {
+	scenario *string
+	inFlight *int
+	duration *time.Duration
+	warm     *time.Duration
+}
+
+func loadFlags(flags *flag.FlagSet) *load {
+	return &load{
+		scenario: flags.String("scenario", "hello", "hello, echo (1 KiB) or count (1000 items a stream)"),
+		inFlight: flags.Int("in-flight", 1, "calls in flight"),
+		duration: flags.Duration("time", 3*time.Second, "how long to measure"),
+		warm:     flags.Duration("warm", 500*time.Millisecond, "how long to warm up"),
+	}
+}
+
+func (l *load) watchdog() { watchdog(*l.duration + *l.warm + 60*time.Second) }
+
+// run calls, and reports.
+func (l *load) run(once func() error) {
+	var calls, failed, every int64
 	var measuring int32
 	stop := make(chan struct{})
-	times := make([][]float64, *inFlight)
+	times := make([][]float64, *l.inFlight)
 	var group sync.WaitGroup
-	for i := 0; i < *inFlight; i++ {
+	for i := 0; i < *l.inFlight; i++ {
 		group.Add(1)
 		go func(i int) {
 			defer group.Done()
@@ -119,6 +142,7 @@ func runBenchClient(arguments []string) error {
 				counted := atomic.LoadInt32(&measuring) == 1
 				started := time.Now()
 				err := once()
+				atomic.AddInt64(&every, 1)
 				if !counted {
 					continue
 				}
@@ -131,11 +155,12 @@ func runBenchClient(arguments []string) error {
 			}
 		}(i)
 	}
-	time.Sleep(*warm)
-	started := time.Now()
+	time.Sleep(*l.warm)
+	used, started := cpuTime(), time.Now()
 	atomic.StoreInt32(&measuring, 1)
-	time.Sleep(*duration)
+	time.Sleep(*l.duration)
 	finished, seconds := atomic.LoadInt64(&calls), time.Since(started).Seconds()
+	used = cpuTime() - used
 	close(stop)
 	group.Wait()
 	var all []float64
@@ -152,6 +177,16 @@ func runBenchClient(arguments []string) error {
 	report(map[string]interface{}{
 		"ok": failed == 0, "calls": finished, "failed": failed, "seconds": seconds, "perSecond": float64(finished) / seconds,
 		"p50": quantile(0.5), "p99": quantile(0.99), "goMicro": gomicro.Version,
+		// Warming up included: what the server has answered in all.
+		"every": atomic.LoadInt64(&every), "cpuMs": used,
 	})
-	return nil
+}
+
+// cpuTime is what this process has used so far, in milliseconds.
+func cpuTime() float64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e6
 }

@@ -1,7 +1,7 @@
 /** go-micro for TypeScript: everything a user or a plugin author imports. Names by subject; conformance suites are in `./testing`. */
 
 // The service
-export { createService, ServiceExit, type MicroService } from "./service/service.ts";
+export { createService, ServiceExit, type MicroService, type RunOptions } from "./service/service.ts";
 export { createFunction, type MicroFunction } from "./service/function.ts";
 export type { RegisterCheck, ServiceOptions, ServiceSettings, TlsSettings } from "./service/options.ts";
 export type { ServiceClientPiece } from "./service/client-facade.ts";

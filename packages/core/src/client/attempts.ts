@@ -113,12 +113,14 @@ export abstract class Attempts<T> implements Carrier {
 
   protected exchangeOptions(): ExchangeOptions {
     const { own, target, deadline, signal } = this.call;
+    const { metadata } = this.selection.node;
     return {
       deadline,
       signal,
       dialTimeoutMs: own?.dialTimeoutMs ?? target.defaults.dialTimeoutMs,
       freshConnection: own?.freshConnection ?? target.defaults.freshConnection,
-      wire: this.selection.node.metadata["wire"],
+      wire: metadata["wire"],
+      workers: metadata["wire-workers"],
     };
   }
 

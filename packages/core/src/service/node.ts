@@ -10,6 +10,8 @@ export interface NodePieces {
   readonly registry: string;
   /** See `Transport.wire`. */
   readonly wire: string | undefined;
+  /** Processes that share the address. Default: 1, which is not announced. */
+  readonly workers?: number | undefined;
 }
 
 /** `<name>-<id>`. */
@@ -34,8 +36,15 @@ export function serviceRecord(
   metadata.set("registry", pieces.registry);
   metadata.set("protocol", pieces.server);
   // Only this server is sure to listen with the transport.
-  if (pieces.wire !== undefined && pieces.server === "mucp") metadata.set("wire", pieces.wire);
-  else metadata.delete("wire");
+  const wire = pieces.server === "mucp" ? pieces.wire : undefined;
+  const workers = wire === undefined || pieces.workers === 1 ? undefined : pieces.workers?.toString();
+  for (const [name, value] of [
+    ["wire", wire],
+    ["wire-workers", workers],
+  ] as const) {
+    if (value === undefined) metadata.delete(name);
+    else metadata.set(name, value);
+  }
   return {
     name: settings.name,
     version: settings.version,

@@ -13,24 +13,36 @@ import { MicroError } from "../errors.ts";
 import type { LogLevel, Logger } from "../logger/logger.ts";
 import { registrar } from "../registry/registrar.ts";
 import type { Registrar } from "../registry/registrar.ts";
-import type { Registry } from "../registry/registry.ts";
+import type { Registry, Service } from "../registry/registry.ts";
 import type { Selector } from "../selector/selector.ts";
 import { debugDefinition, debugHandlers } from "../server/debug.ts";
 import type { HandlerRegistration, Server } from "../server/server.ts";
 import type { Transport } from "../transport/transport.ts";
 import { clientFacade, failingClient } from "./client-facade.ts";
 import type { ServiceClientPiece } from "./client-facade.ts";
+import type { WorkerOrder, WorkerReport } from "./cluster/messages.ts";
+import { ClusterPrimary, WorkerEnded, checkWorkers } from "./cluster/primary.ts";
+import { WorkerLink, workerOrder } from "./cluster/worker-link.ts";
 import { UsageError } from "./flags.ts";
 import type { FlagValues } from "./flags.ts";
 import { ServiceServer } from "./handlers.ts";
 import { runAllHooks, runHooks } from "./hooks.ts";
 import { nodeId, serviceRecord } from "./node.ts";
 import { OptionError, mergeOptions, resolveOptions } from "./options.ts";
-import type { ServiceOptions, ServiceSettings } from "./options.ts";
+import type { RegisterCheck, ServiceOptions, ServiceSettings } from "./options.ts";
 import { Pieces } from "./pieces.ts";
 import { PluginTable } from "./plugins.ts";
 import { endProcess, readProcess } from "./process.ts";
 import { onStopSignal } from "./signals.ts";
+
+/** Settings of `run()`. */
+export interface RunOptions {
+  /**
+   * Serve one port from so many processes, 1 to 1024, which run the program again; this one starts, registers and replaces
+   * them, and serves nothing itself. See `docs/services.md`. Default: this process alone serves.
+   */
+  readonly workers?: number | undefined;
+}
 
 /** What {@link createService} returns. Go's `micro.Service`. */
 export interface MicroService extends HandlerRegistration, AsyncDisposable {
@@ -69,9 +81,12 @@ export interface MicroService extends HandlerRegistration, AsyncDisposable {
   init(options?: ServiceOptions): Promise<void>;
   /**
    * `init()` unless done, start, wait for a signal, the abort of `signal` or `stop()`, stop.
+   *
+   * With `workers`, the process ends with the code of a worker that cannot start or does not end well.
    * @throws whatever made the start fail, or the last error of the stop.
+   * @throws {TypeError} for `workers` that is no number of processes, or where there cannot be any.
    */
-  run(): Promise<void>;
+  run(options?: RunOptions): Promise<void>;
   /**
    * Run the hooks, listen, register. Reads neither variables nor flags: call `init()` first where they should count.
    * If it fails, what was started is stopped again.
@@ -139,6 +154,10 @@ class ComposedService implements MicroService {
   #debugged: Server | undefined;
   #meter: ProcessMeter | undefined;
   #removeAbort: (() => void) | undefined;
+  /** In the process that keeps workers. */
+  #primary: ClusterPrimary | undefined;
+  /** In a worker. */
+  #link: WorkerLink | undefined;
 
   constructor(options: ServiceOptions) {
     this.#given = mergeOptions({}, options);
@@ -175,7 +194,8 @@ class ComposedService implements MicroService {
     return nodeId(this.#settings);
   }
   get address(): string | undefined {
-    return this.#state === "running" || this.#state === "stopping" ? this.#pieces.server.address : undefined;
+    if (this.#state !== "running" && this.#state !== "stopping") return undefined;
+    return this.#primary === undefined ? this.#pieces.server.address : this.#primary.address;
   }
   get ready(): boolean {
     return this.#ready;
@@ -257,12 +277,28 @@ class ComposedService implements MicroService {
     return { settings: this.#settings, plugins: this.#plugins, flags: this.#flags, logLevel: this.#logLevel };
   }
 
-  async run(): Promise<void> {
+  async run(options: RunOptions = {}): Promise<void> {
+    const { workers } = options;
+    let order: WorkerOrder | undefined;
+    if (workers !== undefined) {
+      checkWorkers(workers);
+      order = workerOrder();
+    }
     if (!this.#initialised) await this.init();
-    const { handleSignals, signal } = this.#settings;
     using disposables = new DisposableStack();
-    // How that stop goes is what this function reports at its end.
-    if (handleSignals) disposables.use(onStopSignal(() => void this.stop().catch(() => {}), this.#exit));
+    if (workers !== undefined) {
+      if (this.#state !== "idle")
+        throw new TypeError("run: the service has been started already; `workers` need run() to do it");
+      if (this.transport.name === "memory")
+        throw new TypeError("run: the memory transport has no port that `workers` could share");
+      if (order === undefined) this.#primary = this.#makePrimary(workers);
+      else disposables.use(await this.#join(order));
+    }
+    const { handleSignals, signal } = this.#settings;
+    // How that stop goes is what this function reports at its end. A worker leaves it to the primary: Ctrl-C reaches both.
+    const first = order === undefined ? () => void this.stop().catch(() => {}) : () => {};
+    const second = order === undefined ? this.#exitWithWorkers : () => {};
+    if (handleSignals) disposables.use(onStopSignal(first, second));
     // A transport without sockets would let the process end while the service waits.
     disposables.adopt(
       setInterval(() => {}, 0x7fff_ffff),
@@ -276,9 +312,74 @@ class ComposedService implements MicroService {
     } catch (error) {
       const interrupted = this.#stopping !== undefined && MicroError.is(error) && error.code === "aborted";
       await this.#stopQuietly();
+      // The worker has said why.
+      if (error instanceof WorkerEnded) await this.#endProcess(error.exitCode, "");
       if (!interrupted) throw error;
     }
     await this.stop();
+    const exitCode = this.#primary?.exitCode ?? 0;
+    if (exitCode !== 0) await this.#endProcess(exitCode, "");
+  }
+
+  readonly #exitWithWorkers = (code: number): void => {
+    this.#primary?.kill();
+    this.#exit(code);
+  };
+
+  #makePrimary(workers: number): ClusterPrimary {
+    const settings = this.#settings;
+    const { registerCheck } = settings;
+    return new ClusterPrimary({
+      workers,
+      order: { id: settings.id, address: typeof settings.server === "string" ? settings.address : undefined },
+      logger: this.logger,
+      spreadMs: settings.spreadMs,
+      drainTimeoutMs: settings.drainTimeoutMs,
+      register: (report, check) =>
+        this.#registerWorkers(workers, report, registerCheck === undefined ? undefined : check),
+      stop: () => void this.stop().catch(() => {}),
+    });
+  }
+
+  /** The workers are one node: the port stays where it is when one of them dies. */
+  async #registerWorkers(
+    workers: number,
+    report: () => WorkerReport,
+    check: (() => Promise<boolean>) | undefined,
+  ): Promise<Registrar> {
+    const { registry } = this.#pieces;
+    const made = this.#makeRegistrar(check, () => {
+      const { address, server, transport, wire, endpoints } = report();
+      return serviceRecord(
+        this.#settings,
+        address,
+        { server, transport, registry: registry.name, wire, workers },
+        endpoints,
+      );
+    });
+    await made.start();
+    return made;
+  }
+
+  /** Become what the primary wants of this process. */
+  async #join({ id, address }: WorkerOrder): Promise<WorkerLink> {
+    this.#fromProcess = { ...this.#fromProcess, id, ...(address === undefined ? {} : { address }) };
+    await this.#configure();
+    this.#link = new WorkerLink({
+      report: () => {
+        const { server, transport } = this.#pieces;
+        return {
+          address: server.address ?? this.#settings.address,
+          server: server.name,
+          transport: transport.name,
+          wire: transport.wire,
+          endpoints: server.endpoints(),
+        };
+      },
+      check: this.#settings.registerCheck,
+      stop: () => void this.stop().catch(() => {}),
+    });
+    return this.#link;
   }
 
   /** For where nobody waits for the outcome, or an error of its own is on its way. */
@@ -296,11 +397,16 @@ class ComposedService implements MicroService {
     if (this.#state !== "idle")
       throw new MicroError("the service is stopped; create another one", { id: this.name, code: "closed" });
     this.#state = "starting";
-    this.#starting = detach(() => this.#start());
+    const primary = this.#primary;
+    this.#starting = detach(() => (primary === undefined ? this.#start() : this.#startWorkers(primary)));
     await this.#starting;
+    // Hooks are for whoever serves.
+    if (primary !== undefined) return;
     try {
       await runHooks(this.#settings.afterStart);
+      this.#link?.started();
     } catch (error) {
+      this.#link?.failed();
       await this.#stopQuietly();
       throw error;
     }
@@ -327,22 +433,43 @@ class ComposedService implements MicroService {
     }
   }
 
+  async #startWorkers(primary: ClusterPrimary): Promise<void> {
+    try {
+      await this.#pieces.load(this.#sources);
+      await primary.start();
+      this.#state = "running";
+      this.#ready = this.#stopping === undefined;
+      this.#stopOnAbort(this.#settings.signal);
+    } catch (error) {
+      await primary.stop();
+      this.#state = "idle";
+      throw error;
+    }
+  }
+
   async #register(settings: ServiceSettings): Promise<void> {
+    if (this.#link !== undefined) return this.#link.start();
     const { server, transport, registry } = this.#pieces;
     const pieces = { server: server.name, transport: transport.name, registry: registry.name, wire: transport.wire };
     // Made anew for every registration: handlers may be added, and the machine's address may change.
-    const record = () => serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints());
-    this.#registrar = registrar({
-      registry,
-      service: record,
+    this.#registrar = this.#makeRegistrar(settings.registerCheck, () =>
+      serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints()),
+    );
+    await this.#registrar.start();
+  }
+
+  #makeRegistrar(check: RegisterCheck | undefined, service: () => Service): Registrar {
+    const { registerTtlMs, registerIntervalMs, domain } = this.#settings;
+    return registrar({
+      registry: this.#pieces.registry,
+      service,
       logger: this.logger,
-      ttlMs: settings.registerTtlMs,
-      intervalMs: settings.registerIntervalMs,
-      check: settings.registerCheck,
-      domain: settings.domain,
+      ttlMs: registerTtlMs,
+      intervalMs: registerIntervalMs,
+      check,
+      domain,
       failFast: true,
     });
-    await this.#registrar.start();
   }
 
   #addDebugHandlers(server: Server): void {
@@ -367,8 +494,9 @@ class ComposedService implements MicroService {
   }
 
   async #undoStart(): Promise<void> {
+    this.#link?.failed();
     const report = (error: unknown) => this.logger.error("a failed start could not be undone cleanly", { error });
-    await this.#registrar?.stop().catch(report);
+    await (this.#link ?? this.#registrar)?.stop().catch(report);
     this.#registrar = undefined;
     await this.#pieces.server.stop().catch(report);
     this.#meter?.[Symbol.dispose]();
@@ -385,7 +513,7 @@ class ComposedService implements MicroService {
 
   async #stop(): Promise<void> {
     // A registry that does not answer must not keep a service from being stopped.
-    if (this.#state === "starting") await this.#registrar?.stop();
+    if (this.#state === "starting") await (this.#primary ?? this.#link ?? this.#registrar)?.stop();
     await this.#starting?.catch(() => {});
     const { spreadMs, drainTimeoutMs, beforeStop, afterStop } = this.#settings;
     let failure: { readonly error: unknown } | undefined;
@@ -397,11 +525,13 @@ class ComposedService implements MicroService {
     const started = this.#state === "running";
     this.#state = "stopping";
     this.#removeAbort?.();
-    if (started) {
+    if (started && this.#primary !== undefined) await attempt(() => this.#primary?.stop());
+    else if (started) {
       const { server } = this.#pieces;
       await runAllHooks(beforeStop, failed);
-      await attempt(() => this.#registrar?.stop());
-      if (spreadMs > 0) await sleep(spreadMs);
+      await attempt(() => (this.#link ?? this.#registrar)?.stop());
+      // For its workers the primary has waited.
+      if (spreadMs > 0 && this.#link === undefined) await sleep(spreadMs);
       await attempt(() => server.refuse());
       await attempt(() => server.drain(drainTimeoutMs));
       await attempt(() => server.stop());

@@ -1,6 +1,10 @@
 /**
- * Calls to a listener of the same transport, which is the same process: no socket, the same semantics. Messages are
- * encoded and their bytes copied as for a wire, so that neither side ever holds an object of the other.
+ * Calls to a listener of the same process: no socket, the same semantics. Messages are encoded and their bytes copied as for
+ * a wire, so that neither side ever holds an object of the other.
+ *
+ * The table below is the one thing services of a process share, and no place where they could meet that did not know of each
+ * other: it says what the operating system knows anyway, which ports are bound, and is asked only for an address that
+ * was found in a registry, where a connection to that address would end at the very same listener.
  */
 import { networkInterfaces } from "node:os";
 import { detach } from "../context.ts";
@@ -11,72 +15,73 @@ import type { ExchangeHandler, ExchangeMessage, ExchangeOptions, ExchangeRequest
 
 const noBytes = new Uint8Array(0);
 
-/** The listeners of a transport that take calls directly. */
-export class DirectListeners {
-  readonly #listeners = new Set<DirectListener>();
-  /** Counts changes, for whoever keeps what {@link find} gave. */
-  revision = 0;
+/** Bound ports and paths of this process. */
+const bound = new Map<number | string, DirectListener[]>();
+/** Counts changes of `bound`. */
+let revision = 0;
 
-  /** Let calls find `listener` until it is closed. */
-  add(listener: Listener, bound: ListenAddress, handler: ExchangeHandler, maxMessageBytes: number): Listener {
-    const direct = new DirectListener(listener, bound, handler, maxMessageBytes, () => {
-      if (this.#listeners.delete(direct)) this.revision++;
-    });
-    this.#listeners.add(direct);
-    this.revision++;
-    return direct;
-  }
-
-  /** The listener that would take a connection to `target`. */
-  find(target: DialAddress): DirectListener | undefined {
-    for (const listener of this.#listeners) if (listener.takes(target)) return listener;
-    return undefined;
-  }
-
-  /** The transport is closed: what runs fails with `error`. */
-  fail(error: MicroError): void {
-    for (const listener of this.#listeners) listener.fail(error);
-  }
+/** For whoever keeps what {@link findDirect} gave: it is current as long as this is the same. 0: there is no listener. */
+export function directRevision(): number {
+  return revision;
 }
 
+/** The listener of this process that would take a connection to `target`. */
+export function findDirect(target: DialAddress): DirectListener | undefined {
+  const listeners = bound.get(target.path ?? target.port);
+  // One that is bound to the very address takes it before one that is bound to all.
+  return (
+    listeners?.find((listener) => listener.isAt(target)) ?? listeners?.find((listener) => listener.reaches(target))
+  );
+}
+
+/** Who makes calls; they are over when it closes. */
+export interface DirectCaller {
+  readonly exchanges: Set<MemoryExchange>;
+  /** Largest message it takes, in bytes. */
+  readonly maxMessageBytes: number;
+}
+
+/** A listener that takes calls directly, beside those over its socket, until it is closed. */
 export class DirectListener implements Listener {
   readonly #listener: Listener;
-  readonly #bound: ListenAddress;
+  readonly #at: ListenAddress;
   readonly #handler: ExchangeHandler;
   readonly #maxMessageBytes: number;
-  readonly #unbind: () => void;
   readonly #exchanges = new Set<MemoryExchange>();
 
-  constructor(
-    listener: Listener,
-    bound: ListenAddress,
-    handler: ExchangeHandler,
-    maxMessageBytes: number,
-    unbind: () => void,
-  ) {
+  constructor(listener: Listener, at: ListenAddress, handler: ExchangeHandler, maxMessageBytes: number) {
     this.#listener = listener;
-    this.#bound = bound;
+    this.#at = at;
     this.#handler = handler;
     this.#maxMessageBytes = maxMessageBytes;
-    this.#unbind = unbind;
+    const place = at.path ?? at.firstPort;
+    bound.set(place, [...(bound.get(place) ?? []), this]);
+    revision++;
   }
 
   get address(): string {
     return this.#listener.address;
   }
 
-  takes(target: DialAddress): boolean {
-    const bound = this.#bound;
-    if (bound.path !== undefined || target.path !== undefined) return bound.path === target.path;
-    if (bound.firstPort !== target.port) return false;
-    if (bound.host === target.host) return true;
-    if (isWildcard(bound.host)) return isLoopback(target.host) || isOwnAddress(target.host);
-    return target.host === "localhost" && bound.host === "127.0.0.1";
+  isAt(target: DialAddress): boolean {
+    return this.#at.path === undefined ? this.#at.host === target.host : this.#at.path === target.path;
+  }
+
+  reaches({ host }: DialAddress): boolean {
+    const at = this.#at.host;
+    if (!isWildcard(at)) return host === "localhost" && at === "127.0.0.1";
+    if (at === "0.0.0.0" && host.includes(":")) return false;
+    return isLoopback(host) || isOwnAddress(host);
   }
 
   /** A call. Limits that are over already are the transport's to check. */
-  async call(id: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ExchangeMessage> {
-    const exchange = this.start(id, request, options);
+  async call(
+    caller: DirectCaller,
+    id: string,
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+  ): Promise<ExchangeMessage> {
+    const exchange = this.start(caller, id, request, options);
     const reply = await exchange.receive();
     // A streaming endpoint that was called like a unary one would go on; nobody listens.
     exchange.cancel();
@@ -85,7 +90,7 @@ export class DirectListener implements Listener {
     return reply;
   }
 
-  start(id: string, request: ExchangeRequest, options: ExchangeOptions): MemoryExchange {
+  start(caller: DirectCaller, id: string, request: ExchangeRequest, options: ExchangeOptions): MemoryExchange {
     const exchange = new MemoryExchange({
       id,
       address: this.address,
@@ -93,9 +98,14 @@ export class DirectListener implements Listener {
       request,
       options,
       maxMessageBytes: this.#maxMessageBytes,
-      ended: (ended) => void this.#exchanges.delete(ended),
+      maxReplyBytes: caller.maxMessageBytes,
+      ended: (ended) => {
+        this.#exchanges.delete(ended);
+        caller.exchanges.delete(ended);
+      },
     });
     this.#exchanges.add(exchange);
+    caller.exchanges.add(exchange);
     // Never inside the caller's turn, and outside of what it runs in: no wire is different.
     detach(() => queueMicrotask(() => this.#dispatch(exchange)));
     return exchange;
@@ -116,10 +126,6 @@ export class DirectListener implements Listener {
     }
   }
 
-  fail(error: MicroError): void {
-    for (const exchange of this.#exchanges) exchange.fail(error);
-  }
-
   close(): Promise<void> {
     this.#unbind();
     return this.#listener.close();
@@ -127,8 +133,22 @@ export class DirectListener implements Listener {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#unbind();
-    this.fail(new MicroError("the connection was lost: the listener is closed", { id: memoryId, code: "unavailable" }));
+    const error = new MicroError("the connection was lost: the listener is closed", {
+      id: memoryId,
+      code: "unavailable",
+    });
+    for (const exchange of this.#exchanges) exchange.fail(error);
     await this.#listener[Symbol.asyncDispose]();
+  }
+
+  #unbind(): void {
+    const place = this.#at.path ?? this.#at.firstPort;
+    const listeners = bound.get(place);
+    if (listeners?.includes(this) !== true) return;
+    const others = listeners.filter((listener) => listener !== this);
+    if (others.length === 0) bound.delete(place);
+    else bound.set(place, others);
+    revision++;
   }
 }
 

@@ -51,6 +51,8 @@ export interface MemoryExchangeInit {
   readonly request: ExchangeRequest;
   readonly options: ExchangeOptions;
   readonly maxMessageBytes: number;
+  /** Largest message the caller takes. Default: any. */
+  readonly maxReplyBytes?: number;
   /** Called once when neither end holds anything any more. */
   ended(exchange: MemoryExchange): void;
 }
@@ -119,7 +121,10 @@ export class MemoryExchange implements ClientExchange {
 
   /** A message from the server. */
   deliver(message: ExchangeMessage): void | Promise<void> {
-    return this.#state === "over" ? undefined : this.#toClient.send(message);
+    if (this.#state === "over") return undefined;
+    const { maxReplyBytes } = this.#init;
+    if (maxReplyBytes !== undefined && message.body.length > maxReplyBytes) return this.fail(tooLarge(maxReplyBytes));
+    return this.#toClient.send(message);
   }
 
   /** The server has said its last. */

@@ -35,6 +35,11 @@ export interface ExchangeOptions {
   readonly freshConnection?: boolean | undefined;
   /** What the node announces in its metadata as `wire`; see {@link Transport.wire}. Default: nothing is known of the node. */
   readonly wire?: string | undefined;
+  /**
+   * What the node announces in its metadata as `wire-workers`: how many processes share its address, each of which has
+   * connections of its own. Default: one.
+   */
+  readonly workers?: string | undefined;
 }
 
 /** One message as it came from the server. */

@@ -37,6 +37,6 @@ async function fixture(transport: Transport, caller = transport): Promise<Server
 
 describe("over http", () => serverConformance({ describe, it }, () => fixture(httpTransport())));
 describe("over the fast wire", () =>
-  serverConformance({ describe, it }, () => fixture(httpTransport(), announced(httpTransport()))));
+  serverConformance({ describe, it }, () => fixture(httpTransport(), announced(httpTransport({ direct: false })))));
 describe("in one process", () => serverConformance({ describe, it }, () => fixture(announced(httpTransport()))));
 describe("over memory", () => serverConformance({ describe, it }, () => fixture(memoryTransport())));

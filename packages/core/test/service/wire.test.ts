@@ -3,11 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Context } from "../../src/context.ts";
+import * as errors from "../../src/errors.ts";
 import { silentLogger } from "../../src/logger/console-logger.ts";
 import { memoryNetwork, memoryRegistry } from "../../src/registry/memory.ts";
 import { createService, type MicroService } from "../../src/service/service.ts";
 import type { ServiceOptions } from "../../src/service/options.ts";
 import { waitFor } from "../support/service.ts";
+import { httpTransport } from "../../src/transport/http/http-transport.ts";
 import { selfSigned } from "../../src/transport/http/self-signed.ts";
 
 /** Services of one registry, as processes of their own would be. */
@@ -57,7 +59,7 @@ describe("the wire between services", () => {
     ] as const) {
       await using place = fleet();
       await serving(place, { wire: server });
-      const caller = place.service({ name: "caller", wire: client });
+      const caller = place.service({ name: "caller", transport: httpTransport({ wire: client, direct: false }) });
       expect(await ask(caller)).toEqual({ way: expected });
     }
   });
@@ -69,11 +71,84 @@ describe("the wire between services", () => {
     expect(await ask(place.service({ name: "caller", tls: { ca: tls.cert } }))).toEqual({ way: "fast" });
   });
 
-  it("is none for a service that calls itself, but for one with TLS", async () => {
+  it("is none within a process, between services and for one that calls itself, but with TLS", async () => {
     await using place = fleet();
-    expect(await ask(await serving(place))).toEqual({ way: "direct" });
+    const service = await serving(place);
+    expect(await ask(service)).toEqual({ way: "direct" });
+    expect(await ask(place.service({ name: "caller" }))).toEqual({ way: "direct" });
     await using secure = fleet();
-    expect(await ask(await serving(secure, { secure: true, insecureSkipVerify: true }))).toEqual({ way: "fast" });
+    const options = { secure: true, insecureSkipVerify: true };
+    expect(await ask(await serving(secure, options))).toEqual({ way: "fast" });
+    expect(await ask(secure.service({ name: "caller", ...options }))).toEqual({ way: "fast" });
+    // Nobody without TLS gets in by being near.
+    await expect(ask(secure.service({ name: "plain" }))).rejects.toThrow("this port speaks TLS");
+  });
+
+  it("goes by the registry: who was not told of a service in this process makes a connection to it", async () => {
+    await using place = fleet();
+    const service = await serving(place);
+    const caller = place.service({ name: "caller" });
+    expect(await ask(caller, { address: service.address })).toEqual({ way: "http" });
+    expect(await ask(caller)).toEqual({ way: "direct" });
+    await using elsewhere = fleet();
+    await expect(ask(elsewhere.service({ name: "caller" }))).rejects.toMatchObject({ code: "not_found" });
+  });
+
+  it("makes no difference to deadline, cancellation, wrappers, errors and the isolation of messages", async () => {
+    await using place = fleet();
+    const seen: string[] = [];
+    const service = place.service({
+      drainTimeoutMs: 50,
+      wrapHandler: [(next) => (request, context) => (seen.push("handler"), next(request, context))],
+    });
+    const kept = { list: [1, 2] };
+    let cancelled = 0;
+    let left: number | undefined;
+    service.handle("Greeter", {
+      change: (request: { list: number[] }) => {
+        request.list.push(3);
+        return kept;
+      },
+      hang: async (_: unknown, context: Context) => {
+        left = context.remainingMs;
+        await new Promise((resolve) => context.cancellation.onCancel(resolve));
+        cancelled++;
+      },
+      fail: () => {
+        throw errors.newError("greeter", "no", 409);
+      },
+    });
+    await service.start();
+    const caller = place.service({
+      name: "caller",
+      wrapCall: [(next) => (request, context) => (seen.push("call"), next(request, context))],
+    });
+    const mine = { list: [1] };
+    const reply = await caller.call<{ list: number[] }>("greeter", "Greeter.Change", mine);
+    expect([mine, reply, seen]).toEqual([{ list: [1] }, { list: [1, 2] }, ["call", "handler"]]);
+    reply.list.push(9);
+    expect(kept).toEqual({ list: [1, 2] });
+    await expect(caller.call("greeter", "Greeter.Fail", {})).rejects.toMatchObject({ statusCode: 409, detail: "no" });
+    await expect(caller.call("greeter", "Greeter.Hang", {}, { timeoutMs: 80 })).rejects.toMatchObject({
+      code: "timeout",
+    });
+    expect(left).toBeLessThanOrEqual(80);
+    const controller = new AbortController();
+    const aborted = caller.call("greeter", "Greeter.Hang", {}, { signal: controller.signal });
+    setImmediate(() => controller.abort());
+    await expect(aborted).rejects.toMatchObject({ code: "aborted" });
+    await waitFor(() => cancelled === 2, "both handlers are cancelled");
+    // A caller that is stopped takes its calls with it, and nobody else's.
+    const other = place.service({ name: "other" });
+    const others = other.call("greeter", "Greeter.Hang", {}, { timeoutMs: 20_000 }).catch((error: unknown) => error);
+    const stopped = caller.call("greeter", "Greeter.Hang", {}).catch((error: unknown) => error);
+    await waitFor(() => service.server.stats.inFlight === 2, "both run");
+    await caller.stop();
+    expect(await stopped).toMatchObject({ code: "closed" });
+    await waitFor(() => service.server.stats.inFlight === 1, "one is over");
+    await service.stop();
+    // It ended by the drain of its server, with an answer.
+    expect(await others).toEqual({});
   });
 
   it("runs over a unix domain socket", async () => {
@@ -82,7 +157,7 @@ describe("the wire between services", () => {
     const address = `unix:${join(folder, "greeter")}`;
     const server = await serving(place, { address });
     expect(server.address).toBe(address);
-    const caller = place.service({ name: "caller" });
+    const caller = place.service({ name: "caller", transport: httpTransport({ direct: false }) });
     // Peers on such a socket have no address of their own, so that `way` cannot tell it from a direct call.
     expect((await ask(caller)).way).not.toBe("http");
     rmSync(folder, { recursive: true, force: true });
@@ -90,7 +165,7 @@ describe("the wire between services", () => {
 
   it("changes under a fleet that is upgraded and rolled back, without a failed call", async () => {
     await using place = fleet();
-    const caller = place.service({ name: "caller" });
+    const caller = place.service({ name: "caller", transport: httpTransport({ direct: false }) });
     const seen = new Set<string>();
     const state = { calls: 0, done: false };
     let instance = await serving(place, { wire: "http" });

@@ -21,7 +21,10 @@ function http(server: HttpTransportOptions, client: HttpTransportOptions): () =>
 }
 
 function fast(server: HttpTransportOptions, client: HttpTransportOptions): () => Promise<TransportFixture> {
-  return async () => ({ ...(await http(server, client)()), connect: () => announced(httpTransport(client)) });
+  return async () => ({
+    ...(await http(server, client)()),
+    connect: () => announced(httpTransport({ direct: false, ...client })),
+  });
 }
 
 describe("memory", () => {
@@ -62,6 +65,17 @@ describe("within one transport", () => {
   transportConformance({ describe, it }, async () => {
     const transport = announced(httpTransport());
     return { transport, [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose]() };
+  });
+
+  describe("and between two of one process", () => {
+    transportConformance({ describe, it }, async () => {
+      const transport = httpTransport();
+      return {
+        transport,
+        connect: () => announced(httpTransport()),
+        [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose](),
+      };
+    });
   });
 
   it("no connection is made, whichever way the address names this machine, until the listener closes", async () => {

@@ -19,7 +19,7 @@ function field(name: string, value: string): Buffer {
 }
 
 async function listening(handler?: ExchangeHandler, maxMessageBytes?: number) {
-  const transport = httpTransport({ maxExchangesPerConnection: 50 });
+  const transport = httpTransport({ maxExchangesPerConnection: 50, direct: false });
   const exchanges: ServerExchange[] = [];
   const listener = await transport.listen(
     (exchange) => {
@@ -258,7 +258,7 @@ async function callTo(answer: (socket: import("node:net").Socket, received: Buff
     else if (received.includes("\r\n\r\n"))
       socket.end("HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\nby HTTP!");
   });
-  const transport = httpTransport();
+  const transport = httpTransport({ direct: false });
   const request = { service: "test", endpoint: "T.M", contentType: "x", metadata: undefined, body: Buffer.from("hi") };
   return {
     peer,

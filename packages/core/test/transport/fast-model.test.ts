@@ -136,7 +136,7 @@ function request(endpoint: string, number: number, body: Uint8Array) {
 
 async function fixture() {
   const transport = httpTransport();
-  const client = httpTransport();
+  const client = httpTransport({ direct: false });
   const streams = new Map<string, Stream>();
   const listener = await transport.listen(
     (exchange) => {

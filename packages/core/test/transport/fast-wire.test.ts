@@ -21,7 +21,7 @@ async function bench(handler: ExchangeHandler, server: HttpTransportOptions = {}
   const transport = httpTransport(server);
   const listener = await transport.listen(handler, { address: "127.0.0.1:0" });
   const proxy = await faultProxy({ target: listener.address });
-  const caller = httpTransport(client);
+  const caller = httpTransport({ direct: false, ...client });
   return {
     listener,
     proxy,
@@ -204,7 +204,7 @@ describe("the fast wire", () => {
 
   it("loses no call to a listener that closes: each is answered, failed as lost, or known not to have run", async () => {
     const transport = httpTransport();
-    const caller = httpTransport();
+    const caller = httpTransport({ direct: false });
     let ran = 0;
     let answered = 0;
     let notRun = 0;
@@ -241,7 +241,7 @@ describe("the fast wire", () => {
 
   it("rolls from HTTP to the fast wire and back at one address without a failed call", async () => {
     let listener;
-    const caller: Transport = httpTransport();
+    const caller: Transport = httpTransport({ direct: false });
     let port = "127.0.0.1:0";
     for (const version of ["auto", "http", "auto"] as const) {
       const transport = httpTransport({ wire: version });

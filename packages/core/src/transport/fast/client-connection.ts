@@ -141,6 +141,13 @@ export class FastConnection {
     return this.#entries.size + this.#waiting.length;
   }
 
+  /** Nobody waits for it yet: that it is being made must not keep the process alive. */
+  unrefUnused(): void {
+    if (this.running > 0 || !this.#referenced) return;
+    this.#referenced = false;
+    this.#socket.unref();
+  }
+
   /** Carry an exchange; only while {@link accepting}. */
   start(entry: ClientExchangeEntry, now: number): void {
     if (!this.#referenced) {

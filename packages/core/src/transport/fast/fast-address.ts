@@ -1,4 +1,7 @@
-/** The connections to one address that speak the fast wire: one, and a second only where one is not enough. */
+/**
+ * The connections to one address that speak the fast wire: one, and a second only where one is not enough; for an address
+ * that several processes share as many as those, since a connection stays with the process that took it.
+ */
 import type { ConnectionOptions } from "node:tls";
 import { transportClosed } from "../http/dial.ts";
 import type { DialAddress } from "../http/address.ts";
@@ -9,6 +12,15 @@ import type { WireSettings } from "./preface.ts";
 
 /** How long an address is left alone that did not speak the wire. */
 const refusedMs = 60_000;
+/** Connections to an address of several processes: what a node announces is not to be trusted. */
+const maxConnections = 64;
+/**
+ * How long one of several connections takes new exchanges. A process that was replaced gets connections again by this; ±20 %,
+ * so that they are not made all at once.
+ */
+const connectionAgeMs = 60_000;
+/** After a connection was lost or could not be made, when another one is added to those that are left. */
+const redialMs = 1_000;
 
 /** An exchange that can go to a connection. */
 export interface Startable extends ClientExchangeEntry {
@@ -30,9 +42,13 @@ export class FastAddress implements FastConnectionOwner {
   readonly tls: ConnectionOptions | undefined;
   readonly settings: WireSettings;
   readonly fallback: CallFallback & StreamFallback;
-  readonly #connections = new Set<FastConnection>();
+  /** With the time at which each gets no more exchanges, where there are several. */
+  readonly #connections = new Map<FastConnection, number>();
   #current: FastConnection | undefined;
   #refusedUntil = 0;
+  #workers: string | undefined;
+  #wanted = 1;
+  #redialAt = 0;
 
   constructor(options: FastAddressOptions) {
     this.address = options.address;
@@ -49,7 +65,9 @@ export class FastAddress implements FastConnectionOwner {
 
   /** A connection is there. */
   get open(): boolean {
-    return this.#current?.open === true;
+    if (this.#wanted === 1) return this.#current?.open === true;
+    for (const connection of this.#connections.keys()) if (connection.open) return true;
+    return false;
   }
 
   /** Nothing is kept here. */
@@ -57,7 +75,19 @@ export class FastAddress implements FastConnectionOwner {
     return this.#connections.size === 0 && this.#refusedUntil <= performance.now();
   }
 
+  /** @param workers What the node says: how many processes share the address. */
+  shareAmong(workers: string | undefined): void {
+    if (workers === this.#workers) return;
+    this.#workers = workers;
+    const count = Number(workers ?? 1);
+    this.#wanted = Number.isInteger(count) && count > 0 ? Math.min(count, maxConnections) : 1;
+  }
+
   start(entry: Startable, now: number): void {
+    if (this.#wanted > 1) {
+      entry.start(this.#leastBusy(now), now);
+      return;
+    }
     let connection = this.#current;
     if (connection === undefined || !connection.accepting) connection = this.#another(now);
     entry.start(connection, now);
@@ -65,7 +95,7 @@ export class FastAddress implements FastConnectionOwner {
 
   /** Close all; what runs fails with `closed`. */
   close(): void {
-    for (const connection of this.#connections) connection.abandon(transportClosed(false));
+    for (const connection of this.#connections.keys()) connection.abandon(transportClosed(false));
   }
 
   refused(_connection: FastConnection, waiting: readonly ClientExchangeEntry[]): void {
@@ -79,23 +109,61 @@ export class FastAddress implements FastConnectionOwner {
   }
 
   idle(connection: FastConnection): void {
-    if (this.#current !== connection) connection.close();
+    const kept = this.#wanted > 1 ? performance.now() < this.#retiresAt(connection) : this.#current === connection;
+    if (!kept) connection.close();
   }
 
   gone(connection: FastConnection): void {
+    if (this.#wanted > 1) this.#redialAt = performance.now() + redialMs;
     this.#connections.delete(connection);
     if (this.#current === connection) this.#current = undefined;
   }
 
   #another(now: number): FastConnection {
-    for (const connection of this.#connections)
+    for (const connection of this.#connections.keys())
       if (connection.accepting) {
         this.#current = connection;
         return connection;
       }
+    return this.#dial(now);
+  }
+
+  #dial(now: number): FastConnection {
     const connection = new FastConnection(this, now);
-    this.#connections.add(connection);
+    this.#connections.set(connection, now + connectionAgeMs * (0.8 + 0.4 * Math.random()));
     this.#current = connection;
     return connection;
+  }
+
+  #retiresAt(connection: FastConnection): number {
+    return this.#connections.get(connection) ?? 0;
+  }
+
+  /** The connection that carries least. While all carry something another one is made, until there is one a process. */
+  #leastBusy(now: number): FastConnection {
+    let best: FastConnection | undefined;
+    let old: FastConnection | undefined;
+    let dialing: FastConnection | undefined;
+    let usable = 0;
+    for (const [connection, retiresAt] of this.#connections) {
+      if (!connection.accepting) continue;
+      if (!connection.open) dialing ??= connection;
+      else if (now >= retiresAt) {
+        if (old !== undefined && old.running === 0) old.close();
+        old = connection;
+      } else {
+        usable++;
+        if (best === undefined || connection.running < best.running) best = connection;
+      }
+    }
+    if (best !== undefined && old?.running === 0) old.close();
+    // One after the other: the processes take connections in turn.
+    if (dialing === undefined && usable < this.#wanted && (best === undefined || best.running > 0)) {
+      const chosen = best ?? old;
+      if (chosen === undefined) return this.#dial(now);
+      if (now >= this.#redialAt) this.#dial(now).unrefUnused();
+      return chosen;
+    }
+    return (best ?? old ?? dialing) as FastConnection;
   }
 }

@@ -14,7 +14,7 @@ import type {
   Transport,
 } from "../transport.ts";
 import type { MicroError } from "../../errors.ts";
-import { type DirectListener, DirectListeners } from "../direct.ts";
+import { type DirectCaller, DirectListener, directRevision, findDirect } from "../direct.ts";
 import { FastCall } from "../fast/client-call.ts";
 import { FastClientStream } from "../fast/client-stream.ts";
 import type { FastAddress } from "../fast/fast-address.ts";
@@ -33,6 +33,11 @@ export interface HttpTransportOptions {
    * nodes that announce it, and HTTP/1.1 to all others.
    */
   wire?: "auto" | "http" | undefined;
+  /**
+   * Call listeners of this process without a socket, and be called so by others, where both ends have the fast wire and
+   * neither has TLS. Default: true.
+   */
+  direct?: boolean | undefined;
   /** Speak TLS, on both sides. A listener without a certificate makes a self-signed one. Default: true if `tls` is given. */
   secure?: boolean | undefined;
   /** Certificates and authorities. Default: none; the system's authorities are trusted. */
@@ -92,7 +97,7 @@ class HttpTransport implements Transport {
   readonly #secure: boolean;
   #pool: ConnectionPool | undefined;
   readonly #streams = new Set<HttpClientStream>();
-  readonly #listeners = new DirectListeners();
+  readonly #direct: DirectCaller | undefined;
   #nextId = 0;
   #closed = false;
 
@@ -100,6 +105,9 @@ class HttpTransport implements Transport {
     this.#options = options;
     this.wire = options.wire === "http" ? undefined : fastWireName;
     this.#secure = options.secure ?? options.tls !== undefined;
+    // With TLS the certificates decide who may talk to whom; that must not depend on where the callers are.
+    if (this.wire !== undefined && !this.#secure && options.direct !== false)
+      this.#direct = { exchanges: new Set(), maxMessageBytes: options.maxMessageBytes ?? defaultMaxMessageBytes };
   }
 
   call(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ExchangeMessage> {
@@ -110,9 +118,9 @@ class HttpTransport implements Transport {
       const pool = (this.#pool ??= this.#makePool());
       // A bad address throws here, which rejects.
       const known = pool.address(address);
-      const direct = this.#direct(known, options);
+      const direct = this.#findDirect(known, options);
       if (direct !== undefined) {
-        resolve(direct.call(String(this.#nextId++), request, options));
+        resolve(direct.call(this.#direct as DirectCaller, String(this.#nextId++), request, options));
         return;
       }
       const fast = this.#fast(pool, known, options, now);
@@ -142,9 +150,10 @@ class HttpTransport implements Transport {
     return new Promise((resolve, reject) => {
       const pool = (this.#pool ??= this.#makePool());
       const known = pool.address(address);
-      const direct = this.#direct(known, options);
+      const direct = this.#findDirect(known, options);
       if (direct !== undefined) {
-        resolve(direct.start(String(this.#nextId++), { ...request, body: noBytes }, options));
+        const opening = { ...request, body: noBytes };
+        resolve(direct.start(this.#direct as DirectCaller, String(this.#nextId++), opening, options));
         return;
       }
       const fast = this.#fast(pool, known, options, now);
@@ -176,13 +185,14 @@ class HttpTransport implements Transport {
     this.#streams.add(stream);
   }
 
-  /** The listener of this transport that a call may go to without a socket. */
-  #direct(known: PooledAddress, options: ExchangeOptions): DirectListener | undefined {
-    const listeners = this.#listeners;
-    if (listeners.revision === 0 || options.wire !== this.wire || options.freshConnection === true) return undefined;
-    if (known.directRevision !== listeners.revision) {
-      known.direct = listeners.find(known.target);
-      known.directRevision = listeners.revision;
+  /** The listener of this process that a call may go to without a socket. */
+  #findDirect(known: PooledAddress, options: ExchangeOptions): DirectListener | undefined {
+    const revision = directRevision();
+    if (revision === 0 || this.#direct === undefined) return undefined;
+    if (options.wire !== this.wire || options.freshConnection === true) return undefined;
+    if (known.directRevision !== revision) {
+      known.direct = findDirect(known.target);
+      known.directRevision = revision;
     }
     return known.direct;
   }
@@ -198,7 +208,9 @@ class HttpTransport implements Transport {
     // An address that the caller gave by hand may be one that was found in the registry before.
     if (options.wire !== this.wire) return known.fast?.open === true ? known.fast : undefined;
     const fast = known.fast ?? pool.fast(known, this.#fallback);
-    return fast.mayTry(now) ? fast : undefined;
+    if (!fast.mayTry(now)) return undefined;
+    fast.shareAmong(options.workers);
+    return fast;
   }
 
   async listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {
@@ -220,16 +232,15 @@ class HttpTransport implements Transport {
       tls: own.tls,
       fast: this.wire !== undefined,
     });
-    // With TLS the certificates decide who may talk to whom; that must not depend on where the callers are.
-    if (this.wire === undefined || this.#secure) return listener;
-    return this.#listeners.add(listener, parseListenAddress(listener.address), handler, maxMessageBytes);
+    if (this.#direct === undefined) return listener;
+    return new DirectListener(listener, parseListenAddress(listener.address), handler, maxMessageBytes);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     this.#pool?.close();
     for (const stream of this.#streams) stream.fail(transportClosed(false));
-    this.#listeners.fail(transportClosed(false));
+    for (const exchange of this.#direct?.exchanges ?? []) exchange.fail(transportClosed(false));
   }
 
   #refusal(options: ExchangeOptions, now: number): Error | undefined {

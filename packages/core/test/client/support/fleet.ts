@@ -85,7 +85,7 @@ export class Fleet implements ClientFixture {
     const { transport = "memory" } = options;
     this.transport = transport === "memory" ? memoryTransport() : httpTransport();
     // Calls within one transport need no wire.
-    const callers = transport === "fast" ? this.#resources.use(httpTransport()) : this.transport;
+    const callers = transport === "fast" ? this.#resources.use(httpTransport({ direct: false })) : this.transport;
     const announces = transport === "fast" || transport === "direct";
     this.#metadata = announces ? { protocol: "mucp", wire: "micro/1" } : { protocol: "mucp" };
     this.#clientTransport = options.faults?.(callers) ?? callers;
