@@ -7,7 +7,7 @@
  * etcd and Consul are built from Go modules with exact versions (`scripts/servers/<name>`). Runs on Node 20 and later.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, randomInt } from "node:crypto";
 import {
   closeSync,
   cpSync,
@@ -160,21 +160,40 @@ function isAlive(pid) {
   }
 }
 
+// Below the ports that systems hand out for connections (Linux from 32768, others from 49152): one of those may be taken
+// while its server is down, even by a client that tries to reach it and so connects to itself.
+const [lowestPort, highestPort] = [10_240, 32_000];
+const given = new Set();
+
 /** Ports nobody uses at this moment. */
 export async function freePorts(count) {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise((resolve, reject) => {
-          const server = createServer();
-          server.on("error", reject).listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  const ports = [];
+  for (let tries = 0; ports.length < count; tries++) {
+    if (tries > 1_000) throw new Error(`no ${count} free ports between ${lowestPort} and ${highestPort}`);
+    const port = randomInt(lowestPort, highestPort);
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    ports.push(port);
+  }
   return ports;
+}
+
+function isFree(port) {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.on("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}
+
+/** Somebody else may take a port between its choice and its use: then others are chosen. */
+async function withFreshPorts(start) {
+  for (let round = 1; ; round++)
+    try {
+      return await start();
+    } catch (error) {
+      if (round >= 3 || !/address already in use/i.test(error.message)) throw error;
+    }
 }
 
 // The shell kills the server when the process that started it is gone, however that ended: its end of the pipe closes.
@@ -224,7 +243,7 @@ class ServerProcess {
         if (text.includes("\n")) resolve(Number(text));
       });
     });
-    await poll(`${this.name} (process ${this.pid}, log ${this.logFile})`, 30_000, async () => {
+    await poll(`${this.name} (process ${this.pid}, log ${this.logFile})`, 60_000, async () => {
       if (over) throw new Error(`${this.name} ended at once:\n${this.log().slice(-4_000)}`);
       return this.#ready(this);
     });
@@ -322,7 +341,11 @@ async function tcpOpen(port) {
  * @param options `members` (default 1), `args` for each, `tls: { cert, key, ca, clientAuth }` with file names
  * @throws {Unavailable}
  */
-export async function startEtcd({ members = 1, args = [], tls, log } = {}) {
+export function startEtcd(options = {}) {
+  return withFreshPorts(() => startEtcdOnce(options));
+}
+
+async function startEtcdOnce({ members = 1, args = [], tls, log }) {
   const program = await ensureServer("etcd", log);
   const ports = await freePorts(members * 3);
   const scheme = tls === undefined ? "http" : "https";
@@ -386,7 +409,11 @@ export async function startEtcd({ members = 1, args = [], tls, log } = {}) {
  *   on; `tls: { cert, key, ca }` adds an HTTPS port with client certificates
  * @throws {Unavailable}
  */
-export async function startConsul({ dev = false, config = "", token, tls, log } = {}) {
+export function startConsul(options = {}) {
+  return withFreshPorts(() => startConsulOnce(options));
+}
+
+async function startConsulOnce({ dev = false, config = "", token, tls, log }) {
   const program = await ensureServer("consul", log);
   const [http, rpc, serf, https] = await freePorts(4);
   const folder = scratch("consul");

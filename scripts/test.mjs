@@ -63,8 +63,7 @@ const suites = [
   { ...check("types of interop", bin("tsc"), ["-p", "interop", "--noEmit"]), quick: true },
   vitest("unit", ["--project=unit"], true),
   vitest("slow", ["--project=slow"], false),
-  // Takes minutes on servers of its own: runs when asked for, `npm test -- --only faults`.
-  { ...vitest("faults", ["--project=faults"], false), onRequest: true },
+  vitest("faults", ["--project=faults"], false),
   vitest("packaging", ["--project=packaging"], false),
   {
     name: "interop",
@@ -76,9 +75,7 @@ const suites = [
       return { passed, failed: failed || (code === 0 ? 0 : 1), skipped };
     },
   },
-].filter((suite) =>
-  options.only === undefined ? !suite.onRequest && (!options.quick || suite.quick) : options.only.includes(suite.name),
-);
+].filter((suite) => (options.only === undefined ? !options.quick || suite.quick : options.only.includes(suite.name)));
 
 // Built once, before any test waits for one. Where one cannot be had, its tests say why they are skipped.
 if (!options.quick && suites.some(({ name }) => ["unit", "slow", "faults", "interop"].includes(name)))

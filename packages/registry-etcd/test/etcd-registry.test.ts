@@ -218,6 +218,8 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     await using _ = writer;
     await using proxy = await faultProxy({ target: new URL(url).host });
     await using registry = etcdRegistry({ endpoints: [proxy.address], namespace, timeoutMs: 10_000 });
+    await writer.register(greeter("there"));
+    await registry.getService("greeter");
     const watcher = registry.watch();
     await watcher.ready;
     const watching = follow(watcher);
@@ -257,6 +259,37 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
       await etcd(server.url, "kv/compaction", { revision: (header as { revision: string }).revision, physical: true });
       await proxy.refuse(false);
       expect(await watching.failure).toMatchObject({ code: "unavailable" });
+    } finally {
+      await server.dispose();
+    }
+  });
+
+  it("fails a watch of a server that was emptied and filled beyond what was seen, and one that cannot tell", async () => {
+    const server = await startEtcd();
+    try {
+      for (const known of [true, false]) {
+        await using proxy = await faultProxy({ target: server.address });
+        await using registry = etcdRegistry({ endpoints: [proxy.address], timeoutMs: 30_000 });
+        await using direct = etcdRegistry({ endpoints: [server.url] });
+        if (known) await direct.register(greeter("a"), { ttlMs: 60_000 });
+        expect(idsOf(await registry.getService("greeter"))).toEqual(known ? ["a"] : []);
+        const watcher = registry.watch();
+        await watcher.ready;
+        const watching = follow(watcher);
+        await proxy.refuse(true);
+        proxy.cut();
+        await server.kill();
+        server.forget();
+        await server.start();
+        // The same key at the same revision, and more.
+        await direct.register(greeter("a"), { ttlMs: 60_000 });
+        for (let other = 0; other < 10; other++) await direct.register(greeter(`n${other}`));
+        for (let other = 0; other < 10; other++) await direct.deregister(greeter(`n${other}`));
+        await direct.deregister(greeter("a"));
+        await proxy.refuse(false);
+        const failed = { code: "unavailable", message: expect.stringContaining("history") as string };
+        expect(await watching.failure).toMatchObject(failed);
+      }
     } finally {
       await server.dispose();
     }
