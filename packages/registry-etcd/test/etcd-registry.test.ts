@@ -78,6 +78,13 @@ describe("etcd options", () => {
     await expect(registry.watch().ready).rejects.toMatchObject({ code: "unavailable" });
   });
 
+  it("of the wrong form are refused where they come from the environment, too", async () => {
+    const env = { MICRO_REGISTRY: "etcd", MICRO_REGISTRY_ADDRESS: "ftp://host" };
+    const service = createService({ plugins, logger: silentLogger, env, args: [], handleSignals: false });
+    await expect(service.init().then(() => service.start())).rejects.toThrow(/etcdRegistry: endpoint "ftp:\/\/host"/);
+    await service.stop();
+  });
+
   it("are taken by a service that chooses etcd by Go's name for it", async () => {
     const env = { MICRO_REGISTRY: "etcdv3", MICRO_REGISTRY_ADDRESS: "127.0.0.1:1,127.0.0.1:2", ETCD_USERNAME: "u" };
     const service = createService({ plugins, logger: silentLogger, env, args: ["--etcd_password=p"] });
@@ -126,6 +133,12 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
   it("ignores foreign keys, broken JSON and records of others, and says so once", async () => {
     const { registry, namespace, logger } = fresh();
     await using _ = registry;
+    const counts: unknown[] = [];
+    const { warn } = logger;
+    logger.warn = (message, fields) => {
+      counts.push(fields?.["ignored"]);
+      warn(message, fields);
+    };
     await registry.register(greeter("good"));
     const root = `${namespace}/micro/registry`;
     await put(url, `${root}/greeter/broken`, '{"name":');
@@ -140,12 +153,17 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     }
     const warnings = logger.lines.filter((line) => line.startsWith("warn"));
     expect(warnings).toHaveLength(5);
+    expect(counts).toEqual([1, 2, 3, 4, 5]);
     for (const name of ["broken", "other", "empty", "huge", "a/b/c/d"])
       expect(warnings.filter((line) => line.includes(`${root}/greeter/${name}:`))).toHaveLength(1);
     // A node whose record breaks is gone, the others' events go on.
     await put(url, `${root}/greeter/good`, "broken, too");
     await registry.register(greeter("next"));
     await expect.poll(told).toEqual(["delete good", "create next"]);
+    // Twice each in look-ups and lists, then the one that broke.
+    await put(url, `${root}/greeter/one-more`, "{}");
+    await registry.getService("greeter");
+    expect(counts.at(-1)).toBeGreaterThan(5 * 4);
   });
 
   it("refuses a record larger than etcd takes", async () => {
@@ -165,6 +183,31 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     await registry.register(greeter("a", { version: "2" }), { ttlMs: 10_000 });
     await expect.poll(watching.told).toEqual(["create a", "update a", "delete a", "create a"]);
     expect(watching.events.map(({ service }) => service.version)).toEqual(["1", "1", "1", "2"]);
+  });
+
+  it("lengthens TTLs to etcd's least, 2 s, and rounds them up to whole seconds", async () => {
+    const server = await startEtcd();
+    try {
+      await using registry = etcdRegistry({ endpoints: [server.url] });
+      for (const [ttlMs, granted] of [
+        [100, "2"],
+        [1_500, "2"],
+        [2_001, "3"],
+        [90_000, "90"],
+      ] as const) {
+        const id = `ttl-${ttlMs}`;
+        await registry.register(greeter(id), { ttlMs });
+        const { kvs } = await etcd(server.url, "kv/range", { key: base64(`/micro/registry/greeter/${id}`) });
+        const [{ lease: ID } = { lease: "" }] = kvs as { lease: string }[];
+        expect(await etcd(server.url, "lease/timetolive", { ID })).toMatchObject({ grantedTTL: granted });
+      }
+      // The short ones are gone without a refresh, not sooner than asked for.
+      const ids = async () => idsOf(await registry.getService("greeter"));
+      expect(await ids()).toContain("ttl-2001");
+      await expect.poll(ids, { timeout: 20_000 }).toEqual(["ttl-90000"]);
+    } finally {
+      await server.dispose();
+    }
   });
 
   it("leaves one lease per node, and none after deregistering", async () => {
@@ -362,6 +405,8 @@ describe.skipIf(missing !== undefined)("etcd security", () => {
         make({ ca }),
         make({ ca, ...pair(files.expired) }),
         etcdRegistry({ endpoints: [server.address], timeoutMs: 3_000 }),
+        // TLS to what does not speak it.
+        etcdRegistry({ endpoints: [(await etcdUrl()).replace("http:", "https:")], timeoutMs: 3_000 }),
       ];
       for (const registry of bad) {
         await expect(registry.getService("greeter")).rejects.toMatchObject({ code: "unavailable" });
