@@ -115,6 +115,28 @@ function scenario(kind: keyof typeof backends): Scenario {
   };
 }
 
+const endpoint = (method: string) => ({
+  name: `Greeter.${method}`,
+  request: { ...hello, values: [{ name: "inner", type: "Inner", values: hello.values }] },
+  response: null,
+  metadata: { stream: "true", ä: "ö" },
+});
+
+/** What is to be compared; Go prints no metadata as null. */
+function partsOf(services: readonly Service[]) {
+  return services.map(({ version, endpoints, nodes }) => ({
+    version,
+    endpoints: endpoints.map(({ name }) => name),
+    nodes: nodes
+      .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+      .map(({ id, metadata }) => [id, (metadata as Record<string, string> | null) ?? {}]),
+  }));
+}
+
+function seven(nodes: readonly unknown[], method = "Hello") {
+  return { version: "7", endpoints: [`Greeter.${method}`], nodes };
+}
+
 /** Our records in all their parts, and what becomes of them, as Go's registry reads them. */
 function records(kind: keyof typeof backends): Scenario {
   return {
@@ -131,12 +153,6 @@ function records(kind: keyof typeof backends): Scenario {
         if (!("ok" in line)) assert.match(JSON.stringify(line), /not found/);
         return ((line as { services?: Service[] }).services ?? []).toSorted((a, b) => (a.version < b.version ? -1 : 1));
       };
-      const endpoint = (method: string) => ({
-        name: `Greeter.${method}`,
-        request: { ...hello, values: [{ name: "inner", type: "Inner", values: hello.values }] },
-        response: null,
-        metadata: { stream: "true", ä: "ö" },
-      });
       const record = (version: string, id: string, metadata: Record<string, string>, method = "Hello"): Service => ({
         name,
         version,
@@ -144,34 +160,20 @@ function records(kind: keyof typeof backends): Scenario {
         endpoints: [endpoint(method)],
         nodes: [{ id, address: "127.0.0.1:1", metadata }],
       });
-      const seen = (services: readonly Service[]) =>
-        services.map(({ version, endpoints, nodes }) => ({
-          version,
-          endpoints: endpoints.map((one) => one.name),
-          nodes: nodes.map(({ id, metadata }) => [id, metadata]).toSorted(),
-        }));
       const ttlMs = 30_000;
       const odd = { größe: "日本語 🚀", empty: "", 'quote"\\': "<&>\u2028" };
       await own.register(record("7", `${name}-a`, odd), { ttlMs });
       await own.register(record("7", `${name}-b`, { zone: "1" }), { ttlMs });
       await own.register(record("8", `${name}-c`, {}), { ttlMs });
       const first = await read();
-      const seven = (nodes: readonly unknown[], method = "Hello") => ({
-        version: "7",
-        endpoints: [`Greeter.${method}`],
-        nodes,
-      });
       const eight = { version: "8", endpoints: ["Greeter.Hello"], nodes: [[`${name}-c`, {}]] };
-      // Go prints no metadata as null.
-      const withMaps = (services: readonly Service[]) =>
-        seen(services).map((one) => ({ ...one, nodes: one.nodes.map(([id, metadata]) => [id, metadata ?? {}]) }));
       const b = [`${name}-b`, { zone: "1" }];
-      assert.deepEqual(withMaps(first), [seven([[`${name}-a`, odd], b]), eight]);
+      assert.deepEqual(partsOf(first), [seven([[`${name}-a`, odd], b]), eight]);
       assert.deepEqual(first[0]?.endpoints[0], endpoint("Hello"));
       // Other metadata and another endpoint, of both nodes: the first one seen describes the version.
       await own.register(record("7", `${name}-a`, { zone: "2" }, "Bye"), { ttlMs });
       await own.register(record("7", `${name}-b`, { zone: "1" }, "Bye"), { ttlMs });
-      assert.deepEqual(withMaps(await read()), [seven([[`${name}-a`, { zone: "2" }], b], "Bye"), eight]);
+      assert.deepEqual(partsOf(await read()), [seven([[`${name}-a`, { zone: "2" }], b], "Bye"), eight]);
       for (const [version, id] of [
         ["7", "a"],
         ["7", "b"],

@@ -104,7 +104,7 @@ describe.skipIf(missing !== undefined)("Consul registry", () => {
   it("reads Go's tags, the compressed and the plain ones, and leaves out what is not go-micro's", async () => {
     const logger = keepingLogger();
     const counts: unknown[] = [];
-    const { warn } = logger;
+    const warn = logger.warn.bind(logger);
     logger.warn = (message, fields) => {
       counts.push(fields?.["ignored"]);
       warn(message, fields);

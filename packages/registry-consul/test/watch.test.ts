@@ -16,8 +16,8 @@ it("does not trust an index across an interruption: an agent may have lost its s
   const server = createServer((request, response) => {
     // Nothing changes for as long as one waits.
     if (healthy && request.url?.includes("index=") === true) return;
-    if (!healthy) return void request.socket.destroy();
-    response.setHeader("X-Consul-Index", "42").end(JSON.stringify(state));
+    if (!healthy) request.socket.destroy();
+    else response.setHeader("X-Consul-Index", "42").end(JSON.stringify(state));
   }).listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
   try {

@@ -134,7 +134,7 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     const { registry, namespace, logger } = fresh();
     await using _ = registry;
     const counts: unknown[] = [];
-    const { warn } = logger;
+    const warn = logger.warn.bind(logger);
     logger.warn = (message, fields) => {
       counts.push(fields?.["ignored"]);
       warn(message, fields);

@@ -75,13 +75,13 @@ describe("@micro/registry-mdns", () => {
   });
 
   it("shows its flags in `--help`", async () => {
-    const { write } = process.stdout;
+    const write = process.stdout.write.bind(process.stdout);
     let text = "";
     process.stdout.write = ((chunk: string, done?: () => void) => {
       text += chunk;
       done?.();
       return true;
-    }) as typeof write;
+    }) as typeof process.stdout.write;
     try {
       const helped = service({ env: {}, args: ["--help"] });
       await expect(helped.init()).rejects.toMatchObject({ exitCode: 0 });
