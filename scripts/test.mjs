@@ -80,7 +80,8 @@ const suites = [
 // Built once, before any test waits for one. Where one cannot be had, its tests say why they are skipped.
 if (!options.quick && suites.some(({ name }) => ["unit", "slow", "faults", "interop"].includes(name)))
   for (const name of ["etcd", "consul"])
-    if (runningServer(name) === undefined)
+    // The fault kits mistreat servers of their own, whichever runs already.
+    if (runningServer(name) === undefined || suites.some((suite) => suite.name === "faults"))
       await ensureServer(name, (line) => process.stdout.write(`${line}\n`)).catch((error) => {
         if (!(error instanceof Unavailable)) throw error;
       });

@@ -10,6 +10,7 @@ import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";
 import { makeCertificates, startConsul } from "../../../scripts/servers.mjs";
 import { consulUrl, emptyConsul, endConsul, missing } from "./support/consul.ts";
+import { ownMissing } from "./support/own.ts";
 
 afterAll(endConsul);
 
@@ -272,7 +273,7 @@ describe.skipIf(missing !== undefined)("Consul registry", () => {
   });
 });
 
-describe.skipIf(missing !== undefined)("Consul security", () => {
+describe.skipIf(ownMissing !== undefined)("Consul security", () => {
   it("uses a token, and says when it does not allow something", async () => {
     const token = crypto.randomUUID();
     const server = await startConsul({ dev: true, token });

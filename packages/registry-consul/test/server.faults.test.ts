@@ -4,7 +4,7 @@ import { describe, it } from "vitest";
 import { processFaults } from "../../core/test/support/process-faults.ts";
 import { registryFaults } from "../../core/test/support/registry-faults.ts";
 import { startConsul } from "../../../scripts/servers.mjs";
-import { missing } from "./support/consul.ts";
+import { ownMissing } from "./support/own.ts";
 
 const faults = registryFaults({
   start: () => startConsul(),
@@ -18,16 +18,20 @@ const faults = registryFaults({
   },
 });
 
-describe.skipIf(missing !== undefined)("Consul: services go on through", { timeout: 180_000 }, () => {
+describe.skipIf(ownMissing !== undefined)("Consul: services go on through", { timeout: 180_000 }, () => {
   for (const [name, run] of Object.entries(faults)) it(name, run);
 });
 
-describe.skipIf(missing !== undefined)("Consul: services go on through", { concurrent: true, timeout: 180_000 }, () => {
-  const faultsOfProcesses = processFaults({
-    start: () => startConsul(),
-    connect: (address) => consulRegistry({ addresses: [address] }),
-    program: fileURLToPath(new URL("./support/child.ts", import.meta.url)),
-    resolve: fileURLToPath(new URL("./support/resolve.mjs", import.meta.url)),
-  });
-  for (const [name, run] of Object.entries(faultsOfProcesses)) it(name, run);
-});
+describe.skipIf(ownMissing !== undefined)(
+  "Consul: services go on through",
+  { concurrent: true, timeout: 180_000 },
+  () => {
+    const faultsOfProcesses = processFaults({
+      start: () => startConsul(),
+      connect: (address) => consulRegistry({ addresses: [address] }),
+      program: fileURLToPath(new URL("./support/child.ts", import.meta.url)),
+      resolve: fileURLToPath(new URL("./support/resolve.mjs", import.meta.url)),
+    });
+    for (const [name, run] of Object.entries(faultsOfProcesses)) it(name, run);
+  },
+);

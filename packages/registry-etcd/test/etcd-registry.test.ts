@@ -18,6 +18,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";
 import { makeCertificates, startEtcd } from "../../../scripts/servers.mjs";
 import { endEtcd, etcdUrl, missing } from "./support/etcd.ts";
+import { ownMissing } from "./support/own.ts";
 
 afterAll(endEtcd);
 
@@ -185,32 +186,35 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     expect(watching.events.map(({ service }) => service.version)).toEqual(["1", "1", "1", "2"]);
   });
 
-  it("lengthens TTLs to etcd's least, 2 s, and rounds them up to whole seconds", async () => {
-    const server = await startEtcd();
-    try {
-      await using registry = etcdRegistry({ endpoints: [server.url] });
-      for (const [ttlMs, granted] of [
-        [100, "2"],
-        [1_500, "2"],
-        [2_001, "3"],
-        [90_000, "90"],
-      ] as const) {
-        const id = `ttl-${ttlMs}`;
-        await registry.register(greeter(id), { ttlMs });
-        const { kvs } = await etcd(server.url, "kv/range", { key: base64(`/micro/registry/greeter/${id}`) });
-        const [{ lease: ID } = { lease: "" }] = kvs as { lease: string }[];
-        expect(await etcd(server.url, "lease/timetolive", { ID })).toMatchObject({ grantedTTL: granted });
+  it.skipIf(ownMissing !== undefined)(
+    "lengthens TTLs to etcd's least, 2 s, and rounds them up to whole seconds",
+    async () => {
+      const server = await startEtcd();
+      try {
+        await using registry = etcdRegistry({ endpoints: [server.url] });
+        for (const [ttlMs, granted] of [
+          [100, "2"],
+          [1_500, "2"],
+          [2_001, "3"],
+          [90_000, "90"],
+        ] as const) {
+          const id = `ttl-${ttlMs}`;
+          await registry.register(greeter(id), { ttlMs });
+          const { kvs } = await etcd(server.url, "kv/range", { key: base64(`/micro/registry/greeter/${id}`) });
+          const [{ lease: ID } = { lease: "" }] = kvs as { lease: string }[];
+          expect(await etcd(server.url, "lease/timetolive", { ID })).toMatchObject({ grantedTTL: granted });
+        }
+        // The short ones are gone without a refresh, not sooner than asked for.
+        const ids = async () => idsOf(await registry.getService("greeter"));
+        expect(await ids()).toContain("ttl-2001");
+        await expect.poll(ids, { timeout: 20_000 }).toEqual(["ttl-90000"]);
+      } finally {
+        await server.dispose();
       }
-      // The short ones are gone without a refresh, not sooner than asked for.
-      const ids = async () => idsOf(await registry.getService("greeter"));
-      expect(await ids()).toContain("ttl-2001");
-      await expect.poll(ids, { timeout: 20_000 }).toEqual(["ttl-90000"]);
-    } finally {
-      await server.dispose();
-    }
-  });
+    },
+  );
 
-  it("leaves one lease per node, and none after deregistering", async () => {
+  it.skipIf(ownMissing !== undefined)("leaves one lease per node, and none after deregistering", async () => {
     const server = await startEtcd();
     try {
       await using registry = etcdRegistry({ endpoints: [server.url] });
@@ -286,57 +290,66 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     expect(await watching.failure).toBeUndefined();
   });
 
-  it("fails a watch whose place was compacted while the connection was lost", async () => {
-    const server = await startEtcd();
-    try {
-      await using proxy = await faultProxy({ target: server.address });
-      await using registry = etcdRegistry({ endpoints: [proxy.address], timeoutMs: 10_000 });
-      await using writer = etcdRegistry({ endpoints: [server.url] });
-      const watcher = registry.watch();
-      await watcher.ready;
-      const watching = follow(watcher);
-      await proxy.refuse(true);
-      proxy.cut();
-      for (const id of ["a", "b", "c"]) await writer.register(greeter(id));
-      const { header } = await etcd(server.url, "kv/range", { key: base64("x") });
-      await etcd(server.url, "kv/compaction", { revision: (header as { revision: string }).revision, physical: true });
-      await proxy.refuse(false);
-      expect(await watching.failure).toMatchObject({ code: "unavailable" });
-    } finally {
-      await server.dispose();
-    }
-  });
-
-  it("fails a watch of a server that was emptied and filled beyond what was seen, and one that cannot tell", async () => {
-    const server = await startEtcd();
-    try {
-      for (const known of [true, false]) {
+  it.skipIf(ownMissing !== undefined)(
+    "fails a watch whose place was compacted while the connection was lost",
+    async () => {
+      const server = await startEtcd();
+      try {
         await using proxy = await faultProxy({ target: server.address });
-        await using registry = etcdRegistry({ endpoints: [proxy.address], timeoutMs: 30_000 });
-        await using direct = etcdRegistry({ endpoints: [server.url] });
-        if (known) await direct.register(greeter("a"), { ttlMs: 60_000 });
-        expect(idsOf(await registry.getService("greeter"))).toEqual(known ? ["a"] : []);
+        await using registry = etcdRegistry({ endpoints: [proxy.address], timeoutMs: 10_000 });
+        await using writer = etcdRegistry({ endpoints: [server.url] });
         const watcher = registry.watch();
         await watcher.ready;
         const watching = follow(watcher);
         await proxy.refuse(true);
         proxy.cut();
-        await server.kill();
-        server.forget();
-        await server.start();
-        // The same key at the same revision, and more.
-        await direct.register(greeter("a"), { ttlMs: 60_000 });
-        for (let other = 0; other < 10; other++) await direct.register(greeter(`n${other}`));
-        for (let other = 0; other < 10; other++) await direct.deregister(greeter(`n${other}`));
-        await direct.deregister(greeter("a"));
+        for (const id of ["a", "b", "c"]) await writer.register(greeter(id));
+        const { header } = await etcd(server.url, "kv/range", { key: base64("x") });
+        await etcd(server.url, "kv/compaction", {
+          revision: (header as { revision: string }).revision,
+          physical: true,
+        });
         await proxy.refuse(false);
-        const failed = { code: "unavailable", message: expect.stringContaining("history") as string };
-        expect(await watching.failure).toMatchObject(failed);
+        expect(await watching.failure).toMatchObject({ code: "unavailable" });
+      } finally {
+        await server.dispose();
       }
-    } finally {
-      await server.dispose();
-    }
-  });
+    },
+  );
+
+  it.skipIf(ownMissing !== undefined)(
+    "fails a watch of a server that was emptied and filled beyond what was seen, and one that cannot tell",
+    async () => {
+      const server = await startEtcd();
+      try {
+        for (const known of [true, false]) {
+          await using proxy = await faultProxy({ target: server.address });
+          await using registry = etcdRegistry({ endpoints: [proxy.address], timeoutMs: 30_000 });
+          await using direct = etcdRegistry({ endpoints: [server.url] });
+          if (known) await direct.register(greeter("a"), { ttlMs: 60_000 });
+          expect(idsOf(await registry.getService("greeter"))).toEqual(known ? ["a"] : []);
+          const watcher = registry.watch();
+          await watcher.ready;
+          const watching = follow(watcher);
+          await proxy.refuse(true);
+          proxy.cut();
+          await server.kill();
+          server.forget();
+          await server.start();
+          // The same key at the same revision, and more.
+          await direct.register(greeter("a"), { ttlMs: 60_000 });
+          for (let other = 0; other < 10; other++) await direct.register(greeter(`n${other}`));
+          for (let other = 0; other < 10; other++) await direct.deregister(greeter(`n${other}`));
+          await direct.deregister(greeter("a"));
+          await proxy.refuse(false);
+          const failed = { code: "unavailable", message: expect.stringContaining("history") as string };
+          expect(await watching.failure).toMatchObject(failed);
+        }
+      } finally {
+        await server.dispose();
+      }
+    },
+  );
 
   it("does not keep a process alive for a watch in the background", async () => {
     const child = spawn(process.execPath, ["--import", supportFile("resolve.mjs"), supportFile("client.ts"), url], {
@@ -350,7 +363,7 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
   });
 });
 
-describe.skipIf(missing !== undefined)("etcd security", () => {
+describe.skipIf(ownMissing !== undefined)("etcd security", () => {
   it("logs in, refuses a wrong password, no user and missing rights, and outlives changed users", async () => {
     const server = await startEtcd({ args: ["--auth-token-ttl", "2"] });
     try {

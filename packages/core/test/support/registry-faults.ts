@@ -1,6 +1,6 @@
 /** What every registry with a server has to survive, run with services that call each other all the time. */
 import assert from "node:assert/strict";
-import { createService, silentLogger, type Logger, type Registry } from "@micro/core";
+import { createService, silentLogger, type Registry, type ServiceOptions } from "@micro/core";
 import { faultProxy } from "@micro/core/testing";
 import { keepingLogger } from "./service.ts";
 
@@ -52,18 +52,19 @@ export async function eventually(what: string, limitMs: number, check: () => Pro
 }
 
 /** A service that says which instance it is. */
-export function instance(registry: Registry, label: string, logger: Logger = silentLogger) {
+export function instance(registry: Registry, label: string, options: ServiceOptions = {}) {
   const service = createService({
     name: "greeter",
     address: "127.0.0.1:0",
     registry,
-    logger,
+    logger: silentLogger,
     handleSignals: false,
     args: [],
     env: {},
     registerTtlMs: ttlMs,
     registerIntervalMs: intervalMs,
     spreadMs: 0,
+    ...options,
   });
   service.handle("Greeter", { hello: () => ({ label }) });
   return service;
@@ -78,7 +79,7 @@ async function scene(connect: () => Registry) {
     return registry;
   };
   const log = keepingLogger();
-  const greeter = instance(make(), "first", log);
+  const greeter = instance(make(), "first", { logger: log });
   await greeter.start();
   const caller = createService({
     name: "caller",
