@@ -76,7 +76,7 @@ describe.skipIf(ownMissing !== undefined)(
     it("a restart of the server without being gone for a moment, with a TTL above interval and stop", async () => {
       const server = await startEtcd();
       try {
-        // Services register every 2 s here, and etcd takes 5 s to stop while it is watched.
+        // Services register every 2 s here, and etcd takes up to 5 s to stop while it is watched.
         await using registry = etcdRegistry({ endpoints: [server.url] });
         await using service = instance(registry, "lasting", { registerTtlMs: 30_000 });
         await service.start();

@@ -62,9 +62,11 @@ async function scene({ start, connect, program, resolve }: ProcessFaultOptions) 
   const rest = stack.move();
   return {
     child,
+    exited,
     registry,
     there,
-    call: <Response>(endpoint: string) => caller.call<Response>("child", endpoint, {}, { timeoutMs: 10_000 }),
+    call: <Response>(endpoint: string, timeoutMs = slackMs) =>
+      caller.call<Response>("child", endpoint, {}, { timeoutMs }),
     lines: () => reports.flatMap((message) => ("line" in message ? [message.line] : [])),
     readiness: () => reports.flatMap((message) => ("ready" in message ? [message.ready] : [])),
     async jump(jumpMs: number): Promise<void> {
@@ -94,13 +96,10 @@ export function processFaults(options: ProcessFaultOptions): Readonly<Record<str
       const told = on.lines().filter((line) => /stood still|Registration lost/.test(line));
       assert.ok(told.length > 0 && told.length <= 2, `says why: ${JSON.stringify(on.lines())}`);
       on.child.kill("SIGKILL");
-      // Nobody listens there any more: no call waits for the registry to notice.
-      await eventually("refused at once", slackMs, () =>
-        on.call("Child.Hour").then(
-          () => false,
-          () => true,
-        ),
-      );
+      await on.exited;
+      // Nobody listens there any more: no call waits for the registry to notice, which takes the TTL.
+      const refusal = await on.call("Child.Hour", ttlMs / 2).catch((error: unknown) => error);
+      assert.ok(refusal instanceof Error && /ECONNREFUSED|refused/.test(refusal.message), String(refusal));
       await eventually("gone after its end", ttlMs + sweepMs + slackMs, async () => !(await on.there()));
     },
     "jumps of the clock by hours, forth and back": async () => {
