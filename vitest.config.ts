@@ -50,7 +50,7 @@ export default defineConfig({
       // Real servers that are killed, frozen, cut off and emptied: minutes, one file at a time.
       {
         resolve,
-        test: { name: "faults", include: [`packages/*/test/${faults}`], fileParallelism: false, testTimeout: 120_000 },
+        test: { name: "faults", include: [`packages/*/test/${faults}`], fileParallelism: false, testTimeout: 180_000 },
       },
       // Packed tarballs in empty folders.
       {

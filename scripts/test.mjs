@@ -63,8 +63,7 @@ const suites = [
   { ...check("types of interop", bin("tsc"), ["-p", "interop", "--noEmit"]), quick: true },
   vitest("unit", ["--project=unit"], true),
   vitest("slow", ["--project=slow"], false),
-  // Takes minutes on servers of its own: runs when asked for, `npm test -- --only faults`.
-  { ...vitest("faults", ["--project=faults"], false), onRequest: true },
+  vitest("faults", ["--project=faults"], false),
   vitest("packaging", ["--project=packaging"], false),
   {
     name: "interop",
@@ -76,14 +75,13 @@ const suites = [
       return { passed, failed: failed || (code === 0 ? 0 : 1), skipped };
     },
   },
-].filter((suite) =>
-  options.only === undefined ? !suite.onRequest && (!options.quick || suite.quick) : options.only.includes(suite.name),
-);
+].filter((suite) => (options.only === undefined ? !options.quick || suite.quick : options.only.includes(suite.name)));
 
 // Got once, before any test waits for one. Where one cannot be had, its tests say why they are skipped.
 if (!options.quick && suites.some(({ name }) => ["unit", "slow", "faults", "interop"].includes(name)))
   for (const name of serverNames)
-    if (runningServer(name) === undefined)
+    // The fault kits mistreat servers of their own, whichever runs already.
+    if (runningServer(name) === undefined || suites.some((suite) => suite.name === "faults"))
       await ensureServer(name, (line) => process.stdout.write(`${line}\n`)).catch((error) => {
         if (!(error instanceof Unavailable)) throw error;
       });

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ensureGoServer } from "./go.mjs";
 import { ServerProcess } from "./process.mjs";
-import { answers, freePorts, scratch, tcpOpen } from "./shared.mjs";
+import { answers, freePorts, scratch, tcpOpen, withFreshPorts } from "./shared.mjs";
 
 const recipe = {
   version: "1.22.7",
@@ -20,7 +20,11 @@ export const ensureConsul = (log = () => {}) => ensureGoServer("consul", recipe,
  *   on; `tls: { cert, key, ca }` adds an HTTPS port with client certificates
  * @throws {Unavailable}
  */
-export async function startConsul({ dev = false, config = "", token, tls, log } = {}) {
+export function startConsul(options = {}) {
+  return withFreshPorts(() => startConsulOnce(options));
+}
+
+async function startConsulOnce({ dev = false, config = "", token, tls, log }) {
   const program = await ensureConsul(log);
   const [http, rpc, serf, https] = await freePorts(4);
   const folder = scratch("consul");

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { ensureGoServer } from "./go.mjs";
 import { ServerProcess } from "./process.mjs";
-import { answers, freePorts, scratch } from "./shared.mjs";
+import { answers, freePorts, scratch, withFreshPorts } from "./shared.mjs";
 
 const recipe = {
   version: "3.7.3",
@@ -18,7 +18,11 @@ export const ensureEtcd = (log = () => {}) => ensureGoServer("etcd", recipe, log
  * @param options `members` (default 1), `args` for each, `tls: { cert, key, ca, clientAuth }` with file names
  * @throws {Unavailable}
  */
-export async function startEtcd({ members = 1, args = [], tls, log } = {}) {
+export function startEtcd(options = {}) {
+  return withFreshPorts(() => startEtcdOnce(options));
+}
+
+async function startEtcdOnce({ members = 1, args = [], tls, log }) {
   const program = await ensureEtcd(log);
   const ports = await freePorts(members * 3);
   const scheme = tls === undefined ? "http" : "https";

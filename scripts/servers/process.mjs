@@ -34,7 +34,7 @@ export class ServerProcess {
     environment,
     prepare,
     ready,
-    readyWithinMs = 30_000,
+    readyWithinMs = 60_000,
     pidFile,
     companion,
     ...facts

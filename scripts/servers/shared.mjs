@@ -1,5 +1,6 @@
 /** What all servers of the tests share: the cache, its lock, ports, and questions with a time limit of their own. */
 import { spawn, spawnSync } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -60,21 +61,40 @@ function isAlive(pid) {
   }
 }
 
+// Below the ports that systems hand out for connections (Linux from 32768, others from 49152): one of those may be taken
+// while its server is down, even by a client that tries to reach it and so connects to itself.
+const [lowestPort, highestPort] = [10_240, 32_000];
+const given = new Set();
+
 /** Ports nobody uses at this moment. */
 export async function freePorts(count) {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise((resolve, reject) => {
-          const server = createServer();
-          server.on("error", reject).listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  const ports = [];
+  for (let tries = 0; ports.length < count; tries++) {
+    if (tries > 1_000) throw new Error(`no ${count} free ports between ${lowestPort} and ${highestPort}`);
+    const port = randomInt(lowestPort, highestPort);
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    ports.push(port);
+  }
   return ports;
+}
+
+function isFree(port) {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.on("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}
+
+/** Somebody else may take a port between its choice and its use: then others are chosen. */
+export async function withFreshPorts(start) {
+  for (let round = 1; ; round++)
+    try {
+      return await start();
+    } catch (error) {
+      if (round >= 3 || !/address already in use/i.test(error.message)) throw error;
+    }
 }
 
 /** A folder for one server. */

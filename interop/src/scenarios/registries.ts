@@ -115,6 +115,78 @@ function scenario(kind: keyof typeof backends): Scenario {
   };
 }
 
-/** One scenario for each server that is there. */
+const endpoint = (method: string) => ({
+  name: `Greeter.${method}`,
+  request: { ...hello, values: [{ name: "inner", type: "Inner", values: hello.values }] },
+  response: null,
+  metadata: { stream: "true", ä: "ö" },
+});
+
+/** What is to be compared; Go prints no metadata as null. */
+function partsOf(services: readonly Service[]) {
+  return services.map(({ version, endpoints, nodes }) => ({
+    version,
+    endpoints: endpoints.map(({ name }) => name),
+    nodes: nodes
+      .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+      .map(({ id, metadata }) => [id, (metadata as Record<string, string> | null) ?? {}]),
+  }));
+}
+
+function seven(nodes: readonly unknown[], method = "Hello") {
+  return { version: "7", endpoints: [`Greeter.${method}`], nodes };
+}
+
+/** Our records in all their parts, and what becomes of them, as Go's registry reads them. */
+function records(kind: keyof typeof backends): Scenario {
+  return {
+    name: `${kind}: versions, metadata, endpoints and their changes, read whole`,
+    via: "address",
+    async goToTs({ pair }) {
+      const name = pair.unique(kind);
+      const registry = `${kind}@${servers[kind]}`;
+      await using own = backends[kind](servers[kind]!);
+      const read = async (): Promise<Service[]> => {
+        await using reader = pair.start("registry", "-registry", registry, "-service", name);
+        const line = await reader.line("a result", (one) => "ok" in one || "fatal" in one);
+        // etcd's registry has an error for nobody, Consul's an empty list.
+        if (!("ok" in line)) assert.match(JSON.stringify(line), /not found/);
+        return ((line as { services?: Service[] }).services ?? []).toSorted((a, b) => (a.version < b.version ? -1 : 1));
+      };
+      const record = (version: string, id: string, metadata: Record<string, string>, method = "Hello"): Service => ({
+        name,
+        version,
+        metadata: {},
+        endpoints: [endpoint(method)],
+        nodes: [{ id, address: "127.0.0.1:1", metadata }],
+      });
+      const ttlMs = 30_000;
+      const odd = { größe: "日本語 🚀", empty: "", 'quote"\\': "<&>\u2028" };
+      await own.register(record("7", `${name}-a`, odd), { ttlMs });
+      await own.register(record("7", `${name}-b`, { zone: "1" }), { ttlMs });
+      await own.register(record("8", `${name}-c`, {}), { ttlMs });
+      const first = await read();
+      const eight = { version: "8", endpoints: ["Greeter.Hello"], nodes: [[`${name}-c`, {}]] };
+      const b = [`${name}-b`, { zone: "1" }];
+      assert.deepEqual(partsOf(first), [seven([[`${name}-a`, odd], b]), eight]);
+      assert.deepEqual(first[0]?.endpoints[0], endpoint("Hello"));
+      // Other metadata and another endpoint, of both nodes: the first one seen describes the version.
+      await own.register(record("7", `${name}-a`, { zone: "2" }, "Bye"), { ttlMs });
+      await own.register(record("7", `${name}-b`, { zone: "1" }, "Bye"), { ttlMs });
+      assert.deepEqual(partsOf(await read()), [seven([[`${name}-a`, { zone: "2" }], b], "Bye"), eight]);
+      for (const [version, id] of [
+        ["7", "a"],
+        ["7", "b"],
+        ["8", "c"],
+      ] as const)
+        await own.deregister(record(version, `${name}-${id}`, {}));
+      assert.deepEqual(await read(), []);
+    },
+  };
+}
+
+/** The scenarios for each server that is there. */
 export const registries = (): Scenario[] =>
-  (Object.keys(backends) as (keyof typeof backends)[]).filter((kind) => servers[kind] !== undefined).map(scenario);
+  (Object.keys(backends) as (keyof typeof backends)[])
+    .filter((kind) => servers[kind] !== undefined)
+    .flatMap((kind) => [scenario(kind), records(kind)]);

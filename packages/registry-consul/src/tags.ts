@@ -3,9 +3,10 @@
  * endpoint, `v-` the version, each compressed and in hex; and the older `t=`, `e=`, `v=` in clear.
  */
 import { deflateSync, inflateSync } from "node:zlib";
-import { decodeService, encodeService, type Endpoint, type Service, type StringMap } from "@micro/core";
+import { MicroError, decodeService, encodeService, type Endpoint, type Service, type StringMap } from "@micro/core";
+import { source } from "./errors.ts";
 
-/** A compressed tag may not become larger than this. */
+/** What is in a tag may not be larger than this, neither read nor written. */
 const maxTagBytes = 1024 * 1024;
 /** Decoded tags kept: nodes of one service share most of theirs. */
 const maxKept = 20_000;
@@ -16,12 +17,22 @@ export interface DecodedTags {
   readonly endpoints: readonly Endpoint[];
 }
 
-/** The tags of a node. */
+/** The tags of a node. @throws {MicroError} `bad_request` for what nobody could read again. */
 export function encodeTags(service: Service, metadata: StringMap): string[] {
+  const tag = (kind: string, text: string, what: string): string => {
+    if (Buffer.byteLength(text) <= maxTagBytes) return `${kind}-${deflateSync(text).toString("hex")}`;
+    const shown = what.length > 80 ? `${what.slice(0, 80)}…` : what;
+    throw new MicroError(`registry consul: ${shown} of ${service.name} is larger than ${maxTagBytes} bytes`, {
+      id: source,
+      code: "bad_request",
+    });
+  };
   return [
-    ...Object.entries(metadata).map(([key, value]) => `t-${compress(JSON.stringify({ [key]: value }))}`),
-    ...service.endpoints.map((endpoint) => `e-${compress(endpointJson(endpoint))}`),
-    `v-${compress(service.version)}`,
+    ...Object.entries(metadata).map(([key, value]) =>
+      tag("t", JSON.stringify({ [key]: value }), `metadata ${JSON.stringify(key)}`),
+    ),
+    ...service.endpoints.map((endpoint) => tag("e", endpointJson(endpoint), `endpoint ${endpoint.name}`)),
+    tag("v", service.version, "version"),
   ];
 }
 
@@ -117,10 +128,6 @@ function ofOneForm(tags: readonly string[], kind: string): string[] {
 function keep<T>(map: Map<string, T>, key: string, value: T): void {
   if (map.size >= maxKept) map.clear();
   map.set(key, value);
-}
-
-function compress(text: string): string {
-  return deflateSync(text).toString("hex");
 }
 
 /** One endpoint as Go marshals it. */

@@ -5,6 +5,9 @@ import { group, readInstances, type Instance } from "./instances.ts";
 import type { ConsulSettings } from "./options.ts";
 import { isOurs, type TagReader } from "./tags.ts";
 
+/** The first answer, the next one of the same history, or one that may be of another. */
+type Order = "first" | "next" | "anew";
+
 export interface ConsulWatchOptions {
   readonly client: ConsulClient;
   readonly settings: ConsulSettings;
@@ -52,7 +55,8 @@ export class ConsulWatch {
     const { settings } = this.#options;
     const path = "/v1/catalog/services";
     const query = { dc: settings.datacenter };
-    await this.#loop("watch", path, query, this.#stopped.signal, async ({ body }, first) => {
+    await this.#loop("watch", path, query, this.#stopped.signal, async ({ body }, order) => {
+      const first = order === "first";
       const names = new Set(
         Object.entries((body ?? {}) as Record<string, unknown>)
           .filter(([, tags]) => Array.isArray(tags) && isOurs(tags.filter((tag) => typeof tag === "string")))
@@ -76,9 +80,10 @@ export class ConsulWatch {
     const { settings, reader, sink } = this.#options;
     const path = `/v1/health/${settings.connect ? "connect" : "service"}/${encodeURIComponent(name)}`;
     let before: ReadonlyMap<string, Instance> = new Map();
-    await this.#loop(`watch of ${name}`, path, { dc: settings.datacenter }, signal, async ({ body }, first) => {
-      const now = readInstances(name, body, reader, before);
-      if (!first || !known) for (const event of compare(before, now)) sink.emit(event);
+    await this.#loop(`watch of ${name}`, path, { dc: settings.datacenter }, signal, async ({ body }, order) => {
+      // The numbers of another history say nothing about what is the same.
+      const now = readInstances(name, body, reader, order === "anew" ? undefined : before);
+      if (order !== "first" || !known) for (const event of compare(before, now)) sink.emit(event);
       before = now;
       // Gone from the catalog, too: should it come back, the catalog's query tells.
       if (now.size === 0 && Array.isArray(body) && body.length === 0) this.#forget(name);
@@ -99,11 +104,11 @@ export class ConsulWatch {
     path: string,
     query: Readonly<Record<string, string | undefined>>,
     signal: AbortSignal,
-    onAnswer: (answer: Answer, first: boolean) => Promise<void>,
+    onAnswer: (answer: Answer, order: Order) => Promise<void>,
   ): Promise<void> {
     const { client, background } = this.#options;
     const answer = await client.request(what, path, { query, signal, background });
-    await onAnswer(answer, true);
+    await onAnswer(answer, "first");
     // oxlint-disable-next-line typescript/no-floating-promises -- it reports to the sink
     this.#goOn(what, path, query, signal, onAnswer, answer.index);
   }
@@ -113,7 +118,7 @@ export class ConsulWatch {
     path: string,
     query: Readonly<Record<string, string | undefined>>,
     signal: AbortSignal,
-    onAnswer: (answer: Answer, first: boolean) => Promise<void>,
+    onAnswer: (answer: Answer, order: Order) => Promise<void>,
     from: number,
   ): Promise<void> {
     const { client, settings, background } = this.#options;
@@ -139,13 +144,15 @@ export class ConsulWatch {
           background,
           timeoutMs: failingSince === undefined ? waitMs * (1 + 1 / 16) + graceMs : timeoutMs,
         });
+        const interrupted = failingSince !== undefined;
         failingSince = undefined;
         backoff.reset();
-        // An index that went back belongs to another history; Consul's advice is to begin anew.
+        // An index that went back belongs to another history; Consul's advice is to begin anew. So may any after an
+        // interruption: an agent that lost its state counts from the beginning and may arrive at the very same one.
         const reset = answer.index < index;
-        const same = answer.index === index && index > 0;
+        const same = answer.index === index && index > 0 && !interrupted;
         index = reset ? 0 : answer.index;
-        if (!same && !signal.aborted) await onAnswer(answer, false);
+        if (!same && !signal.aborted) await onAnswer(answer, reset || interrupted ? "anew" : "next");
       } catch (error) {
         if (signal.aborted || this.#stopped.signal.aborted || client.closed.aborted) return;
         const { code } = error as MicroError;
@@ -181,11 +188,22 @@ function compare(before: ReadonlyMap<string, Instance>, now: ReadonlyMap<string,
   for (const [id, instance] of now) {
     const earlier = before.get(id);
     if (earlier === undefined || earlier.tags.version !== instance.tags.version) created.push(instance);
-    else if (earlier !== instance) updated.push(instance);
+    else if (earlier !== instance && !isSame(earlier, instance)) updated.push(instance);
   }
   return [...eventsOf("delete", removed), ...eventsOf("create", created), ...eventsOf("update", updated)];
 }
 
 function eventsOf(action: RegistryEvent["action"], instances: readonly Instance[]): RegistryEvent[] {
   return group(instances).map((service) => ({ action, service }));
+}
+
+function isSame(a: Instance, b: Instance): boolean {
+  const { metadata } = a.node;
+  const keys = Object.keys(metadata);
+  return (
+    a.node.address === b.node.address &&
+    keys.length === Object.keys(b.node.metadata).length &&
+    keys.every((key) => metadata[key] === b.node.metadata[key]) &&
+    JSON.stringify(a.tags.endpoints) === JSON.stringify(b.tags.endpoints)
+  );
 }

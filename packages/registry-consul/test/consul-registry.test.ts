@@ -10,6 +10,7 @@ import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";
 import { makeCertificates, startConsul } from "../../../scripts/servers.mjs";
 import { consulUrl, emptyConsul, endConsul, missing } from "./support/consul.ts";
+import { ownMissing } from "./support/own.ts";
 
 afterAll(endConsul);
 
@@ -70,6 +71,13 @@ describe("Consul options", () => {
     server.close();
   });
 
+  it("of the wrong form are refused where they come from the environment, too", async () => {
+    const env = { MICRO_REGISTRY: "consul", MICRO_REGISTRY_ADDRESS: "host:0" };
+    const service = createService({ plugins, logger: silentLogger, env, args: [], handleSignals: false });
+    await expect(service.init().then(() => service.start())).rejects.toThrow(/consulRegistry: address "host:0"/);
+    await service.stop();
+  });
+
   it("are taken by a service that chooses Consul by name", async () => {
     const env = { MICRO_REGISTRY: "consul", MICRO_REGISTRY_ADDRESS: "127.0.0.1:1", CONSUL_HTTP_TOKEN: "t" };
     const service = createService({ plugins, logger: silentLogger, env, args: [] });
@@ -96,6 +104,12 @@ describe.skipIf(missing !== undefined)("Consul registry", () => {
 
   it("reads Go's tags, the compressed and the plain ones, and leaves out what is not go-micro's", async () => {
     const logger = keepingLogger();
+    const counts: unknown[] = [];
+    const warn = logger.warn.bind(logger);
+    logger.warn = (message, fields) => {
+      counts.push(fields?.["ignored"]);
+      warn(message, fields);
+    };
     await using registry = consulRegistry({ addresses: [url], logger });
     await others("go", [goMetadata, zlib("e", endpoint), goVersion]);
     await others("old", ['t={"zone":"1"}', `e=${endpoint}`, "v=1.0.0"]);
@@ -116,9 +130,49 @@ describe.skipIf(missing !== undefined)("Consul registry", () => {
     expect(of("3")?.nodes[0]?.address).toBe("10.0.0.1:80");
     const warned = logger.lines.length;
     expect(warned).toBeGreaterThan(4);
+    expect(counts).toEqual(counts.toSorted((a, b) => Number(a) - Number(b)));
+    expect(counts.at(-1)).toBeGreaterThanOrEqual(warned);
     await registry.getService("greeter");
     expect(logger.lines).toHaveLength(warned);
     expect((await registry.listServices()).map(({ name }) => name)).toEqual(["greeter"]);
+  });
+
+  it("goes on telling of others when records come that are not ours, broken or huge", async () => {
+    await using registry = consulRegistry({ addresses: [url] });
+    for (const service of ["greeter", undefined]) {
+      const watcher = registry.watch({ service });
+      await watcher.ready;
+      const told: string[] = [];
+      const reading = (async () => {
+        for await (const { action, service: changed } of watcher) told.push(`${action} ${idsOf([changed]).join()}`);
+      })();
+      await others("foreign", ["primary"]);
+      await others("broken", ["v-zz"]);
+      await others("bomb", [zlib("v", "x".repeat(2_000_000))]);
+      await registry.register(greeter("a"), { ttlMs: 60_000 });
+      await expect.poll(() => told, { timeout: 10_000 }).toEqual(["create a"]);
+      await registry.deregister(greeter("a"));
+      await expect.poll(() => told, { timeout: 10_000 }).toEqual(["create a", "delete a"]);
+      await watcher[Symbol.asyncDispose]();
+      await reading;
+    }
+  });
+
+  it("refuses what is too large for a tag that others read", async () => {
+    await using registry = consulRegistry({ addresses: [url] });
+    const huge = "x".repeat(2_000_000);
+    const nodes = [{ id: "huge", address: "127.0.0.1:1", metadata: { big: huge } }];
+    const endpoints = [{ name: huge, request: null, response: null, metadata: {} }];
+    for (const [service, what] of [
+      [greeter("", { nodes }), 'metadata "big"'],
+      [greeter("a", { endpoints }), "endpoint xxx"],
+      [greeter("a", { version: huge }), "version of greeter"],
+    ] as const)
+      await expect(registry.register(service)).rejects.toMatchObject({
+        code: "bad_request",
+        message: expect.stringContaining(what) as string,
+      });
+    expect(await registry.getService("greeter")).toEqual([]);
   });
 
   it("writes what Go reads: host, port, tags in hex, and the check", async () => {
@@ -219,7 +273,7 @@ describe.skipIf(missing !== undefined)("Consul registry", () => {
   });
 });
 
-describe.skipIf(missing !== undefined)("Consul security", () => {
+describe.skipIf(ownMissing !== undefined)("Consul security", () => {
   it("uses a token, and says when it does not allow something", async () => {
     const token = crypto.randomUUID();
     const server = await startConsul({ dev: true, token });
@@ -263,10 +317,26 @@ describe.skipIf(missing !== undefined)("Consul security", () => {
       }
       for (const tls of [{ ca: otherCa, ...pair(files.client) }, { ca }, { ca, ...pair(files.expired) }]) {
         await using registry = make(tls);
-        await expect(registry.getService("greeter")).rejects.toMatchObject({ code: "unavailable" });
+        await expect(registry.getService("greeter")).rejects.toMatchObject({
+          code: "unavailable",
+          message: expect.stringContaining("`tls`") as string,
+        });
+      }
+      // Neither end speaks what the other one does.
+      for (const address of [server.httpsUrl.replace("https:", "http:"), server.url.replace("http:", "https:")]) {
+        await using registry = consulRegistry({ addresses: [address] });
+        await expect(registry.getService("greeter")).rejects.toMatchObject({ name: "MicroError" });
       }
     } finally {
       await server.dispose();
+    }
+    const outdated = await startConsul({ dev: true, tls: { ...files.expired, ca: files.ca } });
+    try {
+      const tls = { ca: contents(files.ca), ...pair(files.client) };
+      await using registry = consulRegistry({ addresses: [outdated.httpsUrl], tls });
+      await expect(registry.getService("greeter")).rejects.toThrow(/expired/);
+    } finally {
+      await outdated.dispose();
       rmSync(folder, { recursive: true });
     }
   });

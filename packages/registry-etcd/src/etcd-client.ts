@@ -36,10 +36,15 @@ export interface Listing {
 export interface WatchStream {
   /** Of the store when the watch began. */
   readonly revision: number;
-  /** Of the election the member follows; grows. */
-  readonly term: number;
+  readonly cluster: string;
   close(): void;
 }
+
+/**
+ * A key as a server showed it once. One that was emptied and filled again may have the same ids, term and revisions as
+ * before, but not the same key with the same lease at the same revision.
+ */
+export type Witness = Pick<IKeyValue, "key" | "create_revision" | "mod_revision" | "version" | "lease">;
 
 /** What a watch reports; nothing after `close()`. */
 export interface WatchHandlers {
@@ -70,6 +75,7 @@ export class EtcdClient {
   /** Index of the member that answered last. */
   #current = 0;
   #subscribed = false;
+  #witness: Witness | undefined;
 
   constructor(settings: EtcdSettings) {
     this.#settings = settings;
@@ -141,6 +147,48 @@ export class EtcdClient {
       }
   }
 
+  /** The latest key shown; undefined if there was none yet. */
+  get witness(): Witness | undefined {
+    return this.#witness;
+  }
+
+  /** Keys shown by a server whose history is not in doubt. */
+  note(entries: readonly IKeyValue[]): void {
+    let latest: Witness | undefined = this.#witness;
+    for (const entry of entries)
+      if (latest === undefined || Number(entry.mod_revision) >= Number(latest.mod_revision)) latest = entry;
+    if (latest === undefined || latest === this.#witness) return;
+    const { key, create_revision, mod_revision, version, lease } = latest;
+    this.#witness = { key, create_revision, mod_revision, version, lease };
+  }
+
+  /** See to it that there is a witness, if there is any key with the prefix. */
+  async witnessSome(what: string, prefix: Buffer, signal: AbortSignal): Promise<void> {
+    if (this.#witness !== undefined) return;
+    const { kvs } = await this.call(what, { signal }, (client, options) =>
+      client.kv.range({ key: prefix, range_end: endOfPrefix(prefix), limit: 1 }, options),
+    );
+    this.note(kvs);
+  }
+
+  /** Its history is the one the witness was seen in. False, too, if that cannot be told any more: it was compacted. */
+  remembers(what: string, witness: Witness, signal: AbortSignal): Promise<boolean> {
+    return this.call(what, { signal }, async (client, options) => {
+      const { key, mod_revision: revision } = witness;
+      // Not a stale read: a member that lags behind catches up first.
+      const current = await client.kv.range({ key }, options);
+      if (isWitness(current.kvs[0], witness)) return true;
+      if (Number(current.header.revision) < Number(revision)) return false;
+      // Changed since: it is still known how it was then.
+      try {
+        return isWitness((await client.kv.range({ key, revision }, options)).kvs[0], witness);
+      } catch (error) {
+        if (isCompacted(error)) return false;
+        throw error;
+      }
+    });
+  }
+
   async #pages(client: Etcd3, options: CallOptions, prefix: Buffer): Promise<Listing> {
     const entries: IKeyValue[] = [];
     let key = prefix;
@@ -158,7 +206,10 @@ export class EtcdClient {
       );
       for (const entry of page.kvs) entries.push(entry);
       const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) return { entries };
+      if (!page.more || last === undefined) {
+        this.note(entries);
+        return { entries };
+      }
       revision ??= page.header.revision;
       key = Buffer.concat([last.key, Buffer.of(0)]);
     }
@@ -236,7 +287,7 @@ export class EtcdClient {
         // Set up too late, after the caller or another member was faster.
         if (given || signal.aborted) throw new MicroError(`${what}: cancelled`, { id: source, code: "aborted" });
         given = true;
-        return { revision: Number(header.revision), term: Number(header.raft_term), close };
+        return { revision: Number(header.revision), cluster: header.cluster_id, close };
       } catch (error) {
         close();
         throw error;
@@ -324,12 +375,26 @@ export class EtcdClient {
   };
 }
 
+/** The client's types spell the names of event types otherwise than the wire's definition does. */
+export function isDelete(type: string): boolean {
+  return type.toUpperCase() === "DELETE";
+}
+
 /** Why the server cancelled a watch. */
 export function cancelReason(response: IWatchResponse): string {
   if (Number(response.compact_revision) > 0) return "required revision has been compacted";
   return response.cancel_reason === ""
     ? "the watch was cancelled"
     : response.cancel_reason.replace(/^etcdserver: /, "");
+}
+
+function isWitness(entry: IKeyValue | undefined, witness: Witness): boolean {
+  return (
+    entry?.mod_revision === witness.mod_revision &&
+    entry.create_revision === witness.create_revision &&
+    entry.version === witness.version &&
+    entry.lease === witness.lease
+  );
 }
 
 /** Half-closed before it is cancelled: the client takes the cancelling of a writable stream for a broken connection. */

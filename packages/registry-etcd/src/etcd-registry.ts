@@ -17,7 +17,7 @@ import {
 } from "@micro/core";
 import type { IEvent, IKeyValue } from "etcd3";
 import { closedError, source } from "./errors.ts";
-import { EtcdClient } from "./etcd-client.ts";
+import { EtcdClient, isDelete } from "./etcd-client.ts";
 import { KeyLayout, allDomains, encode } from "./keys.ts";
 import { readOptions, type EtcdRegistryOptions, type EtcdSettings } from "./options.ts";
 import { NodeRegistration } from "./registration.ts";
@@ -177,8 +177,7 @@ class EtcdRegistry implements Registry {
     if (parts === undefined) return [];
     const previous = event.prev_kv as IKeyValue | null;
     const before = previous === null ? undefined : this.#decode({ ...previous, key: kv.key }, domain);
-    // The client's types spell the names otherwise than the wire's definition does.
-    const removed = event.type.toUpperCase() === "DELETE";
+    const removed = isDelete(event.type);
     const now = removed ? undefined : this.#decode(kv, domain);
     if (now === undefined) {
       if (before !== undefined) return [{ action: "delete", service: before }];

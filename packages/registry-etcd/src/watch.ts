@@ -2,7 +2,7 @@
 import { MicroError, jitteredBackoff, sleep, type WatchSink } from "@micro/core";
 import type { IEvent, IWatchResponse } from "etcd3";
 import { fromEtcd, source } from "./errors.ts";
-import { cancelReason, type EtcdClient, type WatchStream } from "./etcd-client.ts";
+import { cancelReason, isDelete, type EtcdClient, type WatchStream, type Witness } from "./etcd-client.ts";
 
 export interface EtcdWatchOptions {
   readonly client: EtcdClient;
@@ -23,7 +23,11 @@ export class EtcdWatch {
   #stream: WatchStream | undefined;
   /** The first revision whose events have not been seen. */
   #next = 0;
-  #term = 0;
+  #cluster = "";
+  /** The stream is a new one whose history is not known to be ours. */
+  #doubted = false;
+  /** Why it was lost again before that was known. */
+  #lostAgain: MicroError | undefined;
 
   constructor(options: EtcdWatchOptions) {
     this.#options = options;
@@ -36,8 +40,13 @@ export class EtcdWatch {
     try {
       const stream = await this.#open(undefined);
       this.#next = stream.revision + 1;
-      this.#term = stream.term;
+      this.#cluster = stream.cluster;
       this.#stream = stream;
+      const { client, prefix, what } = this.#options;
+      await client.witnessSome(what, prefix, this.#stopped.signal);
+    } catch (error) {
+      this.stop();
+      throw error;
     } finally {
       signal.removeEventListener("abort", abort);
     }
@@ -52,7 +61,10 @@ export class EtcdWatch {
     const { client, prefix, what } = this.#options;
     const handlers = {
       onResponse: (response: IWatchResponse) => this.#receive(response),
-      onLost: (error: MicroError) => void this.#resume(error),
+      onLost: (error: MicroError) => {
+        if (this.#doubted) this.#lostAgain = error;
+        else void this.#resume(error);
+      },
     };
     return client.watch(what, { prefix, from }, handlers, this.#stopped.signal);
   }
@@ -64,6 +76,8 @@ export class EtcdWatch {
       return this.#fail(fromEtcd(new Error(cancelReason(response)), this.#options.what));
     }
     for (const event of response.events) this.#options.onEvent(event);
+    if (!this.#doubted)
+      this.#options.client.note(response.events.filter(({ type }) => !isDelete(type)).map(({ kv }) => kv));
     // Parts of one revision may come in several messages.
     if (response.fragment) return;
     const last = response.events.at(-1);
@@ -75,26 +89,42 @@ export class EtcdWatch {
     const { client, resumeMs, what, onResume } = this.#options;
     const end = performance.now() + resumeMs;
     const backoff = jitteredBackoff({ minDelayMs: 50, maxDelayMs: 1_000 });
+    // Before anything the new connection shows.
+    const { witness } = client;
+    this.#doubted = true;
     for (let failure = reason; !signal.aborted;) {
       if (client.closed.aborted) return;
       if (performance.now() > end || !["unavailable", "timeout"].includes(failure.code)) return this.#fail(failure);
       await sleep(backoff.next(), { signal });
       if (signal.aborted || client.closed.aborted) return;
+      this.#lostAgain = undefined;
       try {
         const stream = await this.#open(this.#next);
         this.#stream = stream;
-        // A store that is behind what we have seen has lost it, or follows: what happened to it is in no event.
-        if (stream.revision + 1 < this.#next || stream.term < this.#term) {
-          stream.close();
+        if (!(await this.#continues(stream, witness))) {
           const text = `registry etcd: ${what}: the server's history is not the one seen before`;
           return this.#fail(new MicroError(text, { id: source, code: "unavailable" }));
         }
-        this.#term = stream.term;
-        return onResume(reason);
+        if (this.#lostAgain === undefined) {
+          this.#doubted = false;
+          return onResume(reason);
+        }
+        failure = this.#lostAgain;
       } catch (error) {
+        this.#stream?.close();
         failure = fromEtcd(error, what);
       }
     }
+  }
+
+  /**
+   * What the stream tells is the rest of what was seen before, as far as what the server says of a key seen before
+   * shows. Not if it lost its state, even if it has been filled since; nor if there was nothing to see before.
+   */
+  async #continues({ cluster }: WatchStream, witness: Witness | undefined): Promise<boolean> {
+    if (cluster !== this.#cluster || witness === undefined) return false;
+    const { client, what } = this.#options;
+    return client.remembers(`resumption of the ${what}`, witness, this.#stopped.signal);
   }
 
   #fail(error: MicroError): void {

@@ -18,6 +18,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";
 import { makeCertificates, startEtcd } from "../../../scripts/servers.mjs";
 import { endEtcd, etcdUrl, missing } from "./support/etcd.ts";
+import { ownMissing } from "./support/own.ts";
 
 afterAll(endEtcd);
 
@@ -78,6 +79,13 @@ describe("etcd options", () => {
     await expect(registry.watch().ready).rejects.toMatchObject({ code: "unavailable" });
   });
 
+  it("of the wrong form are refused where they come from the environment, too", async () => {
+    const env = { MICRO_REGISTRY: "etcd", MICRO_REGISTRY_ADDRESS: "ftp://host" };
+    const service = createService({ plugins, logger: silentLogger, env, args: [], handleSignals: false });
+    await expect(service.init().then(() => service.start())).rejects.toThrow(/etcdRegistry: endpoint "ftp:\/\/host"/);
+    await service.stop();
+  });
+
   it("are taken by a service that chooses etcd by Go's name for it", async () => {
     const env = { MICRO_REGISTRY: "etcdv3", MICRO_REGISTRY_ADDRESS: "127.0.0.1:1,127.0.0.1:2", ETCD_USERNAME: "u" };
     const service = createService({ plugins, logger: silentLogger, env, args: ["--etcd_password=p"] });
@@ -126,6 +134,12 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
   it("ignores foreign keys, broken JSON and records of others, and says so once", async () => {
     const { registry, namespace, logger } = fresh();
     await using _ = registry;
+    const counts: unknown[] = [];
+    const warn = logger.warn.bind(logger);
+    logger.warn = (message, fields) => {
+      counts.push(fields?.["ignored"]);
+      warn(message, fields);
+    };
     await registry.register(greeter("good"));
     const root = `${namespace}/micro/registry`;
     await put(url, `${root}/greeter/broken`, '{"name":');
@@ -140,12 +154,17 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     }
     const warnings = logger.lines.filter((line) => line.startsWith("warn"));
     expect(warnings).toHaveLength(5);
+    expect(counts).toEqual([1, 2, 3, 4, 5]);
     for (const name of ["broken", "other", "empty", "huge", "a/b/c/d"])
       expect(warnings.filter((line) => line.includes(`${root}/greeter/${name}:`))).toHaveLength(1);
     // A node whose record breaks is gone, the others' events go on.
     await put(url, `${root}/greeter/good`, "broken, too");
     await registry.register(greeter("next"));
     await expect.poll(told).toEqual(["delete good", "create next"]);
+    // Twice each in look-ups and lists, then the one that broke.
+    await put(url, `${root}/greeter/one-more`, "{}");
+    await registry.getService("greeter");
+    expect(counts.at(-1)).toBeGreaterThan(5 * 4);
   });
 
   it("refuses a record larger than etcd takes", async () => {
@@ -167,7 +186,35 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     expect(watching.events.map(({ service }) => service.version)).toEqual(["1", "1", "1", "2"]);
   });
 
-  it("leaves one lease per node, and none after deregistering", async () => {
+  it.skipIf(ownMissing !== undefined)(
+    "lengthens TTLs to etcd's least, 2 s, and rounds them up to whole seconds",
+    async () => {
+      const server = await startEtcd();
+      try {
+        await using registry = etcdRegistry({ endpoints: [server.url] });
+        for (const [ttlMs, granted] of [
+          [100, "2"],
+          [1_500, "2"],
+          [2_001, "3"],
+          [90_000, "90"],
+        ] as const) {
+          const id = `ttl-${ttlMs}`;
+          await registry.register(greeter(id), { ttlMs });
+          const { kvs } = await etcd(server.url, "kv/range", { key: base64(`/micro/registry/greeter/${id}`) });
+          const [{ lease: ID } = { lease: "" }] = kvs as { lease: string }[];
+          expect(await etcd(server.url, "lease/timetolive", { ID })).toMatchObject({ grantedTTL: granted });
+        }
+        // The short ones are gone without a refresh, not sooner than asked for.
+        const ids = async () => idsOf(await registry.getService("greeter"));
+        expect(await ids()).toContain("ttl-2001");
+        await expect.poll(ids, { timeout: 20_000 }).toEqual(["ttl-90000"]);
+      } finally {
+        await server.dispose();
+      }
+    },
+  );
+
+  it.skipIf(ownMissing !== undefined)("leaves one lease per node, and none after deregistering", async () => {
     const server = await startEtcd();
     try {
       await using registry = etcdRegistry({ endpoints: [server.url] });
@@ -218,6 +265,8 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     await using _ = writer;
     await using proxy = await faultProxy({ target: new URL(url).host });
     await using registry = etcdRegistry({ endpoints: [proxy.address], namespace, timeoutMs: 10_000 });
+    await writer.register(greeter("there"));
+    await registry.getService("greeter");
     const watcher = registry.watch();
     await watcher.ready;
     const watching = follow(watcher);
@@ -241,26 +290,66 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
     expect(await watching.failure).toBeUndefined();
   });
 
-  it("fails a watch whose place was compacted while the connection was lost", async () => {
-    const server = await startEtcd();
-    try {
-      await using proxy = await faultProxy({ target: server.address });
-      await using registry = etcdRegistry({ endpoints: [proxy.address], timeoutMs: 10_000 });
-      await using writer = etcdRegistry({ endpoints: [server.url] });
-      const watcher = registry.watch();
-      await watcher.ready;
-      const watching = follow(watcher);
-      await proxy.refuse(true);
-      proxy.cut();
-      for (const id of ["a", "b", "c"]) await writer.register(greeter(id));
-      const { header } = await etcd(server.url, "kv/range", { key: base64("x") });
-      await etcd(server.url, "kv/compaction", { revision: (header as { revision: string }).revision, physical: true });
-      await proxy.refuse(false);
-      expect(await watching.failure).toMatchObject({ code: "unavailable" });
-    } finally {
-      await server.dispose();
-    }
-  });
+  it.skipIf(ownMissing !== undefined)(
+    "fails a watch whose place was compacted while the connection was lost",
+    async () => {
+      const server = await startEtcd();
+      try {
+        await using proxy = await faultProxy({ target: server.address });
+        await using registry = etcdRegistry({ endpoints: [proxy.address], timeoutMs: 10_000 });
+        await using writer = etcdRegistry({ endpoints: [server.url] });
+        const watcher = registry.watch();
+        await watcher.ready;
+        const watching = follow(watcher);
+        await proxy.refuse(true);
+        proxy.cut();
+        for (const id of ["a", "b", "c"]) await writer.register(greeter(id));
+        const { header } = await etcd(server.url, "kv/range", { key: base64("x") });
+        await etcd(server.url, "kv/compaction", {
+          revision: (header as { revision: string }).revision,
+          physical: true,
+        });
+        await proxy.refuse(false);
+        expect(await watching.failure).toMatchObject({ code: "unavailable" });
+      } finally {
+        await server.dispose();
+      }
+    },
+  );
+
+  it.skipIf(ownMissing !== undefined)(
+    "fails a watch of a server that was emptied and filled beyond what was seen, and one that cannot tell",
+    async () => {
+      const server = await startEtcd();
+      try {
+        for (const known of [true, false]) {
+          await using proxy = await faultProxy({ target: server.address });
+          await using registry = etcdRegistry({ endpoints: [proxy.address], timeoutMs: 30_000 });
+          await using direct = etcdRegistry({ endpoints: [server.url] });
+          if (known) await direct.register(greeter("a"), { ttlMs: 60_000 });
+          expect(idsOf(await registry.getService("greeter"))).toEqual(known ? ["a"] : []);
+          const watcher = registry.watch();
+          await watcher.ready;
+          const watching = follow(watcher);
+          await proxy.refuse(true);
+          proxy.cut();
+          await server.kill();
+          server.forget();
+          await server.start();
+          // The same key at the same revision, and more.
+          await direct.register(greeter("a"), { ttlMs: 60_000 });
+          for (let other = 0; other < 10; other++) await direct.register(greeter(`n${other}`));
+          for (let other = 0; other < 10; other++) await direct.deregister(greeter(`n${other}`));
+          await direct.deregister(greeter("a"));
+          await proxy.refuse(false);
+          const failed = { code: "unavailable", message: expect.stringContaining("history") as string };
+          expect(await watching.failure).toMatchObject(failed);
+        }
+      } finally {
+        await server.dispose();
+      }
+    },
+  );
 
   it("does not keep a process alive for a watch in the background", async () => {
     const child = spawn(process.execPath, ["--import", supportFile("resolve.mjs"), supportFile("client.ts"), url], {
@@ -274,7 +363,7 @@ describe.skipIf(missing !== undefined)("etcd registry", () => {
   });
 });
 
-describe.skipIf(missing !== undefined)("etcd security", () => {
+describe.skipIf(ownMissing !== undefined)("etcd security", () => {
   it("logs in, refuses a wrong password, no user and missing rights, and outlives changed users", async () => {
     const server = await startEtcd({ args: ["--auth-token-ttl", "2"] });
     try {
@@ -329,6 +418,8 @@ describe.skipIf(missing !== undefined)("etcd security", () => {
         make({ ca }),
         make({ ca, ...pair(files.expired) }),
         etcdRegistry({ endpoints: [server.address], timeoutMs: 3_000 }),
+        // TLS to what does not speak it.
+        etcdRegistry({ endpoints: [(await etcdUrl()).replace("http:", "https:")], timeoutMs: 3_000 }),
       ];
       for (const registry of bad) {
         await expect(registry.getService("greeter")).rejects.toMatchObject({ code: "unavailable" });

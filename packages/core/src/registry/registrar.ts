@@ -12,12 +12,15 @@ import type { BackoffState, Supervisor } from "../supervisor.ts";
 import type { Registry, Service } from "./registry.ts";
 
 /**
- * `idle`: not started. `registered`: the registry has taken the latest record. `lost`: it should be registered and
- * the latest attempt failed; it is being retried. `withheld`: the register check says no. `stopped`: over.
+ * `idle`: not started. `registered`: the registry has taken the latest record. `failing`: the latest attempt failed and
+ * is being retried, while the record lives on until its TTL passes. `lost`: it should be registered and is not, because
+ * no attempt has worked, the TTL has passed, or the registry has dropped it; that is being retried, too. `withheld`:
+ * the register check says no. `stopped`: over.
  */
 export type RegistrarState =
   | { readonly status: "idle" }
   | { readonly status: "registered" }
+  | { readonly status: "failing"; readonly reason: MicroError }
   | { readonly status: "lost"; readonly reason: MicroError }
   | { readonly status: "withheld"; readonly reason: string }
   | { readonly status: "stopped" };
@@ -56,7 +59,10 @@ export interface RegistrarOptions {
 /** See {@link registrar}. */
 export interface Registrar extends AsyncDisposable {
   readonly state: RegistrarState;
-  /** The registry holds the record, as far as is known: taken, not deregistered, and its TTL has not passed. */
+  /**
+   * The registry holds the record, as far as is known: taken, not deregistered, not seen to be dropped, and its TTL has
+   * not passed.
+   */
   readonly registered: boolean;
   /**
    * Register, with three further tries after 100, 600 and 1900 ms, Go's pauses. Resolves when that has worked, when
@@ -80,6 +86,8 @@ export interface Registrar extends AsyncDisposable {
 
 /** Registries whose records live with those who register. */
 const withoutRecords = new Set(["mdns", "nats", "memory"]);
+/** Registries whose records live until they are taken back, whatever their TTL. */
+const withoutExpiry = new Set(["mdns", "nats"]);
 /** A registration that is lost again and again is renewed no more often than this. */
 const leastRenewalMs = 500;
 
@@ -110,6 +118,12 @@ class ServiceRegistrar implements Registrar {
   /** What the registry holds, or may hold after a failed attempt. */
   #held: Service | undefined;
   #confirmedAt: number | undefined;
+  /** Seen to be gone since it was last taken. */
+  #dropped = false;
+  /** Something speaks for another attempt since the latest one began. */
+  #doubted = false;
+  /** We are taking something back ourselves. */
+  #withdrawing = false;
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
   /** Passes run one after the other; what is queued and has not begun is shared. */
@@ -118,8 +132,10 @@ class ServiceRegistrar implements Registrar {
   /** A registration that was given up but may still arrive. */
   #unsettled: Promise<unknown> | undefined;
   #timer: ClockTimer | undefined;
+  /** Runs out with the TTL, while refreshes fail. */
+  #expiry: ClockTimer | undefined;
   #watch: Supervisor | undefined;
-  /** When a loss seen by the watch was last logged. */
+  /** When a loss that the watch showed was last logged. */
   #toldAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: RegistrarOptions) {
@@ -142,7 +158,7 @@ class ServiceRegistrar implements Registrar {
   }
 
   get registered(): boolean {
-    return this.#confirmedAt !== undefined && this.#clock.now() - this.#confirmedAt < this.#ttlMs;
+    return this.#confirmedAt !== undefined && !this.#dropped && this.#leftMs() > 0;
   }
 
   start(): Promise<void> {
@@ -199,8 +215,9 @@ class ServiceRegistrar implements Registrar {
           if (established) this.#renew(undefined);
           established = true;
           for await (const { action, service: gone } of watcher) {
-            const lost = gone.nodes.some(({ id }) => this.#held?.nodes.some((node) => node.id === id) === true);
-            if (action === "delete" && lost) this.#renew("the registry has dropped it");
+            if (this.#withdrawing || !this.#isOurs(gone)) continue;
+            if (action === "delete") this.#renew("the registry has dropped it");
+            else this.#seen();
           }
         } finally {
           await watcher[Symbol.asyncDispose]();
@@ -212,28 +229,69 @@ class ServiceRegistrar implements Registrar {
     });
   }
 
+  /** An event is about the record we hold, not about an earlier one of the same node. */
+  #isOurs({ version, nodes }: Service): boolean {
+    const held = this.#held;
+    return nodes.some(
+      // Without an address: all that is known is that the node is gone.
+      ({ id, address }) =>
+        held?.nodes.some((node) => node.id === id) === true && (version === held.version || address === ""),
+    );
+  }
+
+  /** The registry shows the record: what was taken for lost is there again. */
+  #seen(): void {
+    if (!this.#dropped || this.#state.status !== "lost") return;
+    this.#dropped = false;
+    if (this.registered) this.#change({ status: "registered" });
+    else this.#dropped = true;
+  }
+
   /** @param reason Why it is lost; undefined where it may be. */
   #renew(reason: string | undefined): void {
     const { status } = this.#state;
-    // Lost, it is retried by and by; that the watch works says that a try is worth it now.
-    if (status !== "registered" && status !== "lost") return;
-    if (this.#stopping !== undefined || this.#queued !== undefined) return;
-    const clock = this.#clock;
-    const { logger, registry } = this.#options;
-    // One that is lost again and again is told of once.
-    if (reason !== undefined && status === "registered" && clock.now() - this.#toldAt > this.#intervalMs) {
-      this.#toldAt = clock.now();
-      logger.warn(`Registry [${registry.name}] Registration lost, it is renewed: ${reason}`);
+    // Failing or lost, it is retried by and by; that the watch works says that a try is worth it now.
+    if (status !== "registered" && status !== "failing" && status !== "lost") return;
+    if (this.#stopping !== undefined) return;
+    if (reason !== undefined && status !== "lost") {
+      this.#dropped = true;
+      this.#lose(this.#asError(reason), "warn");
     }
+    this.#doubted = true;
+    if (this.#queued === undefined) this.#renewSoon();
+  }
+
+  #renewSoon(): void {
+    const clock = this.#clock;
     clock.clearTimeout(this.#timer);
     const sinceMs = clock.now() - (this.#confirmedAt ?? Number.NEGATIVE_INFINITY);
     this.#timer = clock.setTimeout(() => void this.#cycle(), Math.max(0, leastRenewalMs - sinceMs));
+  }
+
+  /** Say once that the registration is lost, and why. */
+  #lose(reason: MicroError, level: "warn" | "error" = "error"): void {
+    const { logger, registry } = this.#options;
+    const now = this.#clock.now();
+    // One that is dropped again and again is told of once an interval.
+    if (level === "error" || now - this.#toldAt > this.#intervalMs) {
+      if (level === "warn") this.#toldAt = now;
+      logger.log(level, `Registry [${registry.name}] Registration lost, it is retried: ${reason.detail}`);
+    }
+    this.#change({ status: "lost", reason });
+  }
+
+  /** How long the record lives on without a refresh. */
+  #leftMs(): number {
+    if (this.#confirmedAt === undefined) return 0;
+    if (withoutExpiry.has(this.#options.registry.name)) return Number.POSITIVE_INFINITY;
+    return this.#ttlMs - (this.#clock.now() - this.#confirmedAt);
   }
 
   async #stop(timeoutMs: number): Promise<void> {
     const clock = this.#clock;
     const { registry, logger } = this.#options;
     clock.clearTimeout(this.#timer);
+    clock.clearTimeout(this.#expiry);
     this.#controller.abort(new MicroError("the registrar is stopped", { code: "closed" }));
     const until = clock.now() + timeoutMs;
     // Not awaited: what is to be seen is over, and the registry may not answer.
@@ -268,6 +326,8 @@ class ServiceRegistrar implements Registrar {
     if (error === undefined) {
       this.#backoff.reset();
       if (this.#intervalMs === 0) return;
+      // Lost while the attempt was under way: whether before it or after it, nobody knows.
+      if (this.#doubted) return this.#renewSoon();
       const delayMs = Math.min(this.#intervalMs * (0.9 + 0.2 * this.#random()), this.#ttlMs * 0.95);
       this.#timer = clock.setTimeout(() => this.#tick(), delayMs);
       return;
@@ -275,10 +335,28 @@ class ServiceRegistrar implements Registrar {
     if (!this.#allowed) {
       logger.warn(`Registry [${registry.name}] Deregistration failed, it is retried: ${error.detail}`);
     } else if (this.#state.status !== "lost") {
-      logger.error(`Registry [${registry.name}] Registration lost, it is retried: ${error.detail}`);
-      this.#change({ status: "lost", reason: error });
+      this.#fail(error);
     }
     this.#timer = clock.setTimeout(() => void this.#cycle(), this.#backoff.next());
+  }
+
+  /** An attempt failed: the record is lost, or will be when its TTL passes. */
+  #fail(error: MicroError): void {
+    const clock = this.#clock;
+    const { logger, registry } = this.#options;
+    clock.clearTimeout(this.#expiry);
+    if (!this.registered) return this.#lose(error);
+    if (this.#state.status === "failing") {
+      this.#state = { status: "failing", reason: error };
+    } else {
+      logger.warn(`Registry [${registry.name}] Registration could not be refreshed, it is retried: ${error.detail}`);
+      this.#change({ status: "failing", reason: error });
+    }
+    const leftMs = this.#leftMs();
+    if (leftMs === Number.POSITIVE_INFINITY) return;
+    this.#expiry = clock.setTimeout(() => {
+      if (this.#state.status === "failing" && this.#stopping === undefined) this.#fail(this.#state.reason);
+    }, leftMs);
   }
 
   #tick(): void {
@@ -340,12 +418,13 @@ class ServiceRegistrar implements Registrar {
     const { registry, logger, domain } = this.#options;
     const { signal } = this.#controller;
     const { status } = this.#state;
+    this.#doubted = false;
     if ((status === "idle" && this.#held === undefined) || status === "withheld")
       logger.info(`Registry [${registry.name}] Registering node: ${idsOf(service)}`);
     // Under another name or version, a registry may hold the node twice.
-    const before = this.#held;
-    if (before !== undefined && (before.name !== service.name || before.version !== service.version))
-      await this.#withdraw(before, this.#timeoutMs);
+    const held = this.#held;
+    if (held !== undefined && (held.name !== service.name || held.version !== service.version))
+      await this.#withdraw(held, this.#timeoutMs);
     this.#held = withNodes(service, this.#held);
     const timeoutMs = this.#timeoutMs;
     const call = registry.register(service, { ttlMs: this.#ttlMs, signal, timeoutMs, domain });
@@ -364,8 +443,14 @@ class ServiceRegistrar implements Registrar {
     if (gone.length > 0) await this.#withdraw({ ...service, nodes: gone }, this.#timeoutMs);
     this.#held = service;
     this.#confirmedAt = this.#clock.now();
-    if (status === "lost") logger.info(`Registry [${registry.name}] Registered again: ${idsOf(service)}`);
-    if (status !== "registered") this.#change({ status: "registered" });
+    this.#clock.clearTimeout(this.#expiry);
+    // Seen to be gone meanwhile: the next attempt, or the watch, tells.
+    if (this.#doubted && this.#dropped) return;
+    this.#dropped = false;
+    const before = this.#state.status;
+    if (before === "lost" || before === "failing")
+      logger.info(`Registry [${registry.name}] Registered again: ${idsOf(service)}`);
+    if (before !== "registered") this.#change({ status: "registered" });
   }
 
   async #deregister(service: Service, timeoutMs: number): Promise<void> {
@@ -382,7 +467,12 @@ class ServiceRegistrar implements Registrar {
     const { registry, domain } = this.#options;
     const what = `registry ${registry.name}: deregistration of ${idsOf(service)}`;
     const call = registry.deregister(service, { timeoutMs, domain });
-    await withLimit(call, { timeoutMs: timeoutMs + 100, clock: this.#clock, what });
+    this.#withdrawing = true;
+    try {
+      await withLimit(call, { timeoutMs: timeoutMs + 100, clock: this.#clock, what });
+    } finally {
+      this.#withdrawing = false;
+    }
   }
 
   #asError(error: unknown): MicroError {

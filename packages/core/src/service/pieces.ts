@@ -278,8 +278,10 @@ export class Pieces implements AsyncDisposable {
 }
 
 function makeRegistry(chosen: string, pieces: Pieces, { settings }: PieceSource): Registry {
-  if (chosen === "mdns") return mdnsRegistry({ logger: pieces.logger });
-  if (chosen === "memory") return memoryRegistry();
+  // What the program was given goes before what is built in: the plugin of mdns has flags.
+  const given = pieces.source.plugins.get("registry", chosen) !== undefined;
+  if (chosen === "mdns" && !given) return mdnsRegistry({ logger: pieces.logger });
+  if (chosen === "memory" && !given) return memoryRegistry();
   return plugin(pieces, "registry", chosen).create(pieces.context(settings.registryAddress));
 }
 

@@ -52,7 +52,11 @@ export interface MicroService extends HandlerRegistration, AsyncDisposable {
   readonly nodeId: string;
   /** The bound address, e.g. `[::]:43211`; undefined unless it is running. */
   readonly address: string | undefined;
-  /** True while the service is registered and takes calls: from the end of its start to the beginning of its stop. */
+  /**
+   * True while the service is registered and takes calls, from the end of its start to the beginning of its stop. False
+   * meanwhile if the registration is known to be lost: dropped by the registry, not refreshed within its TTL, or held
+   * back by `registerCheck`. Calls are taken all the same.
+   */
   readonly ready: boolean;
   /** What it runs with: all options and defaults. */
   readonly options: ServiceSettings;
@@ -198,7 +202,7 @@ class ComposedService implements MicroService {
     return this.#primary === undefined ? this.#pieces.server.address : this.#primary.address;
   }
   get ready(): boolean {
-    return this.#ready;
+    return this.#ready && this.#registrar?.registered === true;
   }
   get options(): ServiceSettings {
     return this.#settings;

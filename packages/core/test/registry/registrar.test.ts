@@ -5,8 +5,8 @@ import type { Service } from "../../src/registry/registry.ts";
 import { fakeClock } from "../../src/testing/fake-clock.ts";
 import { faultyRegistry, memoryLogger, record } from "../support/faulty-registry.ts";
 
-function setUp(options: Partial<RegistrarOptions> = {}) {
-  const registry = faultyRegistry("mdns");
+function setUp(options: Partial<RegistrarOptions> = {}, name = "mdns") {
+  const registry = faultyRegistry(name);
   const clock = fakeClock();
   const logger = memoryLogger();
   const states: RegistrarState["status"][] = [];
@@ -64,7 +64,7 @@ describe("registrar", () => {
     expect(registry.counts.register).toBe(2);
     expect(registered()).toEqual(["greeter-1"]);
     expect(logger.lines.filter((line) => line.startsWith("warn"))).toEqual([
-      "warn Registry [mdns] Registration lost, it is renewed: the registry has dropped it",
+      "warn Registry [mdns] Registration lost, it is retried: the registry has dropped it",
     ]);
     registry.breakWatches();
     await clock.advance(2_000);
@@ -165,23 +165,112 @@ describe("registrar", () => {
   });
 
   it("stays registered in its own eyes until the TTL passes, and says once that it lost and once that it is back", async () => {
-    const { registry, clock, logger, states, own } = setUp({ intervalMs: 30_000, ttlMs: 90_000 });
+    const { registry, clock, logger, states, own } = setUp({ intervalMs: 30_000, ttlMs: 90_000 }, "etcd");
     await own.start();
     registry.down = true;
     await clock.advance(31_000);
-    expect(own.state.status).toBe("lost");
+    expect(own.state.status).toBe("failing");
     expect(own.registered).toBe(true);
+    await clock.advance(58_900);
+    expect([own.registered, own.state.status]).toEqual([true, "failing"]);
+    await clock.advance(100);
+    expect([own.registered, own.state.status]).toEqual([false, "lost"]);
     await clock.advance(60_000);
+    registry.down = false;
+    await clock.advance(10_000);
+    expect(own.registered).toBe(true);
+    expect(states).toEqual(["registered", "failing", "lost", "registered"]);
+    expect(logger.lines).toEqual([
+      "info Registry [etcd] Registering node: greeter-1",
+      "warn Registry [etcd] Registration could not be refreshed, it is retried: registry etcd: connection refused",
+      "error Registry [etcd] Registration lost, it is retried: registry etcd: connection refused",
+      "info Registry [etcd] Registered again: greeter-1",
+    ]);
+  });
+
+  it("is never lost by time alone where records have no TTL, and is refreshed again without a loss", async () => {
+    for (const [name, expected] of [
+      ["mdns", ["registered", "failing", "registered"]],
+      ["etcd", ["registered", "failing", "lost", "registered"]],
+    ] as const) {
+      const { registry, clock, states, own } = setUp({}, name);
+      await own.start();
+      registry.down = true;
+      await clock.advance(600_000);
+      expect(own.registered).toBe(name === "mdns");
+      registry.down = false;
+      await clock.advance(10_000);
+      expect(states).toEqual(expected);
+    }
+  });
+
+  it("is lost from the moment the watch says so until it is taken again, and for no other's end", async () => {
+    const { registry, clock, states, own } = setUp({}, "etcd");
+    await own.start();
+    await clock.advance(2_000);
+    registry.send({ action: "delete", service: record("greeter", ["greeter-2"]) });
+    // The same node's, of the version it had before.
+    registry.send({ action: "delete", service: record("greeter", ["greeter-1"], "0.9.0") });
+    await clock.settle();
+    expect([own.registered, own.state.status]).toEqual([true, "registered"]);
+    registry.down = true;
+    registry.send({ action: "delete", service: record("greeter", ["greeter-1"]) });
+    await clock.settle();
+    expect([own.registered, own.state]).toMatchObject([false, { status: "lost", reason: { code: "unavailable" } }]);
+    await clock.advance(5_000);
     expect(own.registered).toBe(false);
     registry.down = false;
     await clock.advance(10_000);
     expect(own.registered).toBe(true);
     expect(states).toEqual(["registered", "lost", "registered"]);
-    expect(logger.lines).toHaveLength(3);
+  });
+
+  it("takes a loss that another's event has mended for mended", async () => {
+    const { registry, clock, states, own } = setUp({}, "etcd");
+    await own.start();
+    await clock.advance(2_000);
+    registry.send({ action: "delete", service: record("greeter", ["greeter-1"]) });
+    registry.send({ action: "create", service: record("greeter", ["greeter-1"]) });
+    await clock.settle();
+    expect([own.registered, states]).toEqual([true, ["registered", "lost", "registered"]]);
+  });
+
+  it("registers once more after a loss that came while it was registering", async () => {
+    const { registry, clock, own, registered } = setUp({ intervalMs: 30_000 }, "etcd");
+    await own.start();
+    await clock.advance(2_000);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const register = registry.register.bind(registry);
+    // Taken, then dropped, and only then answered.
+    registry.register = async (service, options) => {
+      await register(service, options);
+      registry.register = register;
+      await registry.deregister(service);
+      await promise;
+    };
+    const updating = own.update();
+    await clock.settle();
+    resolve();
+    await updating;
+    expect([own.registered, registered()]).toEqual([false, []]);
+    await clock.advance(600);
+    expect([own.registered, registered()]).toEqual([true, ["greeter-1"]]);
+  });
+
+  it("does not take its own withdrawal of a version for a loss", async () => {
+    let service = record("greeter", ["greeter-1", "greeter-2"]);
+    const { clock, states, own } = setUp({ service: () => service }, "etcd");
+    await own.start();
+    for (const next of [record("greeter", ["greeter-2"]), record("greeter", ["greeter-2"], "2.0.0")]) {
+      service = next;
+      await own.update();
+      await clock.settle();
+    }
+    expect([own.registered, states]).toEqual([true, ["registered"]]);
   });
 
   it("registers again at once after the process stood still for longer than the TTL, and says so", async () => {
-    const { registry, clock, logger, own } = setUp({ intervalMs: 30_000, ttlMs: 90_000 });
+    const { registry, clock, logger, own } = setUp({ intervalMs: 30_000, ttlMs: 90_000 }, "etcd");
     await own.start();
     await clock.freeze(120_000);
     expect(registry.counts.register).toBe(2);

@@ -14,6 +14,7 @@ import type { ServiceOptions } from "../../src/service/options.ts";
 import type { PluginDescriptor } from "../../src/service/plugins.ts";
 import { ServiceExit, createService } from "../../src/service/service.ts";
 import type { MicroService } from "../../src/service/service.ts";
+import { faultyRegistry } from "../support/faulty-registry.ts";
 import { keepingLogger, waitFor } from "../support/service.ts";
 
 type Hello = MethodDefinition<{ name: string }, { name: string }, { msg: string }, { msg: string }, "unary">;
@@ -113,6 +114,48 @@ describe("a service", () => {
     expect(record?.endpoints.map(({ name }) => name)).toEqual(["Greeter.Hello"]);
     expect(service.ready).toBe(true);
     expect(await place.service({ name: "c" }).call("greeter", "Debug.Health", {})).toEqual({ status: "ok" });
+  });
+
+  it("is ready while it is registered: not once its TTL has passed, nor dropped, nor held back; and calls go on", async () => {
+    const registry = faultyRegistry("etcd");
+    let allowed = true;
+    await using place = site();
+    const times = { registerTtlMs: 400, registerIntervalMs: 100 };
+    const service = place.service({ registry, ...times, id: "me", registerCheck: () => allowed });
+    service.handle(Greeter, { hello });
+    await service.start();
+    const direct = place.service({ name: "c" });
+    const call = () => direct.call("greeter", "Greeter.Hello", { name: "x" }, { address: service.address });
+    const becomes = (ready: boolean) => waitFor(() => service.ready === ready || undefined, `ready: ${ready}`);
+    registry.down = true;
+    await waitFor(() => place.logger.lines.some((line) => line.includes("could not be refreshed")) || undefined, "it");
+    await becomes(false);
+    expect(await call()).toEqual({ msg: "Hello x" });
+    registry.down = false;
+    await becomes(true);
+    // As long as nobody mends it: the next attempt waits for this.
+    const held = Promise.withResolvers<void>();
+    const register = registry.register.bind(registry);
+    registry.register = async (...parameters) => {
+      await held.promise;
+      return register(...parameters);
+    };
+    const [record] = await registry.getService("greeter");
+    registry.send({ action: "delete", service: record! });
+    await becomes(false);
+    held.resolve();
+    await becomes(true);
+    allowed = false;
+    await becomes(false);
+    allowed = true;
+    await becomes(true);
+    const told = place.logger.lines.filter((line) => line.includes("Registration lost"));
+    expect(told).toEqual([
+      "error Registry [etcd] Registration lost, it is retried: registry etcd: connection refused",
+      "warn Registry [etcd] Registration lost, it is retried: the registry has dropped it",
+    ]);
+    await service.stop();
+    expect(service.ready).toBe(false);
   });
 
   it("advertises the address it is told to", async () => {

@@ -1,7 +1,8 @@
 /** What every registry with a server has to survive, run with services that call each other all the time. */
 import assert from "node:assert/strict";
-import { createService, silentLogger, type Registry } from "@micro/core";
+import { createService, silentLogger, type Registry, type ServiceOptions } from "@micro/core";
 import { faultProxy } from "@micro/core/testing";
+import { keepingLogger } from "./service.ts";
 
 /** A server that can be mistreated. */
 export interface FaultyServer {
@@ -21,13 +22,17 @@ export interface RegistryFaultOptions {
   readonly connect: (address: string) => Registry;
   /** Take the registration away without the service's doing. */
   readonly revoke: (address: string, nodeId: string) => Promise<void>;
+  /** Write so much of something else that revisions are beyond those of before. */
+  readonly fill: (address: string) => Promise<void>;
 }
 
 // Longer than a server takes to stop: etcd gives its watchers 5 s, in which leases end and cannot be renewed.
 const ttlMs = 8_000;
 const intervalMs = 2_000;
-/** After the fault: one interval, a retry's backoff, and a busy machine. */
-const patienceMs = intervalMs + 8_000;
+/** What a retry's backoff and a machine busy with other things may add to what is promised. */
+export const slackMs = 10_000;
+/** The promise: whole again within one interval. */
+const patienceMs = intervalMs + slackMs;
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -47,7 +52,7 @@ export async function eventually(what: string, limitMs: number, check: () => Pro
 }
 
 /** A service that says which instance it is. */
-export function instance(registry: Registry, label: string) {
+export function instance(registry: Registry, label: string, options: ServiceOptions = {}) {
   const service = createService({
     name: "greeter",
     address: "127.0.0.1:0",
@@ -59,6 +64,7 @@ export function instance(registry: Registry, label: string) {
     registerTtlMs: ttlMs,
     registerIntervalMs: intervalMs,
     spreadMs: 0,
+    ...options,
   });
   service.handle("Greeter", { hello: () => ({ label }) });
   return service;
@@ -72,7 +78,8 @@ async function scene(connect: () => Registry) {
     stack.defer(() => registry[Symbol.asyncDispose]());
     return registry;
   };
-  const greeter = instance(make(), "first");
+  const log = keepingLogger();
+  const greeter = instance(make(), "first", { logger: log });
   await greeter.start();
   const caller = createService({
     name: "caller",
@@ -84,10 +91,10 @@ async function scene(connect: () => Registry) {
   });
   stack.defer(() => caller.stop());
   const call = async (): Promise<string> => {
-    const { label } = await caller.call<{ label: string }>("greeter", "Greeter.Hello", {}, { timeoutMs: 2_000 });
+    const { label } = await caller.call<{ label: string }>("greeter", "Greeter.Hello", {}, { timeoutMs: slackMs });
     return label;
   };
-  await eventually("the first call", 5_000, async () => (await call()) === "first");
+  await eventually("the first call", slackMs, async () => (await call()) === "first");
   let calls = 0;
   const failures: unknown[] = [];
   const ended = new AbortController();
@@ -107,13 +114,18 @@ async function scene(connect: () => Registry) {
     get nodeId(): string {
       return `greeter-${greeter.options.id}`;
     },
+    /** How often the greeter said that its registration is lost. */
+    get losses(): number {
+      return log.lines.filter((line) => line.includes("Registration lost")).length;
+    },
     /** Calls went on all the time; the service is registered again, and the caller sees who comes. */
     async isWhole(address: (() => Registry) | undefined): Promise<void> {
       const probe = (address ?? connect)();
       stack.defer(() => probe[Symbol.asyncDispose]());
       await eventually("registered again", patienceMs, async () => (await probe.getService("greeter")).length > 0);
+      await eventually("ready", patienceMs, async () => greeter.ready);
       const before = calls;
-      await eventually("calls go on", 2_000, async () => calls > before);
+      await eventually("calls go on", slackMs, async () => calls > before);
       assert.deepEqual(failures, [], "no call failed");
       const second = instance(probe, "second");
       await second.start();
@@ -139,7 +151,7 @@ async function scene(connect: () => Registry) {
 
 /** The faults by name; each is a test's body. */
 export function registryFaults(options: RegistryFaultOptions): Readonly<Record<string, () => Promise<void>>> {
-  const { start, connect, revoke } = options;
+  const { start, connect, revoke, fill } = options;
   const withServer =
     (fault: (server: FaultyServer, on: Awaited<ReturnType<typeof scene>>) => Promise<void>) => async () => {
       const server = await start();
@@ -167,13 +179,33 @@ export function registryFaults(options: RegistryFaultOptions): Readonly<Record<s
       server.forget();
       await server.start();
     }),
-    "a server that is frozen for longer than the TTL": withServer(async (server) => {
+    "restart of the server with an empty state that has been filled beyond the old one": async () => {
+      const server = await start();
+      try {
+        await using proxy = await faultProxy({ target: server.address });
+        await using on = await scene(() => connect(proxy.address));
+        await proxy.refuse(true);
+        proxy.cut();
+        await server.kill();
+        server.forget();
+        await server.start();
+        await fill(server.address);
+        await proxy.refuse(false);
+        await on.isWhole(undefined);
+      } finally {
+        await server.dispose();
+      }
+    },
+    "a server that is frozen for longer than the TTL": withServer(async (server, on) => {
       server.freeze();
       await wait(ttlMs + 2_000);
+      await eventually("not ready", slackMs, async () => !on.greeter.ready);
+      assert.equal(on.losses, 1, "it says so once");
       server.thaw();
     }),
-    "a registration that is taken away behind our back": withServer(async (server, { nodeId }) => {
-      await revoke(server.address, nodeId);
+    "a registration that is taken away behind our back": withServer(async (server, on) => {
+      await revoke(server.address, on.nodeId);
+      await eventually("it is noticed", intervalMs + slackMs, async () => on.losses === 1);
     }),
     "a partition for longer than the TTL": async () => {
       const server = await start();
@@ -183,6 +215,8 @@ export function registryFaults(options: RegistryFaultOptions): Readonly<Record<s
         await using probe = connect(server.address);
         proxy.set({ toTarget: { drop: true }, toClient: { drop: true } });
         await eventually("others see it gone", ttlMs * 3, async () => (await probe.getService("greeter")).length === 0);
+        await eventually("not ready", slackMs, async () => !on.greeter.ready);
+        assert.equal(on.losses, 1, "it says so once");
         proxy.heal();
         await on.isWhole(undefined);
       } finally {

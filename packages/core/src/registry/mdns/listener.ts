@@ -5,6 +5,7 @@
 import type dgram from "node:dgram";
 import os from "node:os";
 import { MicroError } from "../../errors.ts";
+import { multicastInterfaces } from "./interfaces.ts";
 import { MulticastSocket } from "./multicast-socket.ts";
 import type { Family, MdnsSettings } from "./options.ts";
 import { decodeMessage, PacketError, type Message } from "./packet.ts";
@@ -103,6 +104,9 @@ export class Listener {
     }
     if (epoch !== this.#epoch) return;
     this.#interfaces = describeInterfaces();
+    const { interfaces, families, logger } = settings;
+    if (interfaces !== undefined && families.every((family) => multicastInterfaces(settings, family).length === 0))
+      logger?.warn(`mdns: none of the network interfaces ${interfaces.join(", ")} is up; nobody is heard until one is`);
     this.#poll = setInterval(() => this.#checkInterfaces(), interfacePollMs);
     this.#poll.unref();
     this.#updateRef();
