@@ -6,6 +6,7 @@ import {
   Subscription,
   encodeEnvelope,
   publishTimeout,
+  publishWithin,
   silentLogger,
   supervise,
 } from "@micro/core";
@@ -138,7 +139,7 @@ class NatsBroker implements Broker {
       if (waiting !== undefined) return this.#sendLater(waiting, topic, payload, options);
       return this.#send(topic, payload, options);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 
@@ -158,7 +159,7 @@ class NatsBroker implements Broker {
     }
     this.#unflushed += payload.length;
     if (this.#unflushed < maxUnflushedBytes) return done;
-    return limit(this.#flush(link), topic, options);
+    return publishWithin(this.#flush(link), { ...options, broker: "nats", topic });
   }
 
   #checkSize(link: NatsLink, topic: string, payload: Uint8Array): void {
@@ -169,15 +170,18 @@ class NatsBroker implements Broker {
 
   /** One for all who wait. */
   #flush(link: NatsLink): Promise<void> {
-    return (this.#flushing ??= link.flush().then(
-      () => {
-        this.#unflushed = 0;
-        this.#flushing = undefined;
-      },
-      (error: unknown) => {
-        throw fromNats(error, "publishing");
-      },
-    ));
+    return (this.#flushing ??= this.#flushOnce(link));
+  }
+
+  async #flushOnce(link: NatsLink): Promise<void> {
+    try {
+      await link.flush();
+    } catch (error) {
+      throw fromNats(error, "publishing");
+    } finally {
+      this.#unflushed = 0;
+      this.#flushing = undefined;
+    }
   }
 
   /** Publish to a stream. The server drops repetitions of a message's id, so an unclear outcome is tried again. */
@@ -191,9 +195,10 @@ class NatsBroker implements Broker {
       if (link === undefined) continue;
       this.#checkSize(link, topic, payload);
       try {
-        await limit(this.#ensureStream(link, topic), topic, { ...options, timeoutMs: remaining() });
+        const within = { ...options, broker: "nats", topic, timeoutMs: remaining() };
+        await publishWithin(this.#ensureStream(link, topic), within);
         const stored = link.jetstream.publish(topic, payload, { msgID, timeout: Math.ceil(Math.max(1, remaining())) });
-        await limit(stored, topic, { ...options, timeoutMs: remaining() });
+        await publishWithin(stored, { ...within, timeoutMs: remaining() });
         return;
       } catch (error) {
         const failure = fromNats(error, `publishing to ${topic}`);
@@ -283,7 +288,8 @@ class NatsBroker implements Broker {
     await Promise.all([...this.#active].map(({ subscription }) => subscription.unsubscribe(options)));
     const link = this.#link;
     // What was published is sent, if the server still listens.
-    if (link !== undefined) await limit(link.flush(), "", { timeoutMs: 2_000 }).catch(() => {});
+    if (link !== undefined)
+      await publishWithin(link.flush(), { broker: "nats", topic: "*", timeoutMs: 2_000 }).catch(() => {});
     this.#gate.fail(closedError(), true);
     const stopped = this.#supervisor?.stop();
     await link?.close();
@@ -296,44 +302,6 @@ class NatsBroker implements Broker {
 }
 
 const done = Promise.resolve();
-
-/** Wait for something the server should say, not longer than the publish may take. */
-function limit<T>(work: Promise<T>, topic: string, options: PublishOptions): Promise<T> {
-  const timeoutMs = publishTimeout(options);
-  const { signal } = options;
-  return new Promise((resolve, reject) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
-    };
-    const fail = (code: "timeout" | "aborted", text: string, cause?: unknown): void => {
-      end();
-      reject(
-        new MicroError(`broker nats: ${text}: the message for ${topic} may have been published`, {
-          id: source,
-          code,
-          cause,
-        }),
-      );
-    };
-    const abort = (): void => fail("aborted", "the publish was cancelled", signal?.reason);
-    const timer = setTimeout(
-      () => fail("timeout", `no answer within ${Math.ceil(timeoutMs)} ms`),
-      Math.min(timeoutMs, 0x7fff_ffff),
-    );
-    signal?.addEventListener("abort", abort, { once: true });
-    work.then(
-      (value) => {
-        end();
-        resolve(value);
-      },
-      (error: unknown) => {
-        end();
-        reject(error as Error);
-      },
-    );
-  });
-}
 
 function pause(delayMs: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
