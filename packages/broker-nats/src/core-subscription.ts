@@ -22,6 +22,10 @@ export class CoreFeed {
   readonly #maxMessages: number;
   readonly #maxBytes: number;
   #subscription: LinkSubscription | undefined;
+  /** Received, and waiting for room in the consumer. */
+  #pending: Delivery[] = [];
+  #first = 0;
+  #pumping = false;
   #bytes = 0;
   #lost = 0;
   #report: NodeJS.Timeout | undefined;
@@ -30,14 +34,14 @@ export class CoreFeed {
     this.#topic = topic;
     this.#queue = queue;
     this.#consumer = consumer;
-    this.#maxMessages = consumer.prefetch + limits.maxPendingMessages;
+    this.#maxMessages = limits.maxPendingMessages;
     this.#maxBytes = limits.maxPendingBytes;
   }
 
   /** Subscribe on a new link. Resolves once the server knows. @param refused the server does not want it. */
   async attach(link: NatsLink, refused: (error: MicroError) => void): Promise<void> {
     this.#subscription = link.subscribe(this.#topic, this.#queue, {
-      message: (subject, payload) => this.#receive(subject, payload),
+      message: ({ subject, data }) => this.#receive(subject, data),
       refused: (error) => refused(fromNats(error, `subscribing to ${this.#topic}`)),
     });
     await link.flush();
@@ -57,7 +61,7 @@ export class CoreFeed {
   }
 
   #receive(subject: string, payload: Uint8Array): void {
-    if (this.#consumer.inFlight >= this.#maxMessages || this.#bytes + payload.length > this.#maxBytes) {
+    if (this.#pending.length - this.#first >= this.#maxMessages || this.#bytes + payload.length > this.#maxBytes) {
       this.#lose();
       return;
     }
@@ -71,7 +75,30 @@ export class CoreFeed {
       this.#consumer.unreadable(fromNats(error, `a message of ${subject}`), delivery);
       return;
     }
-    void this.#consumer.deliver({ topic: subject, message, ack: forget });
+    const delivery: Delivery = { topic: subject, message, ack: forget };
+    if (!this.#pumping && this.#consumer.room() === undefined) void this.#consumer.deliver(delivery);
+    else {
+      this.#pending.push(delivery);
+      void this.#pump();
+    }
+  }
+
+  /** Hand over what waits, as there is room. */
+  async #pump(): Promise<void> {
+    if (this.#pumping) return;
+    this.#pumping = true;
+    while (this.#first < this.#pending.length) {
+      const room = this.#consumer.room();
+      if (room !== undefined) await room;
+      else void this.#consumer.deliver(this.#pending[this.#first++]!);
+      if (this.#first > 1_024) {
+        this.#pending = this.#pending.slice(this.#first);
+        this.#first = 0;
+      }
+    }
+    this.#pending = [];
+    this.#first = 0;
+    this.#pumping = false;
   }
 
   #lose(): void {

@@ -1,12 +1,13 @@
 /** Messages kept by JetStream until they are handled: at-least-once. */
 import { createHash } from "node:crypto";
 import { AckPolicy, DeliverPolicy, RetentionPolicy, StorageType } from "@nats-io/jetstream";
-import type { JetStreamManager, JsMsg } from "@nats-io/jetstream";
+import type { JetStreamManager } from "@nats-io/jetstream";
 import { MicroError, Metadata, decodeEnvelope } from "@micro/core";
 import type { BrokerMessage, Consumer, Delivery } from "@micro/core";
 import { fromNats, source } from "./errors.ts";
-import type { NatsLink } from "./nats-client.ts";
+import type { LinkMessage, NatsLink } from "./nats-client.ts";
 import type { JetStreamSettings } from "./options.ts";
+import { PullSession } from "./pull.ts";
 import { isPattern } from "./subjects.ts";
 
 const nanos = (milliseconds: number): number => Math.round(milliseconds * 1e6);
@@ -58,6 +59,17 @@ function derivedName(prefix: string, text: string): string {
   return `${prefix}_${readable}_${createHash("sha256").update(text).digest("hex").slice(0, 8)}`;
 }
 
+/** What the server is told of a message: handled, not handled, being handled. */
+const acknowledged = Buffer.from("+ACK");
+const refused = Buffer.from("-NAK");
+const inProgress = Buffer.from("+WPI");
+
+/** A message handed out by one connection's session. */
+interface Handed {
+  readonly link: NatsLink;
+  readonly reply: string;
+}
+
 /** Feeds one subscription's consumer from its JetStream consumer. */
 export class JetStreamFeed {
   readonly #topic: string;
@@ -66,10 +78,10 @@ export class JetStreamFeed {
   readonly #settings: JetStreamSettings;
   /** A queue's is shared and stays; a broadcast subscription's is its own and goes with it. */
   readonly #name: string;
-  readonly #unsettled = new Set<JsMsg>();
-  readonly #inProgress: NodeJS.Timeout;
+  readonly #unsettled = new Set<Handed>();
+  readonly #keepAlive: NodeJS.Timeout;
   #stopping = false;
-  #messages: { close(): Promise<unknown> } | undefined;
+  #session: PullSession | undefined;
   #removable: { readonly manager: JetStreamManager; readonly stream: string } | undefined;
 
   constructor(topic: string, queue: string | undefined, consumer: Consumer, settings: JetStreamSettings) {
@@ -79,8 +91,8 @@ export class JetStreamFeed {
     this.#settings = settings;
     this.#name = queue === undefined ? `micro_${crypto.randomUUID()}` : derivedName(queue, `${queue} ${topic}`);
     // Long handlers, and messages that wait for their turn, are no reason to deliver again.
-    this.#inProgress = setInterval(() => {
-      for (const message of this.#unsettled) attempt(() => message.working());
+    this.#keepAlive = setInterval(() => {
+      for (const handed of this.#unsettled) attempt(() => handed.link.publish(handed.reply, inProgress));
     }, settings.ackWaitMs / 3).unref();
   }
 
@@ -89,19 +101,22 @@ export class JetStreamFeed {
     const stream = await ensureStream(link, this.#topic, this.#settings);
     const manager = await link.jetstream.jetstreamManager(false);
     await this.#ensureConsumer(manager, stream);
-    const consumer = await link.jetstream.consumers.get(stream, this.#name);
     if (this.#queue === undefined) this.#removable = { manager, stream };
     if (this.#stopping) return;
-    const messages = await consumer.consume({
-      max_messages: this.#consumer.prefetch,
-      abort_on_missing_resource: true,
-      idle_heartbeat: 5_000,
+    const session = new PullSession({
+      link,
+      stream,
+      consumer: this.#name,
+      room: () => this.#consumer.prefetch - this.#consumer.inFlight,
+      receive: (message) => this.#receive(link, message),
     });
-    this.#messages = messages;
+    this.#session = session;
+    session.start();
     up();
-    for await (const message of messages) {
-      const room = this.#deliver(message);
-      if (room !== undefined) await room;
+    try {
+      await Promise.race([session.over, link.closed]);
+    } finally {
+      await session.stop();
     }
   }
 
@@ -129,44 +144,45 @@ export class JetStreamFeed {
     }
   }
 
-  #deliver(message: JsMsg): Promise<void> | undefined {
-    this.#unsettled.add(message);
-    const settle = (tell: () => void): void => {
-      this.#unsettled.delete(message);
+  #receive(link: NatsLink, { subject, data, reply }: LinkMessage): void {
+    if (reply === undefined) return;
+    const handed: Handed = { link, reply };
+    this.#unsettled.add(handed);
+    const settle = (word: Buffer): void => {
+      this.#unsettled.delete(handed);
+      link.publish(reply, word);
+      // Its place is free: ask for as many as there is room for.
+      queueMicrotask(() => this.#session?.pull());
+    };
+    const ack = (): void => {
       try {
-        tell();
+        settle(acknowledged);
       } catch (cause) {
-        const text = `broker nats: the acknowledgement of a message of ${message.subject} could not be sent: it will be delivered again`;
+        const text = `broker nats: the acknowledgement of a message of ${subject} could not be sent: it will be delivered again`;
         throw new MicroError(text, { id: source, code: "unavailable", cause });
       }
     };
-    const ack = () => settle(() => message.ack());
-    const giveBack = () => attempt(() => settle(() => message.nak()));
-    let decoded: BrokerMessage;
+    const giveBack = (): void => attempt(() => settle(refused));
+    let message: BrokerMessage;
     try {
-      decoded = decodeEnvelope(message.data);
+      message = decodeEnvelope(data);
     } catch (error) {
-      const raw: Delivery = {
-        topic: message.subject,
-        message: { header: new Metadata(), body: message.data },
-        ack,
-        giveBack,
-      };
-      this.#consumer.unreadable(fromNats(error, `a message of ${message.subject}`), raw);
-      return this.#consumer.room();
+      const raw: Delivery = { topic: subject, message: { header: new Metadata(), body: data }, ack, giveBack };
+      this.#consumer.unreadable(fromNats(error, `a message of ${subject}`), raw);
+      return;
     }
-    return this.#consumer.deliver({ topic: message.subject, message: decoded, ack, giveBack });
+    void this.#consumer.deliver({ topic: subject, message, ack, giveBack });
   }
 
-  /** No more messages. What was fetched and not looked at goes back with the next delivery. */
+  /** No more messages, once those on their way are there: draining the consumer gives them back. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    await this.#messages?.close();
+    if (this.#session !== undefined) await limited(this.#session.stop());
   }
 
   /** To be called once everything is settled. */
   async close(): Promise<void> {
-    clearInterval(this.#inProgress);
+    clearInterval(this.#keepAlive);
     const removable = this.#removable;
     if (removable === undefined) return;
     await limited(removable.manager.consumers.delete(removable.stream, this.#name)).catch(() => {});

@@ -53,7 +53,10 @@ class NatsBroker implements Broker {
   readonly #logger: Logger;
   readonly #gate: ConnectionGate;
   readonly #active = new Set<Active>();
+  readonly #publishing = new Set<Promise<void>>();
   readonly #streams = new Map<string, Promise<string>>();
+  /** Resolves with the outcome of the first attempt to connect. */
+  readonly #tried = Promise.withResolvers<void>();
   #supervisor: Supervisor | undefined;
   #link: NatsLink | undefined;
   #unflushed = 0;
@@ -92,6 +95,8 @@ class NatsBroker implements Broker {
     } catch (error) {
       this.#refusedOrAway(error);
       throw error;
+    } finally {
+      this.#tried.resolve();
     }
     if (signal.aborted) {
       await link.close();
@@ -134,13 +139,21 @@ class NatsBroker implements Broker {
       this.#start();
       const { header, body } = message;
       const payload = encodeEnvelope(header instanceof Metadata ? header : new Metadata(header), body);
-      if (this.#settings.jetstream !== undefined) return this.#store(topic, payload, options);
+      if (this.#settings.jetstream !== undefined) return this.#remember(this.#store(topic, payload, options));
       const waiting = this.#gate.pass(options);
-      if (waiting !== undefined) return this.#sendLater(waiting, topic, payload, options);
+      if (waiting !== undefined) return this.#remember(this.#sendLater(waiting, topic, payload, options));
       return this.#send(topic, payload, options);
     } catch (error) {
       return Promise.reject(error);
     }
+  }
+
+  /** Disconnecting waits for it. */
+  #remember(publish: Promise<void>): Promise<void> {
+    this.#publishing.add(publish);
+    const forget = (): void => void this.#publishing.delete(publish);
+    publish.then(forget, forget);
+    return publish;
   }
 
   async #sendLater(waiting: Promise<void>, topic: string, payload: Uint8Array, options: PublishOptions): Promise<void> {

@@ -17,17 +17,29 @@ export interface NatsLink {
   /** Resolves with the reason when it is over. */
   readonly closed: Promise<unknown>;
   readonly jetstream: JetStreamClient;
-  /** Written with everything else of this turn. Throws once closed. */
-  publish(subject: string, payload: Uint8Array): void;
+  /** Written with everything else of this turn. Throws once closed. @param reply where an answer goes. */
+  publish(subject: string, payload: Uint8Array, reply?: string): void;
   /** Resolves once the server has read everything published and subscribed so far. */
   flush(): Promise<void>;
   subscribe(subject: string, queue: string | undefined, receive: LinkReceiver): LinkSubscription;
   close(): Promise<void>;
 }
 
+/** A message as it came. */
+export interface LinkMessage {
+  readonly subject: string;
+  readonly data: Uint8Array;
+  /** Where an answer is expected. */
+  readonly reply: string | undefined;
+  /** A word of JetStream's in place of a message. `pending`: messages of the request it speaks of that will not come. */
+  readonly status:
+    | { readonly code: number; readonly description: string; readonly pending: number | undefined }
+    | undefined;
+}
+
 /** What a subscription is told. */
 export interface LinkReceiver {
-  message(subject: string, payload: Uint8Array): void;
+  message(message: LinkMessage): void;
   /** The server refuses it. */
   refused(error: unknown): void;
 }
@@ -35,6 +47,33 @@ export interface LinkReceiver {
 export interface LinkSubscription {
   /** No more messages: resolves when those on their way are there. */
   drain(): Promise<void>;
+}
+
+/** Reads lazily: most messages have no headers. */
+class ReceivedMessage implements LinkMessage {
+  readonly #message: Msg;
+  constructor(message: Msg) {
+    this.#message = message;
+  }
+  get subject(): string {
+    return this.#message.subject;
+  }
+  get data(): Uint8Array {
+    return this.#message.data;
+  }
+  get reply(): string | undefined {
+    return this.#message.reply;
+  }
+  get status(): LinkMessage["status"] {
+    const { headers, data } = this.#message;
+    if (headers === undefined || data.length > 0 || headers.code === 0) return undefined;
+    const pending = headers.get("Nats-Pending-Messages");
+    return {
+      code: headers.code,
+      description: headers.description,
+      pending: /^\d{1,9}$/.test(pending) ? Number(pending) : undefined,
+    };
+  }
 }
 
 const connectTimeoutMs = 5_000;
@@ -95,8 +134,9 @@ class Link implements NatsLink {
     for await (const status of this.#connection.status()) if (status.type === "error") this.#lastError = status.error;
   }
 
-  publish(subject: string, payload: Uint8Array): void {
-    this.#connection.publish(subject, payload);
+  publish(subject: string, payload: Uint8Array, reply?: string): void {
+    if (reply === undefined) this.#connection.publish(subject, payload);
+    else this.#connection.publish(subject, payload, { reply });
   }
 
   flush(): Promise<void> {
@@ -107,7 +147,7 @@ class Link implements NatsLink {
     const subscription = this.#connection.subscribe(subject, {
       ...(queue === undefined ? {} : { queue }),
       callback: (error: Error | null, message: Msg) => {
-        if (error === null) receive.message(message.subject, message.data);
+        if (error === null) receive.message(new ReceivedMessage(message));
         else receive.refused(error);
       },
     });
