@@ -60,13 +60,13 @@ describe("options", () => {
       tls: { secure: false, tls: undefined, insecureSkipVerify: false },
       flags: undefined,
     };
-    await using broker = plugins[0].create(context as never);
+    await using broker = plugins.find(({ name }) => name === "nats")!.create(context as never);
     expect([broker.name, broker.address]).toEqual(["nats", "10.0.0.5:4333"]);
   });
 });
 
 describe.skipIf(missing !== undefined)("topics", () => {
-  const noTopics = ["a b", "", ".a", "a.", "a..b", "a\nb", ("a".repeat(4_000))];
+  const noTopics = ["a b", "", ".a", "a.", "a..b", "a\nb", "a".repeat(4_000)];
   it("that NATS cannot carry are refused", async () => {
     await using broker = natsBroker({ servers: [await natsAddress()] });
     for (const name of ["a.*", "a.>", ...noTopics.filter((each) => each !== "")])
@@ -141,7 +141,7 @@ describe.skipIf(missing !== undefined)("messages", () => {
       expect(got).toEqual(["good"]);
       expect(errors).toEqual(["codec", "codec"]);
       expect(buried.map((event) => text(event))).toEqual(["not json", '{"Header":{"a":1}}']);
-      expect(buried[0].message.header.get("Micro-Dead-Topic")).toBe(name);
+      expect(buried[0]?.message.header.get("Micro-Dead-Topic")).toBe(name);
       expect(subscriber.stats).toMatchObject({ received: 3, handled: 1, failed: 2, deadLettered: 2, inFlight: 0 });
       await connection.close();
     });
@@ -177,35 +177,37 @@ describe.skipIf(missing !== undefined)("messages", () => {
     for (let index = 0; index < 100; index++) await fast.publish(name, body(String(index)));
     await until(() => got === 100 && errors.length > 0);
     expect(behind.stats).toMatchObject({ received: 5, dropped: 85 });
-    expect(errors[0].detail).toMatch(/85 messages of .* too slow/);
+    expect(errors[0]?.detail).toMatch(/85 messages of .* too slow/);
     held.resolve();
     await until(() => behind.stats.handled === 15);
   });
 });
 
+const pem = (path: string) => readFile(path, "utf8");
+
+/** Everything fails as it should, and says so. */
+const refused = async (broker: Broker, code: string, message: RegExp): Promise<void> => {
+  await using refusedBroker = broker;
+  const subscriber = refusedBroker.subscribe(topic(), () => {}, { onError: () => {} });
+  for (const work of [
+    refusedBroker.connect({ timeoutMs: 3_000 }),
+    refusedBroker.publish(topic(), body("x"), { timeoutMs: 3_000 }),
+  ]) {
+    const error = await failure(work);
+    expect(error.detail).toMatch(message);
+    if (code === "unauthorized") expect(error.code).toBe(code);
+  }
+  if (code === "unauthorized") expect((await failure(subscriber.ready)).code).toBe(code);
+};
+
 describe.skipIf(missing !== undefined)("access", () => {
   let folder: string;
   let certificates: Certificates;
-  const pem = (path: string) => readFile(path, "utf8");
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "nats-tls-"));
     certificates = makeCertificates(folder);
   });
   afterAll(() => rm(folder, { recursive: true }));
-
-  const refused = async (broker: Broker, code: string, message: RegExp): Promise<void> => {
-    await using refusedBroker = broker;
-    const subscriber = refusedBroker.subscribe(topic(), () => {}, { onError: () => {} });
-    for (const work of [
-      refusedBroker.connect({ timeoutMs: 3_000 }),
-      refusedBroker.publish(topic(), body("x"), { timeoutMs: 3_000 }),
-    ]) {
-      const error = await failure(work);
-      expect(error.detail).toMatch(message);
-      if (code === "unauthorized") expect(error.code).toBe(code);
-    }
-    if (code === "unauthorized") expect((await failure(subscriber.ready)).code).toBe(code);
-  };
 
   it("with user and password, or a token, and not with wrong ones", async () => {
     const server = await startNats({ user: "app", password: "s3cret" });
