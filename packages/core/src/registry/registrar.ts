@@ -229,14 +229,12 @@ class ServiceRegistrar implements Registrar {
     });
   }
 
-  /** An event is about the record we hold, not about an earlier one of the same node. */
+  /** An event is about the record we hold, not about an earlier version of the same node. */
   #isOurs({ version, nodes }: Service): boolean {
     const held = this.#held;
-    return nodes.some(
-      // Without an address: all that is known is that the node is gone.
-      ({ id, address }) =>
-        held?.nodes.some((node) => node.id === id) === true && (version === held.version || address === ""),
-    );
+    // Without a version: all that is known is that the node is gone.
+    if (held === undefined || (version !== held.version && version !== "")) return false;
+    return nodes.some(({ id }) => held.nodes.some((node) => node.id === id));
   }
 
   /** The registry shows the record: what was taken for lost is there again. */
