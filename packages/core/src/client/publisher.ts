@@ -15,6 +15,7 @@ import { wrap, type Next } from "../wrapper.ts";
 import { expectContext } from "./call-context.ts";
 import { clientId } from "./deadline.ts";
 import { outgoingMetadata } from "./metadata.ts";
+import { wrongField } from "./proto-check.ts";
 import type { EventPublisher, EventPublishOptions, PublishContext, PublishWrapper } from "./publish.ts";
 
 /** What {@link eventPublisher} is made of. */
@@ -84,7 +85,7 @@ class BrokerPublisher implements EventPublisher {
   async #send(message: unknown, publication: Publication): Promise<void> {
     const { topic, exchange, contentType, metadata } = publication;
     const type = publication.definition?.message;
-    if (type?.validate !== undefined && !(message instanceof Frame)) await check(topic, type, message);
+    if (type !== undefined && !(message instanceof Frame)) await check(topic, type, message);
     const body = this.#encode(topic, contentType, message, type);
     // Last, so that nothing else can take their names.
     const header = new Metadata(metadata)
@@ -117,14 +118,16 @@ class BrokerPublisher implements EventPublisher {
 /** What is sent is what was passed, not what the validator makes of it: subscribers run the same validator on it. */
 async function check(topic: string, type: MessageType, message: unknown): Promise<void> {
   try {
-    await type.validate!(message);
+    await type.validate?.(message);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new MicroError(`topic ${topic}: ${reason}`, { id: clientId, code: "bad_request", cause });
   }
+  const wrong = type.binary === undefined ? undefined : wrongField(type, message);
+  if (wrong !== undefined) throw new MicroError(`topic ${topic}: ${wrong}`, { id: clientId, code: "bad_request" });
 }
 
-/** The field that cannot be encoded, followed by a colon: encoders of protobuf do not name it. Empty if none fails alone. */
+/** The field that cannot be encoded, followed by a colon: encoders do not name it. Empty if none fails alone. */
 function culprit(codec: Codec, message: unknown, type: MessageType | undefined): string {
   if (type?.binary === undefined || typeof message !== "object" || message === null) return "";
   for (const [name, value] of Object.entries(message)) {

@@ -60,9 +60,9 @@ export interface SubscriberRegistration {
     options?: EventSubscribeOptions | undefined,
   ): Subscriber;
   /** The same of a class instance. */
-  subscribe<Out, Instance extends object>(
+  subscribe<Out, Instance extends EventHandlersOf<Out, Instance>>(
     topic: TopicDefinition<any, Out>,
-    instance: Instance & EventHandlersOf<NoInfer<Out>, Instance>,
+    instance: Instance extends (...args: never[]) => unknown ? never : Instance,
     options?: EventSubscribeOptions | undefined,
   ): Subscriber;
   /** Subscribe by name: the message is decoded by its content type and not checked. */

@@ -54,5 +54,5 @@ function readHandlers(topic: string, handler: unknown): [endpoint: string, run: 
   const functions = [...functionsOf(handler)];
   if (functions.length === 0)
     throw new TypeError(`subscribe(${JSON.stringify(topic)}): the object has no method to handle events`);
-  return functions.map(([name, run]) => [`${type}.${capitalized(name)}`, run.bind<EventHandler>(handler)]);
+  return functions.map(([name, run]) => [`${type}.${capitalized(name)}`, (run as EventHandler).bind(handler)]);
 }
