@@ -63,6 +63,8 @@ export function readTopic(topic: unknown, method: string): NamedTopic {
       `${method}: the first argument is the topic, a text that is not empty or what defineTopic() gives`,
     );
   if (typeof contentType !== "string" || contentType === "")
-    throw new TypeError(`${method}: the topic ${JSON.stringify(name)} has no content type; define it with defineTopic()`);
+    throw new TypeError(
+      `${method}: the topic ${JSON.stringify(name)} has no content type; define it with defineTopic()`,
+    );
   return { name, definition: topic as TopicDefinition };
 }

@@ -40,20 +40,16 @@ export interface EventPublisher {
    * @throws {MicroError} `bad_request` for a message that the topic's type refuses, naming topic and field; `codec` for
    * one that cannot be encoded; what `Broker.publish` throws.
    */
-  publish<In>(
-    topic: TopicDefinition<In, any>,
-    message: NoInfer<In>,
-    options?: EventPublishOptions | undefined,
-  ): Promise<void>;
+  publish<In>(topic: TopicDefinition<In, any>, message: NoInfer<In>, options?: EventPublishOptions): Promise<void>;
   /** Publish by name, no types. A `Frame` is sent as it is. */
-  publish(topic: string, message: unknown, options?: EventPublishOptions | undefined): Promise<void>;
+  publish(topic: string, message: unknown, options?: EventPublishOptions): Promise<void>;
 }
 
 /** One topic's publisher, as {@link createEvent} makes it. Go's `micro.Event`. */
 export interface TopicPublisher<In = any> {
   readonly topic: string;
   /** As {@link EventPublisher.publish}; these options go over the event's own. */
-  publish(message: In, options?: EventPublishOptions | undefined): Promise<void>;
+  publish(message: In, options?: EventPublishOptions): Promise<void>;
 }
 
 /**

@@ -51,20 +51,20 @@ export interface SubscriberRegistration {
   subscribe<Out>(
     topic: TopicDefinition<any, Out>,
     handler: EventHandler<NoInfer<Out>>,
-    options?: EventSubscribeOptions | undefined,
+    options?: EventSubscribeOptions,
   ): Subscriber;
   /** An object whose methods all get every event; one that fails is retried without the others. */
   subscribe<Out>(
     topic: TopicDefinition<any, Out>,
     handlers: Readonly<Record<string, EventHandler<NoInfer<Out>>>>,
-    options?: EventSubscribeOptions | undefined,
+    options?: EventSubscribeOptions,
   ): Subscriber;
   /** The same of a class instance. */
   subscribe<Out, Instance extends EventHandlersOf<Out, Instance>>(
     topic: TopicDefinition<any, Out>,
     instance: Instance extends (...args: never[]) => unknown ? never : Instance,
-    options?: EventSubscribeOptions | undefined,
+    options?: EventSubscribeOptions,
   ): Subscriber;
   /** Subscribe by name: the message is decoded by its content type and not checked. */
-  subscribe(topic: string, handler: EventHandler | object, options?: EventSubscribeOptions | undefined): Subscriber;
+  subscribe(topic: string, handler: EventHandler | object, options?: EventSubscribeOptions): Subscriber;
 }

@@ -371,7 +371,10 @@ function makeServer(chosen: string, pieces: Pieces, { settings }: PieceSource): 
     address: settings.address,
     codecs: settings.codecs,
     wrapHandler: [...(settings.tracer === "memory" ? [pieces.spans.wrapHandler] : []), ...settings.wrapHandler],
-    wrapSubscriber: [...(settings.tracer === "memory" ? [pieces.spans.wrapSubscriber] : []), ...settings.wrapSubscriber],
+    wrapSubscriber: [
+      ...(settings.tracer === "memory" ? [pieces.spans.wrapSubscriber] : []),
+      ...settings.wrapSubscriber,
+    ],
     broker: () => pieces.broker,
     maxConcurrency: settings.maxConcurrency,
     maxMessageBytes: settings.maxMessageBytes,

@@ -299,7 +299,8 @@ class ComposedService implements MicroService {
         await this.#stopRequested.promise;
       }
     } catch (error) {
-      const interrupted = this.#stopping !== undefined && MicroError.is(error) && (error.code === "aborted" || error.code === "closed");
+      const interrupted =
+        this.#stopping !== undefined && MicroError.is(error) && (error.code === "aborted" || error.code === "closed");
       await this.#stopQuietly();
       if (!interrupted) throw error;
     }
@@ -417,7 +418,8 @@ class ComposedService implements MicroService {
 
   async #stop(): Promise<void> {
     // A registry that does not answer must not keep a service from being stopped.
-    if (this.#state === "starting") await (this.#registrar === undefined ? this.#binding?.stop() : this.#registrar.stop());
+    if (this.#state === "starting")
+      await (this.#registrar === undefined ? this.#binding?.stop() : this.#registrar.stop());
     await this.#starting?.catch(() => {});
     const { spreadMs, drainTimeoutMs, beforeStop, afterStop } = this.#settings;
     let failure: { readonly error: unknown } | undefined;

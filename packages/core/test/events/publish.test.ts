@@ -32,13 +32,13 @@ function site(options: Partial<ClientOptions> = {}) {
   return {
     broker,
     client,
-    /** What arrives on `exchange` when this is published. */
-    async sent(
+    /** What arrives when this is published. */
+    sent: async (
       topic: string | TopicDefinition,
       message: unknown,
       given?: EventPublishOptions,
-      exchange = given?.exchange ?? (typeof topic === "string" ? topic : topic.topic),
-    ): Promise<BrokerMessage> {
+    ): Promise<BrokerMessage> => {
+      const exchange = given?.exchange ?? (typeof topic === "string" ? topic : topic.topic);
       const received = Promise.withResolvers<BrokerMessage>();
       await using subscriber = broker.subscribe(exchange, ({ message: arrived }) => received.resolve(arrived));
       await subscriber.ready;
@@ -224,7 +224,13 @@ describe("a publish", () => {
     });
     const { client } = site({ broker });
     const { signal } = new AbortController();
-    await client.publish("t", "x", { timeoutMs: 9, signal, metadata: { a: "b" }, contentType: "text/plain", exchange: "e" });
+    await client.publish("t", "x", {
+      timeoutMs: 9,
+      signal,
+      metadata: { a: "b" },
+      contentType: "text/plain",
+      exchange: "e",
+    });
     expect(given).toEqual([{ timeoutMs: 9, signal }]);
     await inner[Symbol.asyncDispose]();
   });

@@ -104,6 +104,7 @@ describe("a service", () => {
           protocol: "mucp",
           server: "mucp",
           transport: "http",
+          broker: "http",
           registry: "memory",
           wire: "micro/1",
         },
@@ -299,11 +300,11 @@ describe("settings", () => {
 
   it("warn of variables whose piece does not exist, and of certificates that are not verified", async () => {
     await using place = site();
-    const service = place.service({ env: { MICRO_BROKER: "nats", MICRO_TLS_INSECURE: "true", MICRO_OTHER: "1" } });
+    const service = place.service({ env: { MICRO_STORE: "redis", MICRO_TLS_INSECURE: "true", MICRO_OTHER: "1" } });
     await service.init();
     await service.start();
     expect(place.logger.lines.filter((line) => line.startsWith("warn"))).toEqual([
-      "warn MICRO_BROKER is set, but this version has no broker yet: ignored",
+      "warn MICRO_STORE is set, but this version has no store yet: ignored",
       "warn Certificates of other nodes are not verified",
     ]);
   });
