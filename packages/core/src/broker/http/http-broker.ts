@@ -126,6 +126,11 @@ class HttpBroker implements Broker {
     }
   }
 
+  async listen(): Promise<void> {
+    this.#throwIfClosed();
+    await this.#listen();
+  }
+
   async publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
     this.#throwIfClosed();
     await this.#publish(topic, message, options);
