@@ -83,8 +83,8 @@ export class Subscribers implements SubscriberRegistration {
   /**
    * Connect the broker and subscribe, once the server listens. Resolves when every subscription holds.
    *
-   * A broker in this process, which has yet to bind its address, is always connected, as Go does; one that runs
-   * elsewhere only where there are subscribers: a service that only publishes, or does neither, starts without it.
+   * A broker that listens does so in any case, as Go's does; one that runs elsewhere is connected only where there are
+   * subscribers: a service that publishes, or does neither, starts without it.
    * @throws {MicroError} what `Broker.connect` throws, `aborted` by {@link stop}; nothing is subscribed then.
    */
   async start(): Promise<void> {
@@ -95,10 +95,11 @@ export class Subscribers implements SubscriberRegistration {
     this.#starting = starting;
     const { signal } = starting;
     try {
-      if (this.#subscriptions.size > 0 || broker.address === "") {
-        await connect(broker, signal);
+      const subscribes = this.#subscriptions.size > 0;
+      if (subscribes) await connect(broker, signal);
+      else await broker.listen?.();
+      if (subscribes || broker.listen !== undefined)
         logger.info(`Broker [${broker.name}] Connected to ${broker.address}`);
-      }
       if (signal.aborted) throw signal.reason;
       this.#broker = broker;
       const ready = Promise.all([...this.#subscriptions].map((subscription) => subscription.begin(broker)));

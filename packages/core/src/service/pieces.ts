@@ -4,6 +4,7 @@
  * A piece given as an instance is used as it is and left open; one given by name is made here and closed here.
  */
 import type { Broker } from "../broker/broker.ts";
+import { httpBroker } from "../broker/http/http-broker.ts";
 import { memoryBroker } from "../broker/memory.ts";
 import type { Client, ClientOptions, ProtocolClient } from "../client/client.ts";
 import { mucpClient } from "../client/mucp-client.ts";
@@ -23,6 +24,7 @@ import type { Server, ServerOptions } from "../server/server.ts";
 import { httpTransport } from "../transport/http/http-transport.ts";
 import { memoryTransport } from "../transport/memory.ts";
 import type { Transport } from "../transport/transport.ts";
+import { brokerAdvertise, brokerListenAddress } from "./broker-address.ts";
 import { isModule, pluginName } from "./aliases.ts";
 import type { PluginKind } from "./aliases.ts";
 import type { FlagValues } from "./flags.ts";
@@ -98,7 +100,7 @@ const callSettings = [
 const inputs: Readonly<Record<PieceName, readonly (keyof ServiceSettings)[]>> = {
   registry: ["registry", "registryAddress"],
   transport: ["transport", "transportAddress", "poolSize", "poolTtlMs", "maxMessageBytes", "wire", ...tlsSettings],
-  broker: ["broker", "brokerAddress", "address", "advertise", ...tlsSettings],
+  broker: ["broker", "brokerAddress", "address", "advertise", "domain", "maxMessageBytes", ...tlsSettings],
   logger: ["logger"],
   selector: ["selector", "domain"],
   client: ["client", "name", "wrapClient", "wrapCall", "wrapPublish", "tracer", ...callSettings],
@@ -329,6 +331,21 @@ function makeTransport(chosen: string, pieces: Pieces, { settings }: PieceSource
 
 function makeBroker(chosen: string, pieces: Pieces, { settings }: PieceSource): Broker {
   const { registry, logger } = pieces;
+  if (chosen === "http") {
+    // A server made elsewhere has an address of its own, once it listens.
+    const listening = typeof settings.server === "string" ? settings.address : (settings.server.address ?? ":0");
+    return httpBroker({
+      registry,
+      logger,
+      address: settings.brokerAddress[0] ?? brokerListenAddress(listening),
+      advertise: brokerAdvertise(settings.advertise),
+      secure: settings.secure,
+      tls: settings.tls,
+      insecureSkipVerify: settings.insecureSkipVerify,
+      maxMessageBytes: settings.maxMessageBytes,
+      domain: settings.domain,
+    });
+  }
   if (chosen === "memory") return memoryBroker({ logger });
   return plugin(pieces, "broker", chosen).create({ ...pieces.context(settings.brokerAddress), registry });
 }

@@ -129,11 +129,13 @@ describe("a service", () => {
     const service = place.service({ id: "me" });
     await service.start();
     const { address } = service;
+    const broker = service.broker.address;
     await service.stop();
     const lines = place.logger.lines.filter((line) => line.startsWith("info"));
     expect(lines).toEqual([
       "info Starting [service] greeter",
       `info Transport [http] Listening on ${address}`,
+      `info Broker [http] Connected to ${broker}`,
       "info Registry [memory] Registering node: greeter-me",
       "info Registry [memory] Deregistering node: greeter-me",
     ]);
