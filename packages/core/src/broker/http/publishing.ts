@@ -68,7 +68,7 @@ export async function deliverToAll(
   if (run.reason !== undefined) throw run.reason;
   const fatal = failures.filter(({ dead }) => !dead);
   if (fatal.length === 0 && delivery.accepted > 0) {
-    logger.debug(`[broker http] ${publication.topic}: not delivered to subscribers that are gone: ${names(failures)}`);
+    logger.debug(`[broker http] ${publication.topic}: not delivered to subscribers that are gone: ${listed(failures)}`);
     return;
   }
   const first = fatal[0] ?? failures[0]!;
@@ -76,7 +76,7 @@ export async function deliverToAll(
     failures.some((failure) => failure.code === each && (fatal.length === 0 || !failure.dead)),
   );
   throw new MicroError(
-    `a message to ${publication.topic} was not delivered to ${names(fatal.length > 0 ? fatal : failures)}`,
+    `a message to ${publication.topic} was not delivered to ${listed(fatal.length > 0 ? fatal : failures)}`,
     {
       id,
       code: code ?? first.code,
@@ -84,7 +84,7 @@ export async function deliverToAll(
   );
 }
 
-function names(failures: readonly Failure[]): string {
+function listed(failures: readonly Failure[]): string {
   return failures.map(({ who, reason }) => `${who}: ${reason}`).join("; ");
 }
 
