@@ -207,6 +207,8 @@ class HttpBroker implements Broker {
       ttlMs,
       intervalMs,
       domain,
+      // A program that starts says which service it is, not which of its subscriptions.
+      quiet: true,
       onChange: (state) => {
         if (state.status === "registered") void this.#becomeReady(local, signal);
         else if (state.status === "lost" && state.reason.code === "bad_request") {
@@ -369,7 +371,8 @@ class HttpBroker implements Broker {
       if (this.#receiver === binding) this.#receiver = undefined;
       throw error;
     }
-    return (this.#address = advertised(receiver.address, advertise));
+    this.#address = receiver.address;
+    return advertised(receiver.address, advertise);
   }
 
   #receive(nodeId: string, message: BrokerMessage | MicroError, bytes: Uint8Array): Outcome | Promise<Outcome> {
