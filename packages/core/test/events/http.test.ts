@@ -98,9 +98,8 @@ describe("over the http broker", () => {
 
   it("a service starts without its registry's word where nobody subscribes", async () => {
     await using place = site();
-    const registry = Object.assign(Object.create(place.registry()) as ReturnType<typeof memoryRegistry>, {
-      getService: () => new Promise<never>(() => {}),
-    });
+    const registry = place.registry();
+    registry.getService = () => new Promise<never>(() => {});
     const service = place.service({ registry });
     await service.start();
     expect(service.broker.address).toMatch(/^127\.0\.0\.1:\d+$/);
