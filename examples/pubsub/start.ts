@@ -7,7 +7,7 @@ import { Unavailable, startKafka, startNats, startRabbitmq } from "../../scripts
 const program = fileURLToPath(new URL("pubsub.ts", import.meta.url));
 
 /** A server of our own, gone afterwards; with your own, set the two variables and leave this out. */
-const servers = new Map([
+const servers = new Map<string, () => Promise<{ readonly address: string; dispose(): Promise<void> }>>([
   ["nats", () => startNats()],
   ["kafka", () => startKafka()],
   ["rabbitmq", () => startRabbitmq()],

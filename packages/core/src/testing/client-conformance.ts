@@ -577,7 +577,7 @@ export function clientConformance(
         const messages: BrokerMessage[] = [];
         await broker.subscribe("numbers", ({ message }) => void messages.push(message)).ready;
         const client = fixture.connect({ broker });
-        const Numbers = defineTopic("numbers", { name: "Numbers", validate: numbers });
+        const Numbers = defineTopic("numbers", { name: "Numbers", validate: expectNumber });
         const error = await rejection(client.publish(Numbers, { n: "7" } as never), "bad_request");
         assert.equal(error.detail, "topic numbers: n: expected a number");
         await client.publish(Numbers, { n: 7 });
@@ -619,7 +619,7 @@ async function collect<T>(messages: AsyncIterable<T>): Promise<T[]> {
   return collected;
 }
 
-function numbers(message: unknown): { n: number } {
+function expectNumber(message: unknown): { n: number } {
   if (typeof (message as { n?: unknown }).n !== "number") throw badRequest("", "n: expected a number");
   return message as { n: number };
 }

@@ -66,11 +66,11 @@ describe("over the http broker", () => {
     expect(broker).toMatch(/^127\.0\.0\.1:\d+$/);
     expect(broker).not.toBe(address);
     const nodes = (await place.registry().getService("micro.http.broker")).flatMap(({ version, nodes: each }) =>
-      each.map((node) => [version, node.address, node.metadata["broker"], node.metadata["topic"]]),
+      each.map((node) => `${version} ${node.address} ${node.metadata["broker"]} ${node.metadata["topic"]}`),
     );
     expect(nodes.toSorted()).toEqual([
-      ["ff.http.broadcast", broker, "http", "user.created"],
-      ["mailer", broker, "http", "user.created"],
+      `ff.http.broadcast ${broker} http user.created`,
+      `mailer ${broker} http user.created`,
     ]);
     const [record] = await place.registry().getService("shop");
     expect(record?.nodes[0]?.metadata["broker"]).toBe("http");
