@@ -253,7 +253,13 @@ export {
   type MemoryBrokerOptions,
 } from "./broker/memory.ts";
 // For authors of broker plugins
-export { ConnectionGate, publishTimeout, type ConnectionGateOptions } from "./broker/connection-gate.ts";
+export {
+  ConnectionGate,
+  publishTimeout,
+  publishWithin,
+  type ConnectionGateOptions,
+  type PublishWithinOptions,
+} from "./broker/connection-gate.ts";
 export { Consumer, redeliveryBackoff, type ConsumerOptions, type Delivery } from "./broker/consumer.ts";
 export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts";
 export { outgoingHeader } from "./broker/outgoing.ts";
