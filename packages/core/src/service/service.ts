@@ -343,6 +343,8 @@ class ComposedService implements MicroService {
       await runHooks(settings.beforeStart);
       this.#binding = this.#pieces.server;
       await this.#binding.start();
+      if (this.#stopping !== undefined)
+        throw new MicroError("the service was stopped while it started", { id: settings.name, code: "aborted" });
       await this.#register(settings);
       this.#state = "running";
       this.#ready = this.#stopping === undefined;
