@@ -372,6 +372,28 @@ describe("receiving", () => {
     expect((await post(broker.address, path, envelope("a", "3"))).status).toBe(200);
   });
 
+  it("keeps Go's publishers waiting instead, for they would take the refusal for success", async () => {
+    await using bench = new Bench();
+    const broker = bench.broker();
+    const gate = Promise.withResolvers<void>();
+    const subscriber = broker.subscribe("a", () => gate.promise, { prefetch: 1 });
+    await subscriber.ready;
+    const [node] = await bench.nodes();
+    const body = envelope("a", "x");
+    const head = `POST /?id=${node!.id} HTTP/1.1\r\nHost: a\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: ${body.length}`;
+    using first = await RawSocket.connect(broker.address);
+    using second = await RawSocket.connect(broker.address);
+    first.write(`${head}\r\n\r\n${body}`);
+    await first.until((received) => received !== "", "an answer");
+    second.write(`${head}\r\n\r\n${body}`);
+    // Longer than one of ours would have to wait for its refusal.
+    await new Promise((resolve) => setTimeout(resolve, 1_300));
+    expect([second.received, subscriber.stats.received]).toEqual(["", 1]);
+    gate.resolve();
+    await second.until((received) => received.startsWith("HTTP/1.1 200 "), "an answer");
+    await waitFor(() => subscriber.stats.handled === 2, "both messages");
+  });
+
   it("survives publishers that go away in the middle", async () => {
     await using bench = new Bench();
     const broker = bench.broker();
