@@ -193,9 +193,26 @@ describe("the registration of a subscription", () => {
     ] as const) {
       const broker = bench.broker(options);
       expect(broker.address).toBe("");
-      await broker.connect();
-      expect(broker.address).toMatch(expected);
+      await using subscriber = broker.subscribe("a", () => {});
+      await subscriber.ready;
+      const [node] = await bench.nodes();
+      expect(node!.address).toMatch(expected);
+      expect(broker.address).toMatch(/^(127\.0\.0\.1|\[::\]):[1-9]\d+$/);
     }
+  });
+
+  it("is bound by listen(), whatever the registry does", async () => {
+    await using bench = new Bench();
+    const registry = memoryRegistry();
+    registry.getService = () => new Promise<never>(() => {});
+    const broker = bench.broker({ registry });
+    await Promise.all([broker.listen!(), broker.listen!()]);
+    const { address } = broker;
+    expect(address).toMatch(/^127\.0\.0\.1:\d+$/);
+    await broker.listen!();
+    expect(broker.address).toBe(address);
+    await broker.disconnect();
+    await expect(broker.listen!()).rejects.toMatchObject({ code: "closed" });
   });
 
   it("waits for a port that is taken, says so, and takes it when it is free", async () => {

@@ -188,6 +188,17 @@ describe("a service of several processes", () => {
     expect(crowd.notes.filter((line) => line.includes(`afterStart ${node} ${address}`))).toHaveLength(3);
   });
 
+  it("subscribes in every worker: each gets what is published, and one of them what is for a queue", async () => {
+    await using crowd = new Crowd({ TEST_EVENTS: "yes" });
+    await crowd.ready();
+    await crowd.client.publish("crowd.news", { n: 0 });
+    await waitFor(() => crowd.count("news 0") === 3 || undefined, () => crowd.notes.join("\n"), 20_000);
+    const jobs = Array.from({ length: 12 }, (_, n) => n);
+    await Promise.all(jobs.map((n) => crowd.client.publish("crowd.jobs", { n })));
+    await waitFor(() => crowd.count(": job ") >= jobs.length || undefined, () => crowd.notes.join("\n"), 20_000);
+    expect(crowd.notes.filter((line) => line.includes(": job ")).map((line) => Number(line.split(" ").at(-1))).toSorted((a, b) => a - b)).toEqual(jobs);
+  });
+
   it("stops in the order of a single one, and the primary ends last", async () => {
     await using crowd = new Crowd();
     await crowd.ready();

@@ -128,6 +128,11 @@ class HttpBroker implements Broker {
     }
   }
 
+  async listen(): Promise<void> {
+    this.#throwIfClosed();
+    await this.#listen();
+  }
+
   async publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
     this.#throwIfClosed();
     await this.#publish(topic, message, options);
@@ -204,6 +209,8 @@ class HttpBroker implements Broker {
       ttlMs,
       intervalMs,
       domain,
+      // A program that starts says which service it is, not which of its subscriptions.
+      quiet: true,
       onChange: (state) => {
         if (state.status === "registered") void this.#becomeReady(local, signal);
         else if (state.status === "lost" && state.reason.code === "bad_request") {
@@ -365,7 +372,8 @@ class HttpBroker implements Broker {
       if (this.#receiver === binding) this.#receiver = undefined;
       throw error;
     }
-    return (this.#address = advertised(receiver.address, advertise));
+    this.#address = receiver.address;
+    return advertised(receiver.address, advertise);
   }
 
   #receive(...[nodeId, message, bytes, looksAtAnswers]: Parameters<Deliver>): Outcome | Promise<Outcome> {
