@@ -222,10 +222,17 @@ export type {
   Subscriber,
   SubscriberStats,
 } from "./broker/broker.ts";
+export {
+  memoryBroker,
+  memoryBrokerNetwork,
+  type MemoryBrokerNetwork,
+  type MemoryBrokerOptions,
+} from "./broker/memory.ts";
 // For authors of broker plugins
 export { ConnectionGate, publishTimeout, type ConnectionGateOptions } from "./broker/connection-gate.ts";
 export { Consumer, redeliveryBackoff, type ConsumerOptions, type Delivery } from "./broker/consumer.ts";
 export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts";
+export { outgoingHeader } from "./broker/outgoing.ts";
 export { Subscription, type SubscriptionOptions } from "./broker/subscription.ts";
 
 // Logger, supervision, time
