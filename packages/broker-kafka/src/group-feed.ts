@@ -92,7 +92,10 @@ export class GroupFeed implements Feed {
   async close(): Promise<void> {
     clearTimeout(this.#timer);
     const { topic } = this.#options;
-    await withLimit(this.#commitNow(), { timeoutMs: lastCommitMs, what: `broker kafka: committing what was handled of ${topic}` });
+    await withLimit(this.#commitNow(), {
+      timeoutMs: lastCommitMs,
+      what: `broker kafka: committing what was handled of ${topic}`,
+    });
   }
 
   #rebalancing(): void {
@@ -283,7 +286,8 @@ export class GroupFeed implements Feed {
     if (moved.length === 0) return;
     const offsets = moved.map((progress) => ({ progress, offset: progress.watermark }));
     const member = this.#member;
-    if (member === undefined) throw new MicroError("broker kafka: not a member of the group", { id: source, code: "unavailable" });
+    if (member === undefined)
+      throw new MicroError("broker kafka: not a member of the group", { id: source, code: "unavailable" });
     await member.commit(new Map(offsets.map(({ progress, offset }) => [progress.partition, offset])));
     for (const { progress, offset } of offsets) progress.committed = Math.max(progress.committed, offset);
   }

@@ -128,7 +128,7 @@ class KafkaBroker implements Broker {
       if (this.#disconnecting !== undefined) throw closedError();
       return this.#publish(topic, message, options);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 

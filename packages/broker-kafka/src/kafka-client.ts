@@ -8,10 +8,20 @@ import { connect as connectTls } from "node:tls";
 import { withLimit } from "@micro/core";
 import type { Logger } from "@micro/core";
 import kafkajs from "kafkajs";
-import type { Admin, Cluster, ISocketFactoryArgs, Kafka, Message, PartitionMetadata, Producer, SASLOptions } from "kafkajs";
+import type {
+  Admin,
+  Cluster,
+  ISocketFactoryArgs,
+  Kafka,
+  Message,
+  PartitionMetadata,
+  Producer,
+  SASLOptions,
+} from "kafkajs";
 import { MicroError } from "@micro/core";
 import { source, typeOf } from "./errors.ts";
 import type { KafkaSettings } from "./options.ts";
+import { repairRequestQueue } from "./request-queue-fix.ts";
 
 /** A record as it was read. */
 export interface KafkaRecord {
@@ -46,7 +56,14 @@ export class KafkaClient {
   /** Told when the last connection is lost. */
   onLost: ((error: Error) => void) | undefined;
 
-  constructor(settings: KafkaSettings, logger: Logger) {
+  /** Connects nothing. */
+  static async make(settings: KafkaSettings, logger: Logger): Promise<KafkaClient> {
+    const client = new KafkaClient(settings, logger);
+    await repairRequestQueue(client.kafka, openCluster);
+    return client;
+  }
+
+  private constructor(settings: KafkaSettings, logger: Logger) {
     const { sasl, tls } = settings;
     this.kafka = new kafkajs.Kafka({
       brokers: [...settings.addresses],
@@ -116,7 +133,7 @@ export interface KafkaLink {
 
 /** Connect a producer. */
 export async function openLink(settings: KafkaSettings, logger: Logger): Promise<KafkaLink> {
-  const client = new KafkaClient(settings, logger);
+  const client = await KafkaClient.make(settings, logger);
   const lost = new Promise<unknown>((resolve) => (client.onLost = resolve));
   const producer: Producer = client.kafka.producer({
     allowAutoTopicCreation: false,

@@ -64,7 +64,7 @@ const partitionsAtOnce = 16;
 
 /** Join. Resolves once the group has taken us; partitions are told of by `events.assigned`. */
 export async function joinGroup(options: JoinOptions): Promise<GroupMember> {
-  const client = new KafkaClient(options.settings, options.logger);
+  const client = await KafkaClient.make(options.settings, options.logger);
   const member = new KafkaGroupMember(client, options);
   const { signal } = options;
   const aborted = Promise.withResolvers<never>();
@@ -216,9 +216,7 @@ export async function fetchOffsets(
   which: "oldest" | "newest",
 ): Promise<Map<number, number>> {
   const wanted = partitions.map((partition) => ({ partition }));
-  return offsetMap(
-    await cluster.fetchTopicsOffset([{ topic, partitions: wanted, fromBeginning: which === "oldest" }]),
-  );
+  return offsetMap(await cluster.fetchTopicsOffset([{ topic, partitions: wanted, fromBeginning: which === "oldest" }]));
 }
 
 function offsetMap(topics: readonly { partitions: readonly { partition: number; offset: string }[] }[]) {
@@ -229,22 +227,20 @@ function offsetMap(topics: readonly { partitions: readonly { partition: number; 
   );
 }
 
-function groupBatch({ batch, heartbeat, resolveOffset }: EachBatchPayload): GroupBatch {
+function groupBatch(payload: EachBatchPayload): GroupBatch {
+  const { batch } = payload;
   const { partition, messages } = batch;
   return {
     partition,
     first: Number(batch.firstOffset() ?? messages[0]?.offset ?? 0),
     last: Number(batch.lastOffset()),
     records: read(messages),
-    heartbeat,
-    resolve: (offset) => resolveOffset(String(offset)),
+    heartbeat: () => payload.heartbeat(),
+    resolve: (offset) => payload.resolveOffset(String(offset)),
   };
 }
 
 /** One at a time: most of a batch may have to be read again later. */
-function* read(
-  messages: EachBatchPayload["batch"]["messages"],
-): IterableIterator<KafkaRecord> {
+function* read(messages: EachBatchPayload["batch"]["messages"]): IterableIterator<KafkaRecord> {
   for (const { offset, key, value, headers } of messages) yield { offset: Number(offset), key, value, headers };
 }
-

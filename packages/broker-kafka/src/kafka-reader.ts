@@ -69,7 +69,7 @@ interface FetchAnswer {
 
 /** Connect, and learn of the topic. */
 export async function openReader(settings: KafkaSettings, logger: Logger, topic: string): Promise<TopicReader> {
-  const client = new KafkaClient(settings, logger);
+  const client = await KafkaClient.make(settings, logger);
   const cluster = openCluster(client.kafka);
   try {
     await cluster.connect();

@@ -18,8 +18,8 @@ export interface LinkOptions {
 }
 
 interface Waiting {
-  resolve(link: KafkaLink): void;
-  reject(error: unknown): void;
+  readonly resolve: (link: KafkaLink) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 /** See the head of this file. Connects nothing before {@link Link.start}. */
@@ -66,7 +66,7 @@ export class Link {
       };
       const waiting: Waiting = {
         resolve: (link) => (done(), resolve(link)),
-        reject: (error) => (done(), reject(error as Error)),
+        reject: (error) => (done(), reject(error)),
       };
       signal.addEventListener("abort", abort, { once: true });
       this.#waiting.add(waiting);

@@ -78,7 +78,7 @@ export class Publisher {
           this.#pending--;
           this.#bytes -= bytes;
           if (error === undefined) resolve();
-          else reject(error as Error);
+          else reject(error);
           if (this.#pending === 0) this.#idle?.resolve();
         },
       };
