@@ -6,7 +6,6 @@
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { silentLogger } from "../logger/console-logger.ts";
-import { Metadata } from "../metadata.ts";
 import { publishTimeout } from "./connection-gate.ts";
 import type {
   Broker,
@@ -16,6 +15,8 @@ import type {
   SubscribeOptions,
   Subscriber,
 } from "./broker.ts";
+import { Lane } from "./lane.ts";
+import type { LaneMessage, LaneWaiter } from "./lane.ts";
 import { outgoingHeader } from "./outgoing.ts";
 import { Subscription } from "./subscription.ts";
 
@@ -52,76 +53,6 @@ export function memoryBroker(options: MemoryBrokerOptions = {}): Broker {
   if (!(network instanceof Network)) throw new TypeError("memoryBroker: make `network` with memoryBrokerNetwork()");
   if (!(maxWaiting >= 0)) throw new TypeError("memoryBroker: `maxWaiting` must be a number, 0 or more");
   return new MemoryBroker(network, logger, maxWaiting);
-}
-
-interface Message {
-  readonly topic: string;
-  readonly header: Metadata;
-  readonly body: Uint8Array;
-}
-
-/** A message that waits for one lane to have room. */
-interface Waiting {
-  readonly message: Message;
-  taken(): void;
-}
-
-/** Those of whom one gets each message: a single subscription, or the members of a queue group. */
-class Lane {
-  readonly members = new Set<Subscription>();
-  /** In the order they came. */
-  readonly waiting = new Set<Waiting>();
-  readonly #awaited = new Set<Subscription>();
-
-  /** True if somebody took it. */
-  offer(message: Message): boolean {
-    if (this.waiting.size > 0) return false;
-    return this.#give(message);
-  }
-
-  wait(waiting: Waiting): void {
-    this.waiting.add(waiting);
-    this.#awaitRoom();
-  }
-
-  /** Somebody has room again, or is gone. */
-  readonly pump = (): void => {
-    for (const waiting of this.waiting) {
-      // Whom it was meant for has gone: nobody is left to wait for.
-      if (this.members.size > 0 && !this.#give(waiting.message)) {
-        this.#awaitRoom();
-        return;
-      }
-      this.waiting.delete(waiting);
-      waiting.taken();
-    }
-  };
-
-  #give({ topic, header, body }: Message): boolean {
-    for (const member of this.members) {
-      if (member.consumer.room() !== undefined) continue;
-      if (this.members.size > 1) {
-        // It was its turn: the next message is for the next one.
-        this.members.delete(member);
-        this.members.add(member);
-      }
-      void member.consumer.deliver({ topic, message: { header: new Metadata(header), body }, ack() {} });
-      return true;
-    }
-    return false;
-  }
-
-  #awaitRoom(): void {
-    for (const member of this.members) {
-      const room = member.consumer.room();
-      if (room === undefined || this.#awaited.has(member)) continue;
-      this.#awaited.add(member);
-      void room.then(() => {
-        this.#awaited.delete(member);
-        this.pump();
-      });
-    }
-  }
 }
 
 class Network implements MemoryBrokerNetwork {
@@ -228,7 +159,7 @@ class MemoryBroker implements Broker {
     const timeoutMs = publishTimeout(options);
     throwIfAborted(signal);
     const full: Lane[] = [];
-    let copy: Message | undefined;
+    let copy: LaneMessage | undefined;
     for (const lane of this.#network.lanes(topic)) {
       copy ??= { topic, header, body: new Uint8Array(message.body) };
       if (!lane.offer(copy)) full.push(lane);
@@ -237,7 +168,12 @@ class MemoryBroker implements Broker {
     return this.#wait(copy, full, timeoutMs, signal);
   }
 
-  #wait(message: Message, lanes: readonly Lane[], timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
+  #wait(
+    message: LaneMessage,
+    lanes: readonly Lane[],
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     if (this.#waiting.size >= this.#maxWaiting)
       throw new MicroError(
         `a subscriber of ${message.topic} is too slow, and ${this.#maxWaiting} messages wait already: this one did not reach it`,
@@ -245,7 +181,7 @@ class MemoryBroker implements Broker {
       );
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     let left = lanes.length;
-    const waiting: Waiting = { message, taken: () => --left === 0 && settle() };
+    const waiting: LaneWaiter = { message, taken: () => --left === 0 && settle() };
     const settle = (error?: MicroError): void => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", abort);

@@ -268,8 +268,7 @@ function fanOutCases(patience: Patience): Cases {
     },
     "fan-out: what one handler does to its message is not seen by another": async ({ broker, topic }) => {
       const name = topic();
-      const spoil = ({ message: { header } }: BrokerEvent) => void header.set("Zone", "spoilt").delete("Kept");
-      await using first = await open(broker, name, patience, {}, spoil);
+      await using first = await open(broker, name, patience, {}, spoilHeader);
       const seen: unknown[] = [];
       const look = ({ message: { header } }: BrokerEvent) => void seen.push(header.get("Zone"), header.get("Kept"));
       await using second = await open(broker, name, patience, {}, look);
@@ -279,13 +278,12 @@ function fanOutCases(patience: Patience): Cases {
     },
     "fan-out: a failing handler does not keep the message from others": async ({ broker, topic }) => {
       const name = topic();
-      const fail = () => Promise.reject(new Error("not today"));
       await using first = await open(
         broker,
         name,
         patience,
         { retries: 0, onError() {}, deadLetter: `${name}d` },
-        fail,
+        failAlways,
       );
       await using second = await open(broker, name, patience);
       for (const each of numbers(3)) await broker.publish(name, message(each));
@@ -408,11 +406,7 @@ function acknowledgementCases(patience: Patience): Cases {
     },
     "acknowledgement: a handler that acknowledges itself is given the message once": async ({ broker, topic }) => {
       const name = topic();
-      const handler = async (event: BrokerEvent) => {
-        await event.ack();
-        await event.ack();
-      };
-      await using inbox = await open(broker, name, patience, { autoAck: false }, handler);
+      await using inbox = await open(broker, name, patience, { autoAck: false }, acknowledgeTwice);
       await broker.publish(name, message("1"));
       await inbox.first();
       await inbox.counts({ received: 1, handled: 1, failed: 0, deadLettered: 0, dropped: 0, inFlight: 0 });
@@ -447,17 +441,8 @@ function acknowledgementCases(patience: Patience): Cases {
     },
     "acknowledgement: after a refusal, and a refusal after it, change nothing": async ({ broker, topic }) => {
       const name = topic();
-      const handler = async (event: BrokerEvent) => {
-        if (event.attempt === 1) {
-          event.nack(new Error("not now"));
-          await event.ack();
-        } else {
-          await event.ack();
-          event.nack(new Error("too late"));
-        }
-      };
       const options = { autoAck: false, retries: 3, backoff: soon, onError() {} };
-      await using inbox = await open(broker, name, patience, options, handler);
+      await using inbox = await open(broker, name, patience, options, changeItsMind);
       await broker.publish(name, message("1"));
       await inbox.until(2);
       await inbox.counts({ received: 1, handled: 1, failed: 1, deadLettered: 0, dropped: 0, inFlight: 0 });
@@ -483,11 +468,8 @@ function failureCases(patience: Patience): Cases {
     "dead letter: gets what failed for good, with the reason": async ({ broker, topic }) => {
       const [name, dead] = [topic(), topic()];
       await using buried = await open(broker, dead, patience);
-      const fail = () => {
-        throw new MicroError("not today: ü", { id: "greeter", code: "conflict" });
-      };
       const options = { deadLetter: dead, retries: 2, backoff: soon, onError() {} };
-      await using inbox = await open(broker, name, patience, options, fail);
+      await using inbox = await open(broker, name, patience, options, failAlways);
       const body = new Uint8Array(randomBytes(100));
       await broker.publish(name, { header: { Zone: "1", "Micro-Id": "abc" }, body });
       const event = await buried.first();
@@ -506,11 +488,8 @@ function failureCases(patience: Patience): Cases {
     "dead letter: the messages after it are handled": async ({ broker, topic }) => {
       const [name, dead] = [topic(), topic()];
       await using buried = await open(broker, dead, patience);
-      const handler = (event: BrokerEvent) => {
-        if (text(event) === "bad") throw new Error("not this one");
-      };
       const options = { deadLetter: dead, retries: 1, backoff: soon, onError() {} };
-      await using inbox = await open(broker, name, patience, options, handler);
+      await using inbox = await open(broker, name, patience, options, failOnBad);
       for (const each of ["1", "bad", "2"]) await broker.publish(name, message(each));
       assert.equal(text(await buried.first()), "bad");
       await inbox.counts({ received: 3, handled: 2, failed: 2, deadLettered: 1, dropped: 0, inFlight: 0 });
@@ -518,11 +497,8 @@ function failureCases(patience: Patience): Cases {
     "failure: what would fail again is not retried": async ({ broker, topic }) => {
       const [name, dead] = [topic(), topic()];
       await using buried = await open(broker, dead, patience);
-      const fail = ({ message: { header } }: BrokerEvent) => {
-        throw new MicroError("unreadable", { code: header.get("Why") === "codec" ? "codec" : "bad_request" });
-      };
       const options = { deadLetter: dead, retries: 5, backoff: soon, onError() {} };
-      await using inbox = await open(broker, name, patience, options, fail);
+      await using inbox = await open(broker, name, patience, options, failAsTold);
       for (const why of ["codec", "bad_request"]) await broker.publish(name, { header: { Why: why }, body: utf8(why) });
       const events = await buried.until(2);
       for (const { message: each } of events) assert.equal(each.header.get("Micro-Attempts"), "1");
@@ -531,12 +507,8 @@ function failureCases(patience: Patience): Cases {
     },
     "failure: what would fail again is dropped without a dead letter topic": async ({ broker, topic }) => {
       const name = topic();
-      const handler = (event: BrokerEvent) => {
-        if (text(event) === "bad") throw new MicroError("no good", { code: "bad_request" });
-      };
-      await using inbox = await open(broker, name, patience, { retries: 5, onError() {} }, handler);
-      for (const each of ["bad", "good"]) await broker.publish(name, message(each));
-      await inbox.see("good");
+      await using inbox = await open(broker, name, patience, { retries: 5, onError() {} }, failAsTold);
+      for (const why of ["bad_request", ""]) await broker.publish(name, { header: { Why: why }, body: utf8("good") });
       await inbox.counts({ received: 2, handled: 1, failed: 1, deadLettered: 0, dropped: 1, inFlight: 0 });
     },
     "failure: the error handler is told of each attempt": async ({ broker, topic }) => {
@@ -550,11 +522,7 @@ function failureCases(patience: Patience): Cases {
           told.push([MicroError.is(error), error.detail, event?.topic, event?.attempt, event && text(event)]);
         },
       };
-      const handler = async ({ attempt }: BrokerEvent) => {
-        await Promise.resolve();
-        throw new Error(`attempt ${attempt}`);
-      };
-      await using inbox = await open(broker, name, patience, options, handler);
+      await using inbox = await open(broker, name, patience, options, failUntil(9));
       await broker.publish(name, message("x"));
       await inbox.counts({ received: 1, handled: 0, failed: 2, deadLettered: 1, dropped: 0, inFlight: 0 });
       assert.deepEqual(told, [
@@ -571,10 +539,7 @@ function failureCases(patience: Patience): Cases {
           throw new Error("the error handler is broken, too");
         },
       };
-      const handler = ({ attempt }: BrokerEvent) => {
-        if (attempt === 1) throw new Error("once");
-      };
-      await using inbox = await open(broker, name, patience, options, handler);
+      await using inbox = await open(broker, name, patience, options, failUntil(2));
       for (const each of ["1", "2"]) await broker.publish(name, message(each));
       await inbox.counts({ received: 2, handled: 2, failed: 2, deadLettered: 0, dropped: 0, inFlight: 0 });
     },
@@ -585,10 +550,7 @@ function atLeastOnceCases(patience: Patience): Cases {
   return {
     "at least once: without a dead letter topic a message is retried until it succeeds": async ({ broker, topic }) => {
       const name = topic();
-      const handler = ({ attempt }: BrokerEvent) => {
-        if (attempt < 6) throw new Error("not yet");
-      };
-      await using inbox = await open(broker, name, patience, { retries: 1, backoff: soon, onError() {} }, handler);
+      await using inbox = await open(broker, name, patience, { retries: 1, backoff: soon, onError() {} }, failUntil(6));
       await broker.publish(name, message("1"));
       await inbox.until(6);
       await inbox.counts({ received: 1, handled: 1, failed: 5, deadLettered: 0, dropped: 0, inFlight: 0 });
@@ -596,9 +558,7 @@ function atLeastOnceCases(patience: Patience): Cases {
     "at least once: what was cancelled goes to another member of the queue": async ({ broker, connect, topic }) => {
       await using other = await connect();
       const name = topic();
-      const stuck = ({ signal }: BrokerEvent) =>
-        new Promise<void>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error)));
-      await using first = await open(broker, name, patience, { queue: "jobs", onError() {} }, stuck);
+      await using first = await open(broker, name, patience, { queue: "jobs", onError() {} }, untilCancelled);
       await broker.publish(name, message("1"));
       const event = await first.first();
       await first.subscriber.unsubscribe({ timeoutMs: 50 });
@@ -652,10 +612,7 @@ function atMostOnceCases(patience: Patience): Cases {
       topic,
     }) => {
       const name = topic();
-      const handler = (event: BrokerEvent) => {
-        if (text(event) === "bad") throw new Error("not this one");
-      };
-      await using inbox = await open(broker, name, patience, { retries: 2, backoff: soon, onError() {} }, handler);
+      await using inbox = await open(broker, name, patience, { retries: 2, backoff: soon, onError() {} }, failOnBad);
       for (const each of ["bad", "good"]) await broker.publish(name, message(each));
       await inbox.see("good");
       await inbox.counts({ received: 2, handled: 1, failed: 3, deadLettered: 0, dropped: 1, inFlight: 0 });
@@ -663,9 +620,7 @@ function atMostOnceCases(patience: Patience): Cases {
     },
     "at most once: what is cancelled at the end of a subscription is counted as dropped": async ({ broker, topic }) => {
       const name = topic();
-      const stuck = ({ signal }: BrokerEvent) =>
-        new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
-      await using inbox = await open(broker, name, patience, {}, stuck);
+      await using inbox = await open(broker, name, patience, {}, untilCancelled);
       await broker.publish(name, message("1"));
       const event = await inbox.first();
       await inbox.subscriber.unsubscribe({ timeoutMs: 50 });
@@ -1213,6 +1168,52 @@ function publishAll(
 }
 
 const soon = () => 5;
+
+/** A handler whose attempts before the given one fail, with a text that says which it was. */
+function failUntil(succeeding: number): BrokerHandler {
+  return async ({ attempt }) => {
+    await Promise.resolve();
+    if (attempt < succeeding) throw new Error(`attempt ${attempt}`);
+  };
+}
+
+function failAlways(): never {
+  throw new MicroError("not today: ü", { id: "greeter", code: "conflict" });
+}
+
+function failOnBad(event: BrokerEvent): void {
+  if (text(event) === "bad") throw new Error("not this one");
+}
+
+/** Fails for good where the header `Why` is a code of such an error. */
+function failAsTold({ message: { header } }: BrokerEvent): void {
+  const why = header.get("Why");
+  if (why === "codec" || why === "bad_request") throw new MicroError("unreadable", { code: why });
+}
+
+async function acknowledgeTwice(event: BrokerEvent): Promise<void> {
+  await event.ack();
+  await event.ack();
+}
+
+async function changeItsMind(event: BrokerEvent): Promise<void> {
+  if (event.attempt === 1) {
+    event.nack(new Error("not now"));
+    await event.ack();
+  } else {
+    await event.ack();
+    event.nack(new Error("too late"));
+  }
+}
+
+/** Runs until its subscription is cancelled. */
+function untilCancelled({ signal }: BrokerEvent): Promise<void> {
+  return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error)));
+}
+
+function spoilHeader({ message: { header } }: BrokerEvent): void {
+  header.set("Zone", "spoilt").delete("Kept");
+}
 
 function message(body: string, header: MetadataInit = {}): OutgoingBrokerMessage {
   return { header, body: utf8(body) };
