@@ -54,7 +54,7 @@ interface VendorError {
 function* causes(cause: unknown): IterableIterator<VendorError> {
   let error = cause;
   for (let depth = 0; depth < 6 && typeof error === "object" && error !== null; depth++) {
-    yield error as VendorError;
+    yield error;
     const { cause: inner, errors } = error as VendorError;
     error = errors?.[0] ?? inner;
   }

@@ -33,6 +33,9 @@ export interface KafkaDelivery extends Delivery {
   readonly progress: PartitionProgress;
 }
 
+/** Nothing has to be done: what is not committed comes again. */
+const giveBack = (): void => {};
+
 /** Hand a record to the consumer. @returns undefined while there is room for more; otherwise what resolves once there is. */
 export function deliver(
   { consumer, topic }: FeedOptions,
@@ -40,8 +43,6 @@ export function deliver(
   progress: PartitionProgress,
   ack: () => void | Promise<void>,
 ): Promise<void> | undefined {
-  // Nothing to be done: what is not committed comes again.
-  const giveBack = (): void => {};
   try {
     const delivery: KafkaDelivery = { topic, message: readRecord(topic, record), progress, ack, giveBack };
     return consumer.deliver(delivery);

@@ -154,7 +154,7 @@ export async function openLink(settings: KafkaSettings, logger: Logger): Promise
     async send(topic, records) {
       await producer.send({
         topic,
-        messages: records as Message[],
+        messages: records,
         acks: settings.acks,
         timeout: settings.requestTimeoutMs,
         ...compression,
