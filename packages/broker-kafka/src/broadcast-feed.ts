@@ -6,8 +6,6 @@ import { openReader } from "./kafka-reader.ts";
 import type { ReadBatch, TopicReader } from "./kafka-reader.ts";
 import { PartitionProgress } from "./progress.ts";
 
-/** Partitions added to the topic are found after at most so long. */
-const metadataMaxAgeMs = 30_000;
 const noAck = (): void => {};
 
 export class BroadcastFeed implements Feed {
@@ -55,7 +53,7 @@ export class BroadcastFeed implements Feed {
 
   /** Read from all leaders at once until it is time to look again who they are. */
   async #round(reader: TopicReader, signal: AbortSignal): Promise<void> {
-    const round = { until: performance.now() + metadataMaxAgeMs, over: false };
+    const round = { until: performance.now() + this.#options.settings.metadataMaxAgeMs, over: false };
     const leaders = reader.leaders();
     if (leaders.size === 0) await sleep(200);
     const outcomes = await Promise.allSettled(

@@ -39,6 +39,8 @@ export class GroupFeed implements Feed {
   #member: GroupMember | undefined;
   #generation: Generation | undefined;
   #formerMember: string | undefined;
+  /** The topic's, as far as they have been seen: one that is added later is read from its beginning. */
+  #known: Set<number> | undefined;
   #stopped = false;
   #timer: NodeJS.Timeout | undefined;
   #committing: Promise<void> | undefined;
@@ -145,20 +147,18 @@ export class GroupFeed implements Feed {
   async #locate(generation: Generation, sameMember: boolean): Promise<void> {
     const { member, partitions } = generation;
     const committed = await member.committed();
-    const without = (mark: number): number[] => partitions.filter((partition) => committed.get(partition) === mark);
     const fresh = partitions.filter((partition) => !(sameMember && this.#progress.has(partition)));
     const begin = new Map<number, number>();
-    for (const [mark, which] of [
-      [-1, this.#options.start],
-      [-2, "oldest"],
-    ] as const) {
-      const unknown = without(mark).filter((partition) => fresh.includes(partition));
-      if (unknown.length > 0)
-        for (const [partition, offset] of await member.offsets(unknown, which)) begin.set(partition, offset);
-    }
+    const unknown = Map.groupBy(
+      fresh.filter((partition) => (committed.get(partition) ?? -1) < 0),
+      (partition) => this.#startOf(partition, committed.get(partition)),
+    );
+    for (const [which, wanted] of unknown)
+      for (const [partition, offset] of await member.offsets(wanted, which)) begin.set(partition, offset);
     // Otherwise a message published now would be missed if the first to read it were another member.
     if (begin.size > 0) await member.commit(begin);
     if (generation.over) throw new Error("partitions are being shared out anew");
+    this.#known = new Set([...(this.#known ?? []), ...committed.keys()]);
     for (const partition of fresh) {
       const at = begin.get(partition) ?? committed.get(partition) ?? 0;
       const former = this.#progress.get(partition);
@@ -167,6 +167,11 @@ export class GroupFeed implements Feed {
       if (former !== undefined) this.#revoke(partition, former);
       this.#progress.set(partition, new PartitionProgress(partition, at));
     }
+  }
+
+  /** -2 stands for the beginning: what the client writes when the offset it was at has gone. */
+  #startOf(partition: number, committed: number | undefined): "newest" | "oldest" {
+    return committed === -2 || this.#known?.has(partition) === false ? "oldest" : this.#options.start;
   }
 
   /** The subscription holds once the partitions of the other members have a beginning, too. */

@@ -43,7 +43,6 @@ export interface OutgoingRecord {
 /** The client retries a little by itself: what goes on for longer is ours to handle. */
 const retry = { initialRetryTime: 50, maxRetryTime: 500, factor: 0.2, multiplier: 2, retries: 4 };
 const connectionTimeoutMs = 3_000;
-const metadataMaxAgeMs = 60_000;
 const keepAliveDelayMs = 30_000;
 /** How long an orderly end may take before the sockets are closed anyhow. */
 const endTimeoutMs = 2_000;
@@ -137,7 +136,7 @@ export async function openLink(settings: KafkaSettings, logger: Logger): Promise
   const lost = new Promise<unknown>((resolve) => (client.onLost = resolve));
   const producer: Producer = client.kafka.producer({
     allowAutoTopicCreation: false,
-    metadataMaxAge: metadataMaxAgeMs,
+    metadataMaxAge: settings.metadataMaxAgeMs,
     createPartitioner: () => stablePartitioner(),
   });
   try {
@@ -207,7 +206,6 @@ export function openCluster(kafka: Kafka): Cluster {
   kafka.consumer({
     groupId: "unused",
     allowAutoTopicCreation: false,
-    metadataMaxAge: metadataMaxAgeMs,
     partitionAssigners: [
       (config) => {
         cluster = config.cluster;

@@ -108,7 +108,7 @@ class KafkaGroupMember implements GroupMember {
       heartbeatInterval: settings.heartbeatIntervalMs,
       maxWaitTimeInMs: settings.maxWaitMs,
       maxBytesPerPartition: settings.maxBytesPerPartition,
-      metadataMaxAge: 60_000,
+      metadataMaxAge: settings.metadataMaxAgeMs,
       allowAutoTopicCreation: false,
       // Restarts are ours.
       retry: { retries: 10, restartOnFailure: () => Promise.resolve(false) },

@@ -58,6 +58,8 @@ export interface KafkaBrokerOptions {
   maxBytesPerPartition?: number | undefined;
   /** A broker that does not answer a request for so long is taken for gone, in milliseconds. Default: 5000. */
   requestTimeoutMs?: number | undefined;
+  /** Partitions added to a topic are found after so long at the latest, in milliseconds. Default: 30000. */
+  metadataMaxAgeMs?: number | undefined;
   /** Publishes that wait while the cluster is away; further ones fail at once. Default: 1000. */
   maxWaiting?: number | undefined;
   /** Connection changes (info), failures without an error handler (error), what the client says (debug). Default: none. */
@@ -80,6 +82,7 @@ export interface KafkaSettings {
   readonly maxWaitMs: number;
   readonly maxBytesPerPartition: number;
   readonly requestTimeoutMs: number;
+  readonly metadataMaxAgeMs: number;
   readonly maxWaiting: number;
 }
 
@@ -120,6 +123,7 @@ function readNumbers(options: KafkaBrokerOptions) {
     maxWaitMs: 1,
     maxBytesPerPartition: 1,
     requestTimeoutMs: 1,
+    metadataMaxAgeMs: 1,
     maxWaiting: 0,
   };
   const numbers = {
@@ -129,6 +133,7 @@ function readNumbers(options: KafkaBrokerOptions) {
     maxWaitMs: options.maxWaitMs ?? 500,
     maxBytesPerPartition: options.maxBytesPerPartition ?? 1_048_576,
     requestTimeoutMs: options.requestTimeoutMs ?? 5_000,
+    metadataMaxAgeMs: options.metadataMaxAgeMs ?? 30_000,
     maxWaiting: options.maxWaiting ?? 1_000,
   };
   for (const name of Object.keys(numbers) as (keyof typeof numbers)[])
