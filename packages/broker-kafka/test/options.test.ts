@@ -1,6 +1,7 @@
 import { kafkaBroker, plugins } from "@micro/broker-kafka";
 import { memoryRegistry, MicroError, silentLogger, type BrokerPluginContext, type FlagValues } from "@micro/core";
 import { describe, expect, it } from "vitest";
+import { fromKafka } from "../src/errors.ts";
 import { assignRanges } from "../src/range-assigner.ts";
 import { PartitionProgress } from "../src/progress.ts";
 
@@ -66,27 +67,27 @@ describe("Kafka topics", () => {
   });
 });
 
-describe("the plugin", () => {
-  const context = (flags: Record<string, string>, part: Partial<BrokerPluginContext> = {}): BrokerPluginContext => ({
-    service: "greeter",
-    version: "1",
-    logger: silentLogger,
-    addresses: [],
-    domain: undefined,
-    tls: { secure: false, tls: undefined, insecureSkipVerify: false },
-    flags: { string: (name: string) => flags[name] ?? "" } as FlagValues,
-    registry: memoryRegistry(),
-    ...part,
-  });
+const context = (flags: Record<string, string>, part: Partial<BrokerPluginContext> = {}): BrokerPluginContext => ({
+  service: "greeter",
+  version: "1",
+  logger: silentLogger,
+  addresses: [],
+  domain: undefined,
+  tls: { secure: false, tls: undefined, insecureSkipVerify: false },
+  flags: { string: (name: string) => flags[name] ?? "" } as FlagValues,
+  registry: memoryRegistry(),
+  ...part,
+});
+const create = (...given: Parameters<typeof context>) => plugins.at(0)!.create(context(...given));
 
+describe("the plugin", () => {
   it("is a broker called kafka", async () => {
     expect(plugins.map(({ kind, name }) => [kind, name])).toEqual([["broker", "kafka"]]);
-    await using broker = plugins[0]!.create(context({}));
+    await using broker = create({});
     expect(broker.address).toBe("127.0.0.1:9092");
   });
 
   it("takes the service's addresses, its flags and its certificates", async () => {
-    const create = (...given: Parameters<typeof context>) => plugins[0]!.create(context(...given));
     await using broker = create({}, { addresses: ["a:1", "b"] });
     expect(broker.address).toBe("a:1");
     const user = { kafka_username: "app", kafka_password: "apw" };
@@ -115,16 +116,18 @@ describe("partitions", () => {
 
   it("are committed up to the first message that is not settled", () => {
     const progress = new PartitionProgress(0, 10);
-    const [a, b, c] = [10, 12, 13].map((offset) => progress.take(offset));
+    const a = progress.take(10);
+    const b = progress.take(12);
+    const c = progress.take(13);
     expect(progress.position).toBe(14);
-    expect(progress.settle(b!)).toBe(false);
+    expect(progress.settle(b)).toBe(false);
     expect(progress.watermark).toBe(10);
-    expect(progress.settle(a!)).toBe(true);
+    expect(progress.settle(a)).toBe(true);
     expect(progress.watermark).toBe(13);
     expect(progress.ahead).toBe(1);
     progress.passTo(20);
     expect(progress.watermark).toBe(13);
-    progress.settle(c!);
+    progress.settle(c);
     expect(progress.watermark).toBe(20);
     expect(progress.ahead).toBe(0);
   });
@@ -141,9 +144,9 @@ describe("partitions", () => {
   });
 });
 
-it("errors of the client keep their codes through its wrapping", async () => {
-  const { fromKafka } = await import("../src/errors.ts");
-  const wrapped = (type: string) => new Error("outer", { cause: Object.assign(new Error("inner"), { type }) });
+const wrapped = (type: string) => new Error("outer", { cause: Object.assign(new Error("inner"), { type }) });
+
+it("errors of the client keep their codes through its wrapping", () => {
   expect(fromKafka(wrapped("TOPIC_AUTHORIZATION_FAILED"), "x").code).toBe("forbidden");
   expect(fromKafka(wrapped("MESSAGE_TOO_LARGE"), "x").code).toBe("too_large");
   expect(fromKafka(wrapped("NOT_LEADER_FOR_PARTITION"), "x").code).toBe("unavailable");

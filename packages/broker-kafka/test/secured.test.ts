@@ -10,6 +10,39 @@ import { missing } from "./support/kafka.ts";
 const read = (file: string): string => readFileSync(file, "utf8");
 const user = { username: "app", password: "apw" };
 
+/** A message goes out and comes in, in a queue and without one. */
+async function works(options: KafkaBrokerOptions): Promise<void> {
+  await using broker = kafkaBroker(options);
+  await broker.connect({ timeoutMs: 10_000 });
+  const topic = `t.${crypto.randomUUID()}`;
+  const came = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const all = broker.subscribe(topic, () => came[0]!.resolve());
+  const queued = broker.subscribe(topic, () => came[1]!.resolve(), { queue: topic });
+  await Promise.all([all.ready, queued.ready]);
+  await broker.publish(topic, { body: new Uint8Array(1) });
+  await Promise.all(came.map(({ promise }) => promise));
+}
+
+/** Whoever asks is told, and soon. */
+async function refuses(options: KafkaBrokerOptions, code: string, message: RegExp): Promise<void> {
+  await using broker = kafkaBroker(options);
+  const told: string[] = [];
+  const subscriber = broker.subscribe("t", () => {}, { onError: (error) => told.push(error.code) });
+  const failed = { code, message: expect.stringMatching(message) };
+  if (code === "unauthorized") {
+    await expect(broker.connect({ timeoutMs: 10_000 })).rejects.toMatchObject(failed);
+    await expect(broker.publish("t", { body: new Uint8Array(1) })).rejects.toMatchObject(failed);
+    await expect(subscriber.ready).rejects.toMatchObject(failed);
+    expect(told).toContain(code);
+  } else {
+    await expect(broker.connect({ timeoutMs: 1_500 })).rejects.toMatchObject(failed);
+    await expect(broker.publish("t", { body: new Uint8Array(1) }, { timeoutMs: 300 })).rejects.toMatchObject({
+      ...failed,
+      code: "timeout",
+    });
+  }
+}
+
 describe.skipIf(missing !== undefined)("Kafka with TLS and users", () => {
   let folder: string;
   let certificates: Certificates;
@@ -25,39 +58,6 @@ describe.skipIf(missing !== undefined)("Kafka with TLS and users", () => {
     await server?.dispose();
     rmSync(folder, { recursive: true, force: true });
   });
-
-  /** A message goes out and comes in, in a queue and without one. */
-  async function works(options: KafkaBrokerOptions): Promise<void> {
-    await using broker = kafkaBroker(options);
-    await broker.connect({ timeoutMs: 10_000 });
-    const topic = `t.${crypto.randomUUID()}`;
-    const came = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    const all = broker.subscribe(topic, () => came[0]!.resolve());
-    const queued = broker.subscribe(topic, () => came[1]!.resolve(), { queue: topic });
-    await Promise.all([all.ready, queued.ready]);
-    await broker.publish(topic, { body: new Uint8Array(1) });
-    await Promise.all(came.map(({ promise }) => promise));
-  }
-
-  /** Whoever asks is told, and soon. */
-  async function refuses(options: KafkaBrokerOptions, code: string, message: RegExp): Promise<void> {
-    await using broker = kafkaBroker(options);
-    const told: string[] = [];
-    const subscriber = broker.subscribe("t", () => {}, { onError: (error) => told.push(error.code) });
-    const failed = { code, message: expect.stringMatching(message) };
-    if (code === "unauthorized") {
-      await expect(broker.connect({ timeoutMs: 10_000 })).rejects.toMatchObject(failed);
-      await expect(broker.publish("t", { body: new Uint8Array(1) })).rejects.toMatchObject(failed);
-      await expect(subscriber.ready).rejects.toMatchObject(failed);
-      expect(told).toContain(code);
-    } else {
-      await expect(broker.connect({ timeoutMs: 1_500 })).rejects.toMatchObject(failed);
-      await expect(broker.publish("t", { body: new Uint8Array(1) }, { timeoutMs: 300 })).rejects.toMatchObject({
-        ...failed,
-        code: "timeout",
-      });
-    }
-  }
 
   it.each(["plain", "scram-sha-256", "scram-sha-512"] as const)("logs in with %s", async (mechanism) => {
     await works({ addresses: [server.saslAddress!], sasl: { mechanism, ...user } });

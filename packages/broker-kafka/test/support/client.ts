@@ -23,8 +23,10 @@ export const makeTopic = (topic: string, numPartitions = 1) =>
 /** What is committed, by partition. */
 export const committed = (groupId: string, topic: string) =>
   withAdmin(async (admin) => {
-    const [found] = await admin.fetchOffsets({ groupId, topics: [topic] });
-    return new Map(found!.partitions.map(({ partition, offset }) => [partition, Number(offset)]));
+    const found = await admin.fetchOffsets({ groupId, topics: [topic] });
+    return new Map(
+      found.flatMap(({ partitions }) => partitions).map(({ partition, offset }) => [partition, Number(offset)]),
+    );
   });
 
 interface BareMessage {
