@@ -20,6 +20,15 @@ export class BroadcastFeed implements Feed {
   }
 
   async run(signal: AbortSignal, up: () => void): Promise<void> {
+    if (!this.#stopped) await this.#read(signal, up);
+    // Handlers may still run: there is nothing to do until they have ended.
+    if (this.#stopped && !signal.aborted)
+      await new Promise<void>((resolve) => {
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+  }
+
+  async #read(signal: AbortSignal, up: () => void): Promise<void> {
     const { settings, logger, topic } = this.#options;
     const reader = await openReader(settings, logger, topic);
     this.#reader = reader;

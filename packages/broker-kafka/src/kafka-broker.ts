@@ -70,6 +70,8 @@ const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
 interface Active {
   readonly subscription: Subscription;
   supervisor: Supervisor | undefined;
+  /** Why it does not hold, and that the error handler knows. */
+  failure: string | undefined;
 }
 
 class KafkaBroker implements Broker {
@@ -195,19 +197,20 @@ class KafkaBroker implements Broker {
       explicit: autoAck === false,
     };
     const feed: Feed = queue === undefined ? new BroadcastFeed(feedOptions) : new GroupFeed(feedOptions, queue);
-    const active: Active = { subscription, supervisor: undefined };
+    const active: Active = { subscription, supervisor: undefined, failure: undefined };
     if (options.signal?.aborted === true) return subscription;
     this.#active.add(active);
     this.#start();
     active.supervisor = supervise({
       ...retry,
-      run: ({ signal, up }) => this.#serve(subscription, feed, signal, up),
+      run: ({ signal, up }) => this.#serve(active, feed, signal, up),
     });
     return subscription;
   }
 
   /** Make a subscription hold; settles when it no longer does. */
-  async #serve(subscription: Subscription, feed: Feed, signal: AbortSignal, up: () => void): Promise<void> {
+  async #serve(active: Active, feed: Feed, signal: AbortSignal, up: () => void): Promise<void> {
+    const { subscription } = active;
     const { topic } = subscription;
     const link = await this.#link.connected(signal);
     let held = false;
@@ -215,6 +218,7 @@ class KafkaBroker implements Broker {
       await link.topics.ensure(topic);
       await feed.run(signal, () => {
         held = true;
+        active.failure = undefined;
         up();
         subscription.holds();
       });
@@ -222,8 +226,11 @@ class KafkaBroker implements Broker {
       if (signal.aborted || subscription.ended) return;
       const failure = fromKafka(error, `subscribing to ${topic}`);
       link.topics.forget(topic);
-      if (isRefusal(failure) && !held) subscription.refused(failure);
-      else if (this.#link.current === link) subscription.consumer.report(failure);
+      // Once: it is tried again every two seconds.
+      const known = active.failure === failure.detail;
+      active.failure = failure.detail;
+      if (isRefusal(failure) && !held && !known) subscription.refused(failure);
+      else if (this.#link.current === link && !known) subscription.consumer.report(failure);
       throw failure;
     }
   }

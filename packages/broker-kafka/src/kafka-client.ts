@@ -55,6 +55,10 @@ export class KafkaClient {
   /** Told when the last connection is lost. */
   onLost: ((error: Error) => void) | undefined;
 
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
   /** Connects nothing. */
   static async make(settings: KafkaSettings, logger: Logger): Promise<KafkaClient> {
     const client = new KafkaClient(settings, logger);
@@ -133,7 +137,7 @@ export interface KafkaLink {
 /** Connect a producer. */
 export async function openLink(settings: KafkaSettings, logger: Logger): Promise<KafkaLink> {
   const client = await KafkaClient.make(settings, logger);
-  const lost = new Promise<unknown>((resolve) => (client.onLost = resolve));
+  const lost = Promise.withResolvers<unknown>();
   const producer: Producer = client.kafka.producer({
     allowAutoTopicCreation: false,
     metadataMaxAge: settings.metadataMaxAgeMs,
@@ -145,19 +149,30 @@ export async function openLink(settings: KafkaSettings, logger: Logger): Promise
     await client.close();
     throw error;
   }
+  // Not before: of several addresses the first ones may be dead.
+  client.onLost = lost.resolve;
+  if (client.connections === 0) lost.resolve(new Error("the connection was closed"));
+  // What comes after an answer that never came may be the rest of it.
+  producer.on(producer.events.REQUEST_TIMEOUT, ({ payload }) =>
+    lost.resolve(new Error(`${payload.broker} did not answer ${payload.apiName} in time`)),
+  );
+  const ended = lost.promise.then((reason) => Promise.reject(reason as Error));
+  ended.catch(() => {});
   const topics = new Topics(client.kafka, settings);
   const compression = settings.compression === "gzip" ? { compression: kafkajs.CompressionTypes.GZIP } : {};
   return {
     topics,
-    lost,
+    lost: lost.promise,
     async send(topic, records) {
-      await producer.send({
+      const sent = producer.send({
         topic,
         messages: records,
         acks: settings.acks,
         timeout: settings.requestTimeoutMs,
         ...compression,
       });
+      // The client would try again for a while, to no end.
+      await Promise.race([sent, ended]);
     },
     close: () => client.close(() => Promise.allSettled([producer.disconnect(), topics.close()])),
   };

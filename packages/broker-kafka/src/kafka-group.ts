@@ -144,12 +144,16 @@ class KafkaGroupMember implements GroupMember {
       partitionsConsumedConcurrently: partitionsAtOnce,
       eachBatch: (payload) => events.batch(groupBatch(payload)),
     });
+    running.catch(() => {});
     // A crash while joining is told by the event alone.
     const lost = this.#lost.promise.then((error: unknown) => Promise.reject(error as Error));
     await Promise.race([running, lost]);
     lost.catch(() => {});
     // The two may come together.
     if (this.memberId === undefined) throw await this.#lost.promise;
+    // The client would only say so when it has tried for long enough, and taken its leave of nobody.
+    this.#client.onLost = this.#lost.resolve;
+    if (this.#client.connections === 0) this.#lost.resolve(new Error("the connection was closed"));
   }
 
   /** The client has no word for this; where it fails the group waits for `sessionTimeoutMs`. */

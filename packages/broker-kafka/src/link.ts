@@ -29,6 +29,8 @@ export class Link {
   #supervisor: Supervisor | undefined;
   #current: KafkaLink | undefined;
   #lose: ((reason: unknown) => void) | undefined;
+  /** Why, and that those concerned know. */
+  #refusal: string | undefined;
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -48,7 +50,9 @@ export class Link {
 
   /** This connection does not work any more: make another one. */
   lose(link: KafkaLink, reason: unknown): void {
-    if (this.#current === link) this.#lose?.(reason);
+    if (this.#current !== link) return;
+    this.#current = undefined;
+    this.#lose?.(reason);
   }
 
   /** The connection, once there is one. @throws what `signal` aborted with, or `closed`. */
@@ -101,12 +105,14 @@ export class Link {
       gate.close(failure);
       if (isRefusal(failure)) {
         gate.fail(failure);
-        onRefused(failure);
+        if (this.#refusal !== failure.detail) onRefused(failure);
+        this.#refusal = failure.detail;
       }
       throw failure;
     }
     const lost = Promise.withResolvers<unknown>();
     this.#lose = lost.resolve;
+    this.#refusal = undefined;
     this.#current = link;
     logger.info(`Broker [kafka] Connected to ${where}`);
     up();

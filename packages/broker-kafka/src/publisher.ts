@@ -28,6 +28,9 @@ interface TopicQueue {
 const maxBatchBytes = 900_000;
 const maxBatchRecords = 10_000;
 const recordOverhead = 70;
+/** Before what brokers would not take is sent again; the client has tried for about a second then. */
+const refusedPauseMs = 250;
+const missingPauseMs = 100;
 /** On their way at once, over all topics. */
 const maxPending = 100_000;
 const maxPendingBytes = 256 * 1024 * 1024;
@@ -174,10 +177,12 @@ export class Publisher {
       link.topics.forget(topic);
       // The client goes on asking for topics that have gone, and then knows of no others either.
       if (++queue.missing % 3 === 0) this.#link.lose(link, failure);
-      else await new Promise((resolve) => setTimeout(resolve, 100));
+      else await pause(missingPauseMs);
     } else if (failure.code === "unavailable") {
       this.#again(queue, batch);
-      this.#link.lose(link, failure);
+      // Where brokers answer, another connection would not help: too few replicas, a leader that is being chosen.
+      if (typeOf(error) === undefined) this.#link.lose(link, failure);
+      else await pause(refusedPauseMs);
     } else if (batch.length > 1) {
       // One of them is the cause: the others are to go.
       for (const pending of batch) if (!pending.settled) await this.#send(link, queue, [pending]);
@@ -205,6 +210,12 @@ function takeBatch(queue: TopicQueue): Pending[] {
   if (taken === queue.waiting.length) queue.waiting = [];
   else queue.waiting.splice(0, taken);
   return batch;
+}
+
+function pause(delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, delayMs);
+  });
 }
 
 function sizeOf({ key, value, headers }: OutgoingRecord): number {

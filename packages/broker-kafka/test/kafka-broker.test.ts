@@ -268,6 +268,16 @@ describe.skipIf(missing !== undefined)("publishing", () => {
     expect(await consume(other, 2)).toHaveLength(2);
   });
 
+  it("finds the broker that lives among several addresses", async () => {
+    const dead = ["127.0.0.1:1", "127.0.0.1:2"];
+    await using broker = kafkaBroker({ addresses: [...dead, await kafkaAddress()] });
+    await broker.connect();
+    const topic = fresh();
+    const inboxes = [await open(broker, topic), await open(broker, topic, { queue: topic })];
+    await broker.publish(topic, { body: bytes("1") });
+    for (const { events } of inboxes) await eventually("it has come", () => events.length === 1);
+  });
+
   it("without acknowledgements resolves all the same", async () => {
     for (const acks of ["none", "leader"] as const) {
       await using broker = await connect({ acks });
@@ -428,6 +438,13 @@ describe.skipIf(missing !== undefined)("a queue", () => {
       const inbox = await open(broker, topic, { queue: topic });
       const all = await open(broker, topic);
       await withAdmin((admin) => admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] }));
+      // The bare client drops messages for partitions it does not know of.
+      await eventually("there are three", () =>
+        withAdmin(async (admin) => {
+          const { topics } = await admin.fetchTopicMetadata({ topics: [topic] });
+          return topics.flatMap(({ partitions }) => partitions).length === 3;
+        }),
+      );
       await produce(
         topic,
         [0, 1, 2].map((partition) => ({ value: String(partition), partition })),
