@@ -20,7 +20,7 @@ import type {
   Supervisor,
 } from "@micro/core";
 import { BroadcastFeed } from "./broadcast-feed.ts";
-import { closedError, fromKafka, isRefusal, source } from "./errors.ts";
+import { closedError, fromKafka, isRefusal, source, typeOf } from "./errors.ts";
 import type { Feed } from "./feed.ts";
 import { GroupFeed } from "./group-feed.ts";
 import type { OutgoingRecord } from "./kafka-client.ts";
@@ -226,6 +226,8 @@ class KafkaBroker implements Broker {
       if (signal.aborted || subscription.ended) return;
       const failure = fromKafka(error, `subscribing to ${topic}`);
       link.topics.forget(topic);
+      // Deleted, or so new that not every broker knows of it: the next attempt makes it, or says that there is none.
+      if (typeOf(error) === "UNKNOWN_TOPIC_OR_PARTITION") throw failure;
       // Once: it is tried again every two seconds.
       const known = active.failure === failure.detail;
       active.failure = failure.detail;

@@ -4,6 +4,7 @@
  */
 import { connect as connectTcp, isIP } from "node:net";
 import type { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { connect as connectTls } from "node:tls";
 import { withLimit } from "@micro/core";
 import type { Logger } from "@micro/core";
@@ -43,6 +44,7 @@ export interface OutgoingRecord {
 /** The client retries a little by itself: what goes on for longer is ours to handle. */
 const retry = { initialRetryTime: 50, maxRetryTime: 500, factor: 0.2, multiplier: 2, retries: 4 };
 const connectionTimeoutMs = 3_000;
+const appearPollMs = 20;
 const keepAliveDelayMs = 30_000;
 /** How long an orderly end may take before the sockets are closed anyhow. */
 const endTimeoutMs = 2_000;
@@ -284,11 +286,26 @@ class Topics implements KafkaTopics {
           },
         ],
         timeout: this.#settings.requestTimeoutMs,
+        waitForLeaders: false,
       });
     } catch (cause) {
       if (!/AUTHORIZATION_FAILED/.test(typeOf(cause) ?? "")) throw cause;
       const text = `broker kafka: there is no topic ${topic}, and the user may not make it: make it by hand, or allow the user to (\`Create\`)`;
       throw new MicroError(text, { id: source, code: "forbidden", cause });
+    }
+    await this.#appears(topic);
+  }
+
+  /** What the controller has made the brokers learn a moment later. */
+  async #appears(topic: string): Promise<void> {
+    const end = performance.now() + this.#settings.requestTimeoutMs;
+    while (!(await this.#exists(topic))) {
+      if (performance.now() > end)
+        throw new MicroError(`broker kafka: the topic ${topic} was made, but does not appear`, {
+          id: source,
+          code: "unavailable",
+        });
+      await sleep(appearPollMs);
     }
   }
 
