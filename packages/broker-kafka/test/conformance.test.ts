@@ -10,7 +10,9 @@ brokerConformance(
   async () => {
     const address = await kafkaAddress();
     // One partition: the suite wants one order of all messages of a topic, and Kafka has one for each partition.
-    const connect = async () => kafkaBroker({ addresses: [address], createTopics: { partitions: 1 } });
+    // A body of 1 MiB is more than Kafka takes unless told to, once it is an envelope.
+    const createTopics = { partitions: 1, config: { "max.message.bytes": "4194304" } };
+    const connect = async () => kafkaBroker({ addresses: [address], createTopics });
     const broker = await connect();
     return {
       broker,

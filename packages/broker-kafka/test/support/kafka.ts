@@ -15,16 +15,13 @@ export const missing: string | undefined = await (
   },
 );
 
-/** A body of 1 MiB is more than Kafka takes unless told to, once it is an envelope. */
-export const serverConfig = "message.max.bytes=4194304";
-
 let shared: Promise<{ readonly address: string; dispose(): Promise<void> }> | undefined;
 
 /** `host:port` of a Kafka shared by the file's tests; use topics and queues of your own. */
 export async function kafkaAddress(): Promise<string> {
   const running = runningServer("kafka");
   if (running !== undefined) return running.replace(/^kafka:\/\//, "");
-  shared ??= startKafka({ config: serverConfig });
+  shared ??= startKafka();
   return (await shared).address;
 }
 
