@@ -8,15 +8,15 @@
 //                     value and is what both processes are given. Throw an Error with `unavailable = true` if it cannot be had.
 //   sides             by name, ours first: { "@micro/broker-x": side, "bare x": side }, or a function of (leftOut) that resolves
 //                     with them and says with leftOut(text) which cannot be had; each side has
-//     publisher(address)              resolves with { publish(topic, body), close() }; `body` is a Buffer that is not used
+//     publisher(address, link)        resolves with { publish(topic, body), close() }; `body` is a Buffer that is not used
 //                                     again; the promise of `publish` settles when the next message may be sent in its place
-//     consumer(address, prepare)      resolves with { subscribe(topic, handle), close() }; `subscribe` resolves once every
-//                                     later message is received; `handle(body)` returns at once, and then the message counts
-//                                     as handled and is to be acknowledged, if the peer does such things
+//     consumer(address)               resolves with { subscribe(topic, handle), close() }; `subscribe` resolves once every
+//                                     later message is received, with the `link` the publisher is made with, if peers find
+//                                     each other without a server; `handle(body)` returns at once, and then the message
+//                                     counts as handled and is to be acknowledged, if the peer does such things
 //     command(role, address)          instead of the two: [program, arguments] that speaks the protocol of brokers/peer.mjs on
 //                                     its standard streams; `role` is "consumer" or "publisher"
-//     link                            optional, for peers that find each other without a server: what a consumer's answer to
-//                                     "subscribe" holds as `link` is given to the publisher with each command
+//     inFlight                        optional: for this side alone
 //   inFlight          optional: publishes under way at once when throughput is measured. Default: 64
 //
 // Bodies begin with the time of their publish: nanoseconds on the monotonic clock all processes share, a little-endian double.
@@ -105,7 +105,7 @@ const children = new Set();
 process.on("exit", () => children.forEach(({ child }) => child.kill("SIGKILL")));
 
 /** One side of a target: a consumer, a publisher, and what one needs to know of the other. */
-async function openSide(name, side, pair, address) {
+async function openSide(name, side, pair, address, inFlight) {
   let { consumer, publisher } = pair;
   if (side.command !== undefined) {
     consumer = open(side.command("consumer", address), 0);
@@ -115,15 +115,16 @@ async function openSide(name, side, pair, address) {
   const topic = `bench-${process.pid}-${Math.random().toString(36).slice(2, 8)}`;
   const { link } = await consumer.ask({ do: "subscribe", side: name, topic });
   const publish = (request) => publisher.ask({ do: "publish", side: name, topic, link, ...request });
-  const expect = (count) => consumer.ask({ do: "expect", side: name, topic, count });
+  const collect = async (count, request) => {
+    await consumer.ask({ do: "expect", side: name, topic, count });
+    const sent = await publish({ count, ...request });
+    return { sent, got: await consumer.ask({ do: "collect", side: name, topic }) };
+  };
   return {
     own: side.command === undefined ? [] : [consumer, publisher],
     /** Messages a second, from the first publish to the last message handled. */
-    async throughput(size, count, inFlight) {
-      const all = expect(count);
-      all.catch(() => {});
-      const sent = await publish({ size, count, inFlight });
-      const got = await all;
+    async throughput(size, count) {
+      const { sent, got } = await collect(count, { size, inFlight });
       return {
         perSecond: count / ((got.endNs - sent.startNs) / 1e9),
         publisherCpuUs: sent.cpuUs / count,
@@ -132,11 +133,8 @@ async function openSide(name, side, pair, address) {
     },
     /** From before a publish to its handler, one message at a time. */
     async latency(size, count) {
-      const all = expect(count);
-      all.catch(() => {});
-      await publish({ size, count, inFlight: 1, pauseMs: 0.2 });
-      const { p50Ns, p99Ns } = await all;
-      return { p50Ms: p50Ns / 1e6, p99Ms: p99Ns / 1e6 };
+      const { got } = await collect(count, { size, inFlight: 1, pauseMs: 0.2 });
+      return { p50Ms: got.p50Ns / 1e6, p99Ms: got.p99Ns / 1e6 };
     },
   };
 }
@@ -156,7 +154,6 @@ for (const name of names) {
   const program = (role) => [process.execPath, [peer, role, name, JSON.stringify(backend.address ?? null)]];
   const pair = { consumer: open(program("consumer"), 0), publisher: open(program("publisher"), 1) };
   children.add(pair.consumer).add(pair.publisher);
-  const inFlight = target.inFlight ?? 64;
   const sides = new Map();
   const started = [];
   try {
@@ -164,7 +161,13 @@ for (const name of names) {
     const available = typeof target.sides === "function" ? await target.sides((line) => left.push(line)) : target.sides;
     for (const line of left) process.stderr.write(`${name}: ${line}\n`);
     for (const [side, implementation] of Object.entries(available)) {
-      const opened = await openSide(side, implementation, pair, backend.address ?? null);
+      const opened = await openSide(
+        side,
+        implementation,
+        pair,
+        backend.address ?? null,
+        implementation.inFlight ?? target.inFlight ?? 64,
+      );
       started.push(...opened.own);
       sides.set(side, opened);
     }
@@ -172,9 +175,12 @@ for (const name of names) {
     const counts = new Map();
     for (const [side, { throughput }] of sides)
       for (const size of sizes) {
-        await throughput(size, 200, inFlight);
-        const { perSecond } = await throughput(size, 1_000, inFlight);
-        counts.set(`${side} ${size}`, Math.min(200_000, Math.max(500, Math.round((perSecond * throughputMs) / 1e3))));
+        let count = 64;
+        for (let warming = 0; warming < 3; warming++) {
+          const { perSecond } = await throughput(size, count);
+          count = Math.min(200_000, Math.max(64, Math.round((perSecond * throughputMs) / 1e3)));
+        }
+        counts.set(`${side} ${size}`, count);
       }
     const samples = new Map();
     const note = (key, sample) => samples.set(key, [...(samples.get(key) ?? []), sample]);
@@ -182,7 +188,7 @@ for (const name of names) {
       for (const size of sizes)
         for (const [side, { throughput, latency }] of sides) {
           note(`${side} ${size}`, {
-            ...(await throughput(size, counts.get(`${side} ${size}`), inFlight)),
+            ...(await throughput(size, counts.get(`${side} ${size}`))),
             ...(await latency(size, latencyMessages)),
           });
         }

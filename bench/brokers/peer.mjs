@@ -2,7 +2,8 @@
 //
 // Reads commands as lines of JSON and answers each with one line, `{"error":…}` if it failed:
 //   consumer   {"do":"subscribe","side","topic"}     → {"link"?}         subscribed once for the whole run
-//              {"do":"expect","side","topic","count"} → {"endNs","p50Ns","p99Ns","cpuUs"} when so many more have been handled
+//              {"do":"expect","side","topic","count"} → {}             so many more will come
+//              {"do":"collect","side","topic"}       → {"endNs","p50Ns","p99Ns","cpuUs"} when they have been handled
 //   publisher  {"do":"publish","side","topic","link","size","count","inFlight","pauseMs"?} → {"startNs","cpuUs"} when all are sent
 // A publisher does not wait for what it is not asked to: messages lost make the consumer's answer fail after 20 s.
 import { createInterface } from "node:readline";
@@ -42,24 +43,30 @@ const commands = {
   },
   async expect({ side, topic, count }) {
     const state = topics.get(`${side} ${topic}`);
+    const { promise, resolve } = Promise.withResolvers();
     state.latencies = [];
     state.left = count;
-    const cpuUs = cpuMeter();
-    await new Promise((resolve, reject) => {
-      state.done = resolve;
-      let before = count;
-      const timer = setInterval(() => {
-        if (state.left === before) reject(new Error(`${state.left} of ${count} messages did not come`));
-        before = state.left;
-      }, 20_000);
-      const stop = () => clearInterval(timer);
-      const { done } = state;
-      state.done = () => (stop(), done());
-    });
-    const endNs = nowNs();
-    const sorted = state.latencies.toSorted((a, b) => a - b);
-    const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
-    return { endNs, p50Ns: at(0.5), p99Ns: at(0.99), cpuUs: cpuUs() };
+    state.cpuUs = cpuMeter();
+    state.end = promise;
+    state.done = () => resolve({ endNs: nowNs(), cpuUs: state.cpuUs() });
+    return {};
+  },
+  async collect({ side, topic }) {
+    const state = topics.get(`${side} ${topic}`);
+    let before = -1;
+    const lost = Promise.withResolvers();
+    const timer = setInterval(() => {
+      if (state.left === before) lost.reject(new Error(`${state.left} messages did not come`));
+      before = state.left;
+    }, 20_000);
+    try {
+      const { endNs, cpuUs } = await Promise.race([state.end, lost.promise]);
+      const sorted = state.latencies.toSorted((a, b) => a - b);
+      const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
+      return { endNs, p50Ns: at(0.5), p99Ns: at(0.99), cpuUs };
+    } finally {
+      clearInterval(timer);
+    }
   },
   async publish({ side, topic, link, size, count, inFlight, pauseMs }) {
     const publisher = await once(side, () => sides[side].publisher(backend, link));

@@ -222,6 +222,8 @@ export type {
   Subscriber,
   SubscriberStats,
 } from "./broker/broker.ts";
+export { httpBroker } from "./broker/http/http-broker.ts";
+export type { HttpBrokerOptions } from "./broker/http/options.ts";
 export {
   memoryBroker,
   memoryBrokerNetwork,
@@ -229,7 +231,13 @@ export {
   type MemoryBrokerOptions,
 } from "./broker/memory.ts";
 // For authors of broker plugins
-export { ConnectionGate, publishTimeout, type ConnectionGateOptions } from "./broker/connection-gate.ts";
+export {
+  ConnectionGate,
+  publishTimeout,
+  publishWithin,
+  type ConnectionGateOptions,
+  type PublishWithinOptions,
+} from "./broker/connection-gate.ts";
 export { Consumer, redeliveryBackoff, type ConsumerOptions, type Delivery } from "./broker/consumer.ts";
 export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts";
 export { outgoingHeader } from "./broker/outgoing.ts";

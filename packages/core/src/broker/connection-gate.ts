@@ -132,3 +132,41 @@ export function publishTimeout(options: PublishOptions = {}): number {
   const remaining = currentContext()?.remainingMs;
   return remaining === undefined ? timeoutMs : Math.min(timeoutMs, remaining);
 }
+
+/** Settings of {@link publishWithin}. */
+export interface PublishWithinOptions extends PublishOptions {
+  /** The broker's name, for errors. */
+  readonly broker: string;
+  readonly topic: string;
+}
+
+/**
+ * Wait for the backend's word about a message that was handed to it, not longer than the publish may take.
+ * @throws {MicroError} `timeout` or `aborted`: the message may have been published all the same. Or what `work` rejects with.
+ */
+export async function publishWithin<T>(work: Promise<T>, options: PublishWithinOptions): Promise<T> {
+  const timeoutMs = publishTimeout(options);
+  const { signal, broker, topic } = options;
+  const fail = (code: "timeout" | "aborted", text: string, cause?: unknown): MicroError =>
+    new MicroError(`broker ${broker}: ${text}: the message for ${topic} may have been published`, {
+      id: `go.micro.broker.${broker}`,
+      code,
+      cause,
+    });
+  const ended = Promise.withResolvers<never>();
+  const abort = (): void => ended.reject(fail("aborted", "the publish was cancelled", signal?.reason));
+  if (signal?.aborted === true) abort();
+  const timer = setTimeout(
+    () => ended.reject(fail("timeout", `no answer within ${Math.ceil(timeoutMs)} ms`)),
+    Math.min(timeoutMs, 0x7fff_ffff),
+  );
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([work, ended.promise]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+    // When the limit comes first, nobody is left to hear of a late failure.
+    work.catch(() => {});
+  }
+}

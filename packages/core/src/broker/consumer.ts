@@ -174,6 +174,11 @@ export class Consumer {
     };
   }
 
+  /** Messages taken and not settled. */
+  get inFlight(): number {
+    return this.#unsettled.size;
+  }
+
   /** Messages the backend may send before any is settled. */
   get prefetch(): number {
     return this.#prefetch;
