@@ -8,6 +8,7 @@ const resolve = {
   alias: [
     { find: /^@micro\/core\/testing$/, replacement: source("./packages/core/src/testing/index.ts") },
     { find: /^@micro\/core$/, replacement: source("./packages/core/src/index.ts") },
+    { find: /^@micro\/broker-kafka$/, replacement: source("./packages/broker-kafka/src/index.ts") },
     { find: /^@micro\/broker-nats$/, replacement: source("./packages/broker-nats/src/index.ts") },
     { find: /^@micro\/registry-consul$/, replacement: source("./packages/registry-consul/src/index.ts") },
     { find: /^@micro\/registry-etcd$/, replacement: source("./packages/registry-etcd/src/index.ts") },
@@ -27,6 +28,7 @@ const waiting =
         "**/mdns.test.ts",
         "**/http-server.test.ts",
         "packages/registry-{consul,etcd}/**",
+        "packages/broker-kafka/test/!(options).test.ts",
       ]
     : [];
 const limits = { testTimeout: 30_000, hookTimeout: 30_000 };

@@ -213,6 +213,20 @@ export class Consumer {
     return (this.#room ??= Promise.withResolvers()).promise;
   }
 
+  /**
+   * Give back those of these messages that no handler runs for: the backend has handed them to somebody else. What runs
+   * is finished; acknowledging it is up to the {@link Delivery}.
+   */
+  recall(which: (delivery: Delivery) => boolean): void {
+    for (const event of this.#unsettled) {
+      if ((event.phase !== "waiting" && event.phase !== "retrying") || !which(event.delivery)) continue;
+      // Its pause ends before it is settled: there is nothing left to wake up for.
+      const wake = this.#pauses.get(event);
+      this.#giveBack(event);
+      wake?.();
+    }
+  }
+
   /** Report and count a message that cannot even be read; `event` shows what is known of it. */
   unreadable(error: MicroError, delivery: Delivery): void {
     this.#received++;
@@ -447,6 +461,7 @@ export class Consumer {
           return;
         }
         await this.#pause(event, redeliveryBackoff(tries));
+        if (isSettled(event)) return;
       }
     }
     if (isSettled(event)) return;
