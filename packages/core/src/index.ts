@@ -222,6 +222,12 @@ export type {
   Subscriber,
   SubscriberStats,
 } from "./broker/broker.ts";
+export {
+  memoryBroker,
+  memoryBrokerNetwork,
+  type MemoryBrokerNetwork,
+  type MemoryBrokerOptions,
+} from "./broker/memory.ts";
 // For authors of broker plugins
 export {
   ConnectionGate,
@@ -232,6 +238,7 @@ export {
 } from "./broker/connection-gate.ts";
 export { Consumer, redeliveryBackoff, type ConsumerOptions, type Delivery } from "./broker/consumer.ts";
 export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts";
+export { outgoingHeader } from "./broker/outgoing.ts";
 export { Subscription, type SubscriptionOptions } from "./broker/subscription.ts";
 
 // Logger, supervision, time

@@ -81,7 +81,8 @@ export function checkSubscription(topic: string, handler: BrokerHandler, options
     throw new TypeError("subscribe: `concurrency` must be a whole number, 1 or more");
   if (!Number.isInteger(prefetch) || prefetch < concurrency)
     throw new TypeError("subscribe: `prefetch` must be a whole number, `concurrency` or more");
-  if (!(retries >= 0)) throw new TypeError("subscribe: `retries` must be a number, 0 or more");
+  if (!(typeof retries === "number" && retries >= 0))
+    throw new TypeError("subscribe: `retries` must be a number, 0 or more");
 }
 
 /** True for errors that the same message would cause again. */
