@@ -8,6 +8,7 @@ const resolve = {
   alias: [
     { find: /^@micro\/core\/testing$/, replacement: source("./packages/core/src/testing/index.ts") },
     { find: /^@micro\/core$/, replacement: source("./packages/core/src/index.ts") },
+    { find: /^@micro\/broker-nats$/, replacement: source("./packages/broker-nats/src/index.ts") },
     { find: /^@micro\/registry-consul$/, replacement: source("./packages/registry-consul/src/index.ts") },
     { find: /^@micro\/registry-etcd$/, replacement: source("./packages/registry-etcd/src/index.ts") },
     { find: /^@micro\/registry-mdns$/, replacement: source("./packages/registry-mdns/src/index.ts") },

@@ -72,6 +72,8 @@ export class ConnectionGate {
   pass(options: PublishOptions = {}): Promise<void> | undefined {
     if (this.#ended !== undefined) throw this.#ended;
     if (options.signal?.aborted === true) throw this.#aborted(options.signal);
+    // Whether it makes sense must not depend on whether there is anything to wait for.
+    if (options.timeoutMs !== undefined) publishTimeout(options);
     if (this.#open) return undefined;
     return this.#wait(options);
   }

@@ -1,0 +1,212 @@
+/** Messages kept by JetStream until they are handled: at-least-once. */
+import { createHash } from "node:crypto";
+import { AckPolicy, DeliverPolicy, RetentionPolicy, StorageType } from "@nats-io/jetstream";
+import type { JetStreamManager } from "@nats-io/jetstream";
+import { MicroError, Metadata, decodeEnvelope } from "@micro/core";
+import type { BrokerMessage, Consumer, Delivery } from "@micro/core";
+import { fromNats, source } from "./errors.ts";
+import type { LinkMessage, NatsLink } from "./nats-client.ts";
+import type { JetStreamSettings } from "./options.ts";
+import { PullSession } from "./pull.ts";
+import { isPattern } from "./subjects.ts";
+
+const nanos = (milliseconds: number): number => Math.round(milliseconds * 1e6);
+/** A broadcast subscription that was not ended by its process is removed by the server after this. */
+const inactiveThresholdMs = 5 * 60_000;
+
+/** The stream that holds a topic, made if need be. @throws {MicroError} */
+export async function ensureStream(link: NatsLink, topic: string, settings: JetStreamSettings): Promise<string> {
+  const what = `the stream of ${topic}`;
+  try {
+    const manager = await link.jetstream.jetstreamManager(false);
+    const found = await findStream(manager, topic);
+    if (found !== undefined) return found;
+    if (!settings.createStreams || isPattern(topic))
+      throw new MicroError(
+        `broker nats: no stream holds ${topic}${isPattern(topic) ? "; one is only made for a topic without wildcards" : " and `createStreams` is off"}`,
+        { id: source, code: "bad_request" },
+      );
+    const name = derivedName("MICRO", topic);
+    try {
+      await manager.streams.add({
+        name,
+        subjects: [topic],
+        retention: settings.retention === "interest" ? RetentionPolicy.Interest : RetentionPolicy.Limits,
+        storage: settings.storage === "file" ? StorageType.File : StorageType.Memory,
+        num_replicas: settings.replicas,
+        ...(settings.maxAgeMs === undefined ? {} : { max_age: nanos(settings.maxAgeMs) }),
+      });
+      return name;
+    } catch (error) {
+      // Somebody else may have made one meanwhile.
+      const made = await findStream(manager, topic);
+      if (made === undefined) throw error;
+      return made;
+    }
+  } catch (error) {
+    throw fromNats(error, what);
+  }
+}
+
+async function findStream(manager: JetStreamManager, topic: string): Promise<string | undefined> {
+  const [name] = await manager.streams.names(topic).next();
+  return name;
+}
+
+/** A name NATS takes (no dots, blanks or wildcards), one for each text. */
+function derivedName(prefix: string, text: string): string {
+  const readable = text.replace(/[^A-Za-z0-9_-]/g, "_").slice(0, 60);
+  return `${prefix}_${readable}_${createHash("sha256").update(text).digest("hex").slice(0, 8)}`;
+}
+
+/** What the server is told of a message: handled, not handled, being handled. */
+const acknowledged = Buffer.from("+ACK");
+const refused = Buffer.from("-NAK");
+const inProgress = Buffer.from("+WPI");
+
+/** A message handed out by one connection's session. */
+interface Handed {
+  readonly link: NatsLink;
+  readonly reply: string;
+}
+
+/** Feeds one subscription's consumer from its JetStream consumer. */
+export class JetStreamFeed {
+  readonly #topic: string;
+  readonly #queue: string | undefined;
+  readonly #consumer: Consumer;
+  readonly #settings: JetStreamSettings;
+  /** A queue's is shared and stays; a broadcast subscription's is its own and goes with it. */
+  readonly #name: string;
+  readonly #unsettled = new Set<Handed>();
+  readonly #keepAlive: NodeJS.Timeout;
+  #stopping = false;
+  #session: PullSession | undefined;
+  #removable: { readonly manager: JetStreamManager; readonly stream: string } | undefined;
+
+  constructor(topic: string, queue: string | undefined, consumer: Consumer, settings: JetStreamSettings) {
+    this.#topic = topic;
+    this.#queue = queue;
+    this.#consumer = consumer;
+    this.#settings = settings;
+    this.#name = queue === undefined ? `micro_${crypto.randomUUID()}` : derivedName(queue, `${queue} ${topic}`);
+    // Long handlers, and messages that wait for their turn, are no reason to deliver again.
+    this.#keepAlive = setInterval(() => {
+      for (const handed of this.#unsettled) attempt(() => handed.link.publish(handed.reply, inProgress));
+    }, settings.ackWaitMs / 3).unref();
+  }
+
+  /** Consume on this link until it is over. @param up called once messages come. */
+  async run(link: NatsLink, up: () => void): Promise<void> {
+    const stream = await ensureStream(link, this.#topic, this.#settings);
+    const manager = await link.jetstream.jetstreamManager(false);
+    await this.#ensureConsumer(manager, stream);
+    if (this.#queue === undefined) this.#removable = { manager, stream };
+    if (this.#stopping) return;
+    const session = new PullSession({
+      link,
+      stream,
+      consumer: this.#name,
+      room: () => this.#consumer.prefetch - this.#consumer.inFlight,
+      receive: (message) => this.#receive(link, message),
+    });
+    this.#session = session;
+    session.start();
+    up();
+    try {
+      await Promise.race([session.over, link.closed]);
+    } finally {
+      await session.stop();
+    }
+  }
+
+  async #ensureConsumer(manager: JetStreamManager, stream: string): Promise<void> {
+    const config = {
+      ack_policy: AckPolicy.Explicit,
+      ack_wait: nanos(this.#settings.ackWaitMs),
+      deliver_policy: DeliverPolicy.New,
+      filter_subject: this.#topic,
+      max_ack_pending: Math.max(1_000, this.#consumer.prefetch * 4),
+      max_deliver: -1,
+    };
+    try {
+      await manager.consumers.add(
+        stream,
+        this.#queue === undefined
+          ? { ...config, name: this.#name, inactive_threshold: nanos(inactiveThresholdMs) }
+          : { ...config, durable_name: this.#name },
+      );
+    } catch (error) {
+      // One with other settings serves as well: it is somebody's choice.
+      await manager.consumers.info(stream, this.#name).catch(() => {
+        throw error;
+      });
+    }
+  }
+
+  #receive(link: NatsLink, { subject, data, reply }: LinkMessage): void {
+    if (reply === undefined) return;
+    const handed: Handed = { link, reply };
+    this.#unsettled.add(handed);
+    const settle = (word: Buffer): void => {
+      this.#unsettled.delete(handed);
+      link.publish(reply, word);
+      // Its place is free: ask for as many as there is room for.
+      queueMicrotask(() => this.#session?.pull());
+    };
+    const ack = (): void => {
+      try {
+        settle(acknowledged);
+      } catch (cause) {
+        const text = `broker nats: the acknowledgement of a message of ${subject} could not be sent: it will be delivered again`;
+        throw new MicroError(text, { id: source, code: "unavailable", cause });
+      }
+    };
+    const giveBack = (): void => attempt(() => settle(refused));
+    let message: BrokerMessage;
+    try {
+      message = decodeEnvelope(data);
+    } catch (error) {
+      const raw: Delivery = { topic: subject, message: { header: new Metadata(), body: data }, ack, giveBack };
+      this.#consumer.unreadable(fromNats(error, `a message of ${subject}`), raw);
+      return;
+    }
+    void this.#consumer.deliver({ topic: subject, message, ack, giveBack });
+  }
+
+  /** No more messages, once those on their way are there: draining the consumer gives them back. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    if (this.#session !== undefined) await limited(this.#session.stop());
+  }
+
+  /** To be called once everything is settled. */
+  async close(): Promise<void> {
+    clearInterval(this.#keepAlive);
+    const removable = this.#removable;
+    if (removable === undefined) return;
+    await limited(removable.manager.consumers.delete(removable.stream, this.#name)).catch(() => {});
+  }
+}
+
+const goodbyeMs = 2_000;
+
+/** Not longer than a server that is away deserves; the server removes an unused consumer by itself. */
+async function limited(work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, goodbyeMs)));
+  try {
+    await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** For what the connection may be too dead for; the message comes again then. */
+function attempt(send: () => void): void {
+  try {
+    send();
+  } catch {
+    // Redelivery after the acknowledgement time is the answer to that.
+  }
+}

@@ -1,0 +1,329 @@
+/** The broker on NATS. One connection; what should be subscribed is subscribed again on every new one. */
+import {
+  ConnectionGate,
+  Metadata,
+  MicroError,
+  Subscription,
+  encodeEnvelope,
+  publishTimeout,
+  publishWithin,
+  silentLogger,
+  supervise,
+} from "@micro/core";
+import type {
+  Broker,
+  BrokerHandler,
+  Logger,
+  OutgoingBrokerMessage,
+  PublishOptions,
+  SubscribeOptions,
+  Subscriber,
+  Supervisor,
+} from "@micro/core";
+import { CoreFeed } from "./core-subscription.ts";
+import { closedError, fromNats, isRefusal, source } from "./errors.ts";
+import { JetStreamFeed, ensureStream } from "./jetstream.ts";
+import { openLink } from "./nats-client.ts";
+import type { NatsLink } from "./nats-client.ts";
+import { readOptions } from "./options.ts";
+import type { NatsBrokerOptions, NatsSettings } from "./options.ts";
+import { checkPattern, checkTopic } from "./subjects.ts";
+
+/**
+ * A broker on NATS, with go-micro's messages. Connects with the first use.
+ * @throws {TypeError} for options that make no sense.
+ */
+export function natsBroker(options: NatsBrokerOptions = {}): Broker {
+  return new NatsBroker(readOptions(options), options.logger ?? silentLogger);
+}
+
+/** What may be on its way to the server before a publish waits for it to have read it. */
+const maxUnflushedBytes = 1024 * 1024;
+const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
+
+interface Active {
+  readonly subscription: Subscription;
+  /** Make it hold on this link; resolves (or rejects) when it no longer does. */
+  serve(link: NatsLink): Promise<void>;
+}
+
+class NatsBroker implements Broker {
+  readonly name = "nats";
+  readonly #settings: NatsSettings;
+  readonly #logger: Logger;
+  readonly #gate: ConnectionGate;
+  readonly #active = new Set<Active>();
+  readonly #publishing = new Set<Promise<void>>();
+  readonly #streams = new Map<string, Promise<string>>();
+  /** Resolves with the outcome of the first attempt to connect. */
+  readonly #tried = Promise.withResolvers<void>();
+  #supervisor: Supervisor | undefined;
+  #link: NatsLink | undefined;
+  #unflushed = 0;
+  #flushing: Promise<void> | undefined;
+  #disconnecting: Promise<void> | undefined;
+
+  constructor(settings: NatsSettings, logger: Logger) {
+    this.#settings = settings;
+    this.#logger = logger;
+    this.#gate = new ConnectionGate({
+      name: "nats",
+      backend: () => `NATS at ${settings.servers.join(", ")}`,
+      maxWaiting: settings.maxWaiting,
+    });
+  }
+
+  get address(): string {
+    return this.#link?.server ?? this.#settings.servers[0]!;
+  }
+
+  async connect(options: PublishOptions = {}): Promise<void> {
+    this.#start();
+    await this.#gate.pass(options);
+  }
+
+  /** Keep a connection from now on. */
+  #start(): void {
+    if (this.#disconnecting !== undefined) throw closedError();
+    this.#supervisor ??= supervise({ run: (task) => this.#run(task.signal, task.up), ...retry });
+  }
+
+  async #run(signal: AbortSignal, up: () => void): Promise<void> {
+    let link: NatsLink;
+    try {
+      link = await openLink(this.#settings, [...new Set([...this.#settings.servers, ...this.#cluster])]);
+    } catch (error) {
+      this.#refusedOrAway(error);
+      throw error;
+    } finally {
+      this.#tried.resolve();
+    }
+    if (signal.aborted) {
+      await link.close();
+      return;
+    }
+    this.#cluster = link.cluster;
+    this.#link = link;
+    this.#unflushed = 0;
+    this.#flushing = undefined;
+    this.#logger.info(`Broker [nats] Connected to ${link.server}`);
+    for (const active of this.#active) this.#serve(active, link);
+    up();
+    this.#gate.open();
+    const reason = await link.closed;
+    this.#link = undefined;
+    this.#streams.clear();
+    this.#gate.close(reason ?? "the connection was closed");
+    if (signal.aborted) return;
+    const error = fromNats(reason ?? new Error("the connection was closed"), `the connection to ${link.server}`);
+    this.#logger.info(error.detail);
+    throw error;
+  }
+
+  #cluster: readonly string[] = [];
+
+  /** Who waits learns at once what waiting cannot mend; the next attempt is made all the same. */
+  #refusedOrAway(error: unknown): void {
+    const failure = fromNats(error, "connecting");
+    if (!isRefusal(failure)) {
+      this.#gate.close(failure);
+      return;
+    }
+    this.#gate.fail(failure);
+    for (const { subscription } of this.#active) subscription.refused(failure);
+  }
+
+  publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
+    try {
+      checkTopic(topic);
+      this.#start();
+      const { header, body } = message;
+      const payload = encodeEnvelope(header instanceof Metadata ? header : new Metadata(header), body);
+      if (this.#settings.jetstream !== undefined) return this.#remember(this.#store(topic, payload, options));
+      const waiting = this.#gate.pass(options);
+      if (waiting !== undefined) return this.#remember(this.#sendLater(waiting, topic, payload, options));
+      return this.#send(topic, payload, options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** Disconnecting waits for it. */
+  #remember(publish: Promise<void>): Promise<void> {
+    this.#publishing.add(publish);
+    const forget = (): void => void this.#publishing.delete(publish);
+    publish.then(forget, forget);
+    return publish;
+  }
+
+  async #sendLater(waiting: Promise<void>, topic: string, payload: Uint8Array, options: PublishOptions): Promise<void> {
+    const deadline = performance.now() + publishTimeout(options);
+    await waiting;
+    await this.#send(topic, payload, { ...options, timeoutMs: Math.max(0, deadline - performance.now()) });
+  }
+
+  #send(topic: string, payload: Uint8Array, options: PublishOptions): Promise<void> {
+    const link = this.#link!;
+    this.#checkSize(link, topic, payload);
+    try {
+      link.publish(topic, payload);
+    } catch (error) {
+      throw fromNats(error, `publishing to ${topic}`);
+    }
+    this.#unflushed += payload.length;
+    if (this.#unflushed < maxUnflushedBytes) return done;
+    return publishWithin(this.#flush(link), { ...options, broker: "nats", topic });
+  }
+
+  #checkSize(link: NatsLink, topic: string, payload: Uint8Array): void {
+    if (payload.length <= link.maxPayload) return;
+    const text = `broker nats: the message for ${topic} has ${payload.length} bytes on the wire, and the server takes ${link.maxPayload} (\`max_payload\`)`;
+    throw new MicroError(text, { id: source, code: "too_large" });
+  }
+
+  /** One for all who wait. */
+  #flush(link: NatsLink): Promise<void> {
+    return (this.#flushing ??= this.#flushOnce(link));
+  }
+
+  async #flushOnce(link: NatsLink): Promise<void> {
+    try {
+      await link.flush();
+    } catch (error) {
+      throw fromNats(error, "publishing");
+    } finally {
+      this.#unflushed = 0;
+      this.#flushing = undefined;
+    }
+  }
+
+  /** Publish to a stream. The server drops repetitions of a message's id, so an unclear outcome is tried again. */
+  async #store(topic: string, payload: Uint8Array, options: PublishOptions): Promise<void> {
+    const deadline = performance.now() + publishTimeout(options);
+    const remaining = (): number => Math.max(0, deadline - performance.now());
+    const msgID = crypto.randomUUID();
+    for (let tries = 0; ; tries++) {
+      await this.#gate.pass({ ...options, timeoutMs: remaining() });
+      const link = this.#link;
+      if (link === undefined) continue;
+      this.#checkSize(link, topic, payload);
+      try {
+        const within = { ...options, broker: "nats", topic, timeoutMs: remaining() };
+        await publishWithin(this.#ensureStream(link, topic), within);
+        const stored = link.jetstream.publish(topic, payload, { msgID, timeout: Math.ceil(Math.max(1, remaining())) });
+        await publishWithin(stored, { ...within, timeoutMs: remaining() });
+        return;
+      } catch (error) {
+        const failure = fromNats(error, `publishing to ${topic}`);
+        if (remaining() === 0 || failure.code !== "unavailable") throw failure;
+        // The stream may be gone, with the state of the server.
+        this.#streams.delete(topic);
+        await pause(Math.min(50 * 2 ** Math.min(tries, 5), remaining()), options.signal);
+      }
+    }
+  }
+
+  /** Looked up once a topic and connection. */
+  #ensureStream(link: NatsLink, topic: string): Promise<string> {
+    const known = this.#streams.get(topic);
+    if (known !== undefined) return known;
+    const made = ensureStream(link, topic, this.#settings.jetstream!);
+    made.catch(() => this.#streams.delete(topic));
+    if (this.#streams.size >= 10_000) this.#streams.clear();
+    this.#streams.set(topic, made);
+    return made;
+  }
+
+  subscribe(topic: string, handler: BrokerHandler, options: SubscribeOptions = {}): Subscriber {
+    if (this.#disconnecting !== undefined) throw closedError();
+    const { jetstream } = this.#settings;
+    const subscription: Subscription = new Subscription({
+      broker: "nats",
+      topic,
+      handler,
+      options,
+      logger: this.#logger,
+      lastResort: jetstream === undefined ? "drop" : "retry",
+      publish: (deadLetter, message) => this.publish(deadLetter, message),
+      stop: () => {
+        this.#active.delete(active);
+        return feed.stop();
+      },
+      close: () => (feed instanceof JetStreamFeed ? feed.close() : undefined),
+    });
+    checkPattern(topic);
+    const { consumer } = subscription;
+    const feed =
+      jetstream === undefined
+        ? new CoreFeed(topic, options.queue, consumer, this.#settings)
+        : new JetStreamFeed(topic, options.queue, consumer, jetstream);
+    const active: Active = {
+      subscription,
+      serve: async (link) => {
+        if (feed instanceof JetStreamFeed) return feed.run(link, () => subscription.holds());
+        await feed.attach(link, (error) => subscription.refused(error));
+        subscription.holds();
+        await link.closed;
+      },
+    };
+    this.#active.add(active);
+    this.#start();
+    if (this.#link !== undefined) this.#serve(active, this.#link);
+    return subscription;
+  }
+
+  /** Keep a subscription on this link for as long as there are both. */
+  #serve(active: Active, link: NatsLink): void {
+    const { subscription } = active;
+    const supervisor = supervise({
+      ...retry,
+      run: async () => {
+        try {
+          await active.serve(link);
+        } catch (error) {
+          if (this.#link !== link || subscription.ended) return;
+          const failure = fromNats(error, `subscribing to ${subscription.topic}`);
+          if (isRefusal(failure)) subscription.refused(failure);
+          else subscription.consumer.report(failure);
+          throw failure;
+        } finally {
+          if (this.#link !== link || subscription.ended) void supervisor.stop();
+        }
+      },
+    });
+  }
+
+  disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
+    return (this.#disconnecting ??= this.#disconnect(options));
+  }
+
+  async #disconnect(options: { timeoutMs?: number | undefined }): Promise<void> {
+    await Promise.all([...this.#active].map(({ subscription }) => subscription.unsubscribe(options)));
+    const link = this.#link;
+    // What was published is sent, if the server still listens.
+    if (link !== undefined)
+      await publishWithin(link.flush(), { broker: "nats", topic: "*", timeoutMs: 2_000 }).catch(() => {});
+    this.#gate.fail(closedError(), true);
+    const stopped = this.#supervisor?.stop();
+    await link?.close();
+    await stopped;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.disconnect();
+  }
+}
+
+const done = Promise.resolve();
+
+function pause(delayMs: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const wake = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", wake);
+      resolve();
+    };
+    const timer = setTimeout(wake, delayMs);
+    signal?.addEventListener("abort", wake, { once: true });
+  });
+}

@@ -1,0 +1,43 @@
+/** Topics are NATS subjects: words between dots, `*` for one and `>` for the rest in subscriptions. */
+import { MicroError } from "@micro/core";
+import { source } from "./errors.ts";
+
+/** @throws {MicroError} `bad_request` for what no message can be published to. */
+export function checkTopic(topic: string): void {
+  if (typeof topic !== "string" || topic === "")
+    throw new TypeError("publish: the topic must be a text that is not empty");
+  if (!isSubject(topic)) throw invalid(topic, "words between dots, without blanks");
+  if (isPattern(topic)) throw invalid(topic, "a message goes to one topic: `*` and `>` are for subscriptions");
+}
+
+/** @throws {MicroError} `bad_request` for what cannot be subscribed to. */
+export function checkPattern(topic: string): void {
+  if (!isSubject(topic))
+    throw invalid(topic, "words between dots, without blanks; `*` for one word, `>` at the end for the rest");
+  if (topic.slice(0, -1).includes(">") && topic.split(".").slice(0, -1).includes(">"))
+    throw invalid(topic, "`>` may only be the last word");
+}
+
+/** True if it has wildcards. */
+export function isPattern(topic: string): boolean {
+  return topic.split(".").some((word) => word === "*" || word === ">");
+}
+
+// The server takes lines of 4 KiB; sizes and inboxes need some of it.
+const maxLength = 3_000;
+
+function isSubject(topic: string): boolean {
+  return (
+    topic.length <= maxLength &&
+    // oxlint-disable-next-line no-control-regex
+    !/[\s\u0000-\u001f\u007f]/.test(topic) &&
+    topic.split(".").every((word) => word !== "")
+  );
+}
+
+function invalid(topic: string, rule: string): MicroError {
+  return new MicroError(`broker nats: ${JSON.stringify(topic.slice(0, 100))} is no topic: ${rule}`, {
+    id: source,
+    code: "bad_request",
+  });
+}

@@ -1,0 +1,34 @@
+import { natsBroker } from "@micro/broker-nats";
+import type { NatsBrokerOptions } from "@micro/broker-nats";
+import { brokerConformance } from "@micro/core/testing";
+import { afterAll, describe, it } from "vitest";
+import { endNats, missing, natsAddress } from "./support/nats.ts";
+
+afterAll(endNats);
+
+const suites: readonly [name: string, options: NatsBrokerOptions, redelivers: boolean][] = [
+  ["core NATS", {}, false],
+  ["JetStream", { jetstream: { storage: "memory" } }, true],
+];
+
+for (const [name, options, redelivers] of suites)
+  describe.skipIf(missing !== undefined)(name, () => {
+    brokerConformance(
+      { describe, it },
+      async () => {
+        const made = { ...options, servers: [await natsAddress()] };
+        const broker = natsBroker(made);
+        return {
+          broker,
+          connect: async () => natsBroker(made),
+          topic: () => `conformance.${crypto.randomUUID()}`,
+          [Symbol.asyncDispose]: () => broker[Symbol.asyncDispose](),
+        };
+      },
+      {
+        redelivers,
+        // A port nobody listens on.
+        unreachable: async () => natsBroker({ ...options, servers: ["127.0.0.1:9"] }),
+      },
+    );
+  });
