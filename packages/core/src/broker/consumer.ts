@@ -28,6 +28,8 @@ export interface Delivery {
    * that cannot take one back. Must not throw.
    */
   giveBack?(): void | Promise<void>;
+  /** The message is given up: its handler failed for good, and there is no dead letter topic. Default: as `ack()`. */
+  drop?(): void | Promise<void>;
 }
 
 /** Settings of {@link Consumer}. */
@@ -213,6 +215,18 @@ export class Consumer {
     return (this.#room ??= Promise.withResolvers()).promise;
   }
 
+  /**
+   * Forget messages that wait for their turn, and that the backend has taken back with a connection or an assignment
+   * that was lost: it will deliver them again.
+   */
+  revoke(isGone: (delivery: Delivery) => boolean): void {
+    for (const event of this.#unsettled) {
+      if (event.phase !== "waiting" || !isGone(event.delivery)) continue;
+      event.phase = "settled";
+      this.#forget(event);
+    }
+  }
+
   /** Report and count a message that cannot even be read; `event` shows what is known of it. */
   unreadable(error: MicroError, delivery: Delivery): void {
     this.#received++;
@@ -358,11 +372,12 @@ export class Consumer {
   }
 
   /** Tell the backend that it is done with. Never rejects. */
-  #settle(event: ConsumedEvent): Promise<void> {
+  #settle(event: ConsumedEvent, dropped = false): Promise<void> {
     event.phase = "settled";
+    const { delivery } = event;
     let told: void | Promise<void> = undefined;
     try {
-      told = event.delivery.ack();
+      told = dropped && delivery.drop !== undefined ? delivery.drop() : delivery.ack();
     } catch (error) {
       this.report(error, event);
     }
@@ -394,7 +409,7 @@ export class Consumer {
     else if (mayRetry && this.#options.lastResort === "retry") this.#retry(event, this.#backoff(event.attempt - 1));
     else {
       this.#dropped++;
-      void this.#settle(event);
+      void this.#settle(event, true);
     }
   }
 
