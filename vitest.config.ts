@@ -9,6 +9,7 @@ const resolve = {
     { find: /^@micro\/core\/testing$/, replacement: source("./packages/core/src/testing/index.ts") },
     { find: /^@micro\/core$/, replacement: source("./packages/core/src/index.ts") },
     { find: /^@micro\/broker-nats$/, replacement: source("./packages/broker-nats/src/index.ts") },
+    { find: /^@micro\/broker-rabbitmq$/, replacement: source("./packages/broker-rabbitmq/src/index.ts") },
     { find: /^@micro\/registry-consul$/, replacement: source("./packages/registry-consul/src/index.ts") },
     { find: /^@micro\/registry-etcd$/, replacement: source("./packages/registry-etcd/src/index.ts") },
     { find: /^@micro\/registry-mdns$/, replacement: source("./packages/registry-mdns/src/index.ts") },
