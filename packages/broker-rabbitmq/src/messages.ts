@@ -34,32 +34,35 @@ const textOptions = [
 ] as const;
 
 function addOptions(properties: AmqpProperties, options: RabbitmqPublishOptions): void {
-  const wrong = (rule: string): TypeError => new TypeError(`publish: \`rabbitmq.${rule}`);
   const { persistent, priority, expirationMs, timestamp } = options;
   // As Go leaves it out where it is not asked for.
   if (persistent === true) properties.deliveryMode = 2;
   else if (persistent === false) delete properties.deliveryMode;
   if (priority !== undefined) {
     if (!Number.isInteger(priority) || priority < 0 || priority > 255)
-      throw wrong("priority` must be a whole number from 0 to 255");
+      throw wrongOption("priority` must be a whole number from 0 to 255");
     properties.priority = priority;
   }
   if (expirationMs !== undefined) {
     if (!(typeof expirationMs === "number" && expirationMs >= 0 && expirationMs <= 0xffff_ffff))
-      throw wrong("expirationMs` must be a number of milliseconds, 0 or more");
+      throw wrongOption("expirationMs` must be a number of milliseconds, 0 or more");
     properties.expiration = String(Math.ceil(expirationMs));
   }
   if (timestamp !== undefined) {
-    if (!(timestamp instanceof Date) || !(timestamp.getTime() >= 0)) throw wrong("timestamp` must be a Date");
+    if (!(timestamp instanceof Date) || !(timestamp.getTime() >= 0)) throw wrongOption("timestamp` must be a Date");
     properties.timestamp = Math.floor(timestamp.getTime() / 1_000);
   }
   for (const name of textOptions) {
     const value = options[name];
     if (value === undefined) continue;
     if (typeof value !== "string" || Buffer.byteLength(value) > 255)
-      throw wrong(`${name}\` must be a text of at most 255 bytes`);
+      throw wrongOption(`${name}\` must be a text of at most 255 bytes`);
     properties[name] = value;
   }
+}
+
+function wrongOption(rule: string): TypeError {
+  return new TypeError(`publish: \`rabbitmq.${rule}`);
 }
 
 /** A message as handlers get it; what AMQP has for it besides is read as Go does. */
@@ -79,7 +82,8 @@ function asText(value: unknown): string {
   if (typeof value === "string") return value;
   if (value === null || value === undefined) return "";
   if (Buffer.isBuffer(value)) return value.toString();
-  if (typeof value !== "object") return String(value as number | boolean);
+  if (typeof value === "number" || typeof value === "boolean" || typeof value === "bigint") return String(value);
+  if (typeof value !== "object") return "";
   // The client's form of types that JavaScript lacks.
   if ("!" in value && "value" in value) return asText(value.value);
   return JSON.stringify(value) ?? "";

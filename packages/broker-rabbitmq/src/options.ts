@@ -256,18 +256,17 @@ export function readSubscribeOptions(
   queue: string | undefined,
   options: RabbitmqSubscribeOptions = {},
 ): QueueSettings {
-  const wrong = (rule: string): TypeError => new TypeError(`subscribe: \`rabbitmq.${rule}`);
   const { durable, autoDelete, queueType, priority, onFailure } = options;
   if (queueType !== undefined && queueType !== "classic" && queueType !== "quorum")
-    throw wrong("queueType` must be `classic` or `quorum`");
+    throw wrongOption("queueType` must be `classic` or `quorum`");
   if (onFailure !== undefined && onFailure !== "retry" && onFailure !== "reject")
-    throw wrong("onFailure` must be `retry` or `reject`");
-  if (priority !== undefined && !Number.isInteger(priority)) throw wrong("priority` must be a whole number");
-  if (queueType === "quorum" && durable === false) throw wrong("durable` cannot be false for a quorum queue");
+    throw wrongOption("onFailure` must be `retry` or `reject`");
+  if (priority !== undefined && !Number.isInteger(priority)) throw wrongOption("priority` must be a whole number");
+  if (queueType === "quorum" && durable === false) throw wrongOption("durable` cannot be false for a quorum queue");
   // Without an exchange a topic is the name of a queue.
   const name = queue ?? (settings.exchange === "" ? topic : "");
   if (name === "" && (durable === true || queueType === "quorum"))
-    throw wrong("durable` needs a `queue`: one named by the server could not be found again");
+    throw wrongOption("durable` needs a `queue`: one named by the server could not be found again");
   if (name.startsWith("amq.")) throw new TypeError("subscribe: `queue` must not begin with `amq.`, the server's own");
   if (Buffer.byteLength(name) > 255) throw new TypeError("subscribe: `queue` must be of at most 255 bytes");
   const isDurable = name !== "" && (durable ?? (queueType === "quorum" || settings.durable));
@@ -283,6 +282,10 @@ export function readSubscribeOptions(
     bindingArguments: readArguments("bindingArguments", options.bindingArguments),
     priority,
   };
+}
+
+function wrongOption(rule: string): TypeError {
+  return new TypeError(`subscribe: \`rabbitmq.${rule}`);
 }
 
 function readArguments(
