@@ -37,8 +37,10 @@ export function natsBroker(options: NatsBrokerOptions = {}): Broker {
   return new NatsBroker(readOptions(options), options.logger ?? silentLogger);
 }
 
-/** What may be on its way to the server before a publish waits for it to have read it. */
-const maxUnflushedBytes = 1024 * 1024;
+/** What may be on its way to the server, at most, before publishes wait for it to have read some. */
+const maxUnreadBytes = 4 * 1024 * 1024;
+/** How often it is asked how far it is. */
+const flushBytes = 512 * 1024;
 const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
 
 interface Active {
@@ -59,7 +61,11 @@ class NatsBroker implements Broker {
   readonly #tried = Promise.withResolvers<void>();
   #supervisor: Supervisor | undefined;
   #link: NatsLink | undefined;
-  #unflushed = 0;
+  /** Bytes published on this link, those before the last flush, and those the server has read. */
+  #sent = 0;
+  #flushedAt = 0;
+  #read = 0;
+  /** The flush that publishes wait for, when there is too much on its way. */
   #flushing: Promise<void> | undefined;
   #disconnecting: Promise<void> | undefined;
 
@@ -104,7 +110,7 @@ class NatsBroker implements Broker {
     }
     this.#cluster = link.cluster;
     this.#link = link;
-    this.#unflushed = 0;
+    this.#sent = this.#flushedAt = this.#read = 0;
     this.#flushing = undefined;
     this.#logger.info(`Broker [nats] Connected to ${link.server}`);
     for (const active of this.#active) this.#serve(active, link);
@@ -170,9 +176,10 @@ class NatsBroker implements Broker {
     } catch (error) {
       throw fromNats(error, `publishing to ${topic}`);
     }
-    this.#unflushed += payload.length;
-    if (this.#unflushed < maxUnflushedBytes) return done;
-    return publishWithin(this.#flush(link), { ...options, broker: "nats", topic });
+    this.#sent += payload.length;
+    if (this.#sent - this.#flushedAt >= flushBytes) this.#flush(link);
+    if (this.#flushing === undefined || this.#sent - this.#read < maxUnreadBytes) return done;
+    return publishWithin(this.#flushing, { ...options, broker: "nats", topic });
   }
 
   #checkSize(link: NatsLink, topic: string, payload: Uint8Array): void {
@@ -181,20 +188,21 @@ class NatsBroker implements Broker {
     throw new MicroError(text, { id: source, code: "too_large" });
   }
 
-  /** One for all who wait. */
-  #flush(link: NatsLink): Promise<void> {
-    return (this.#flushing ??= this.#flushOnce(link));
+  #flush(link: NatsLink): void {
+    const sent = (this.#flushedAt = this.#sent);
+    const flushing = this.#flushOnce(link, sent);
+    // A publish that waits for it hears of a failure; the others were made at most once anyway.
+    flushing.catch(() => {});
+    this.#flushing = flushing;
   }
 
-  async #flushOnce(link: NatsLink): Promise<void> {
+  async #flushOnce(link: NatsLink, sent: number): Promise<void> {
     try {
       await link.flush();
     } catch (error) {
       throw fromNats(error, "publishing");
-    } finally {
-      this.#unflushed = 0;
-      this.#flushing = undefined;
     }
+    if (this.#link === link) this.#read = sent;
   }
 
   /** Publish to a stream. The server drops repetitions of a message's id, so an unclear outcome is tried again. */

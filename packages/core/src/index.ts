@@ -222,6 +222,8 @@ export type {
   Subscriber,
   SubscriberStats,
 } from "./broker/broker.ts";
+export { httpBroker } from "./broker/http/http-broker.ts";
+export type { HttpBrokerOptions } from "./broker/http/options.ts";
 export {
   memoryBroker,
   memoryBrokerNetwork,

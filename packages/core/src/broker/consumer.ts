@@ -4,7 +4,7 @@
  *
  * A plugin feeds {@link Consumer.deliver} and tells its backend what the {@link Delivery} is told.
  */
-import { Cancellation, detach } from "../context.ts";
+import { Cancellation, currentContext, detach } from "../context.ts";
 import { MicroError, fromError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Backoff } from "../client/client.ts";
@@ -327,7 +327,8 @@ export class Consumer {
     let result: void | Promise<void>;
     try {
       // Outside of any call: a message is nobody's nested call, even if it was published in this process.
-      result = detach(() => this.#options.handler(event));
+      result =
+        currentContext() === undefined ? this.#options.handler(event) : detach(() => this.#options.handler(event));
     } catch (error) {
       this.#threw(event, run, error);
       return;

@@ -19,12 +19,26 @@ export function* wireHeader(header: Metadata): IterableIterator<[string, string]
   }
 }
 
+/** Names come from peers, too: only so many are kept. */
+const quotedNames = new Map<string, string>();
+const maxQuotedNames = 1_024;
+
+function quotedName(name: string): string {
+  const known = quotedNames.get(name);
+  if (known !== undefined) return known;
+  const quoted = JSON.stringify(name);
+  if (quotedNames.size < maxQuotedNames && name.length <= 64) quotedNames.set(name, quoted);
+  return quoted;
+}
+
 /** Encode a message. */
 export function encodeEnvelope(header: Metadata, body: Uint8Array): Buffer {
   let text = '{"Header":{';
   let separator = "";
-  for (const [name, value] of wireHeader(header)) {
-    text += `${separator}${JSON.stringify(name)}:${JSON.stringify(value)}`;
+  for (const [name, value] of header) {
+    const quoted = JSON.stringify(value);
+    text += `${separator}${quotedName(name)}:${quoted}`;
+    if (name === "Micro-Id") text += `,"Micro-ID":${quoted}`;
     separator = ",";
   }
   const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
@@ -36,9 +50,42 @@ export function encodeEnvelope(header: Metadata, body: Uint8Array): Buffer {
  * @throws {MicroError} `codec` for anything else.
  */
 export function decodeEnvelope(bytes: Uint8Array): BrokerMessage {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
+  return decodeUsual(text) ?? decodeAny(text);
+}
+
+const opening = '{"Header":{';
+const middle = '},"Body":"';
+
+/**
+ * The form in which go-micro and we write it, without a pass over the body. What it cannot tell for certain it leaves
+ * to the general way: undefined.
+ */
+function decodeUsual(text: string): BrokerMessage | undefined {
+  if (!text.startsWith(opening) || !text.endsWith('"}')) return undefined;
+  // A quote inside a header would be escaped: the first such sequence is the end of the header.
+  const at = text.indexOf(middle, opening.length - 1);
+  if (at < 0) return undefined;
+  const encoded = text.slice(at + middle.length, -2);
+  const { length } = encoded;
+  if (length % 4 !== 0 || encoded.includes("-") || encoded.includes("_")) return undefined;
+  const body = Buffer.from(encoded, "base64");
+  const padding = encoded.endsWith("==") ? 2 : encoded.endsWith("=") ? 1 : 0;
+  // Anything that is not base64 has been skipped.
+  if (body.length !== (length / 4) * 3 - padding) return undefined;
+  let header: unknown;
+  try {
+    header = JSON.parse(text.slice(opening.length - 1, at + 1));
+  } catch {
+    return undefined;
+  }
+  return { header: readHeader(header), body };
+}
+
+function decodeAny(text: string): BrokerMessage {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString());
+    parsed = JSON.parse(text);
   } catch (cause) {
     throw invalid(cause instanceof Error ? cause.message : String(cause), cause);
   }

@@ -13,6 +13,7 @@ const elsewhere = new Set([
   "README.md",
   "docs/writing-a-registry.md",
   "docs/coming-from-go.md",
+  "packages/broker-nats/README.md",
   "packages/registry-consul/README.md",
   "packages/registry-etcd/README.md",
 ]);

@@ -163,7 +163,9 @@ export function brokerFaults(options: BrokerFaultOptions): Record<string, () => 
         };
         await Promise.all([faults(), ...Array.from({ length: 32 }, publisher)]);
         const missing = () => published.filter((text) => !opened.got.queue.has(text));
-        await eventually("all that was published has arrived", 60_000, async () => missing().length === 0).catch(() => {});
+        await eventually("all that was published has arrived", 60_000, async () => missing().length === 0).catch(
+          () => {},
+        );
         expect(missing()).toEqual([]);
         const duplicates = opened.got.deliveries - opened.got.queue.size;
         process.stderr.write(

@@ -1,0 +1,54 @@
+/** Settings of the http broker. */
+import type { Logger } from "../../logger/logger.ts";
+import type { Registry } from "../../registry/registry.ts";
+import type { HttpTlsOptions } from "../../transport/http/tls.ts";
+
+/** Settings of `httpBroker()`. Only `registry` has no default. */
+export interface HttpBrokerOptions {
+  /** Where subscriptions are registered and found. It stays its owner's: disconnecting does not close it. */
+  registry: Registry;
+  /** Told what no error handler is there for. Default: nothing is logged. */
+  logger?: Logger | undefined;
+  /**
+   * Where subscriptions receive: `host:port`, `host:first-last` or a path of a unix domain socket as `unix:/path`. Default: `:0`, a free
+   * port on all interfaces. Nothing is bound before the first subscription, or `connect()`.
+   */
+  address?: string | undefined;
+  /**
+   * What publishers are told to dial: a host, or `host:port`; without a port (or with port 0) the bound one. Default:
+   * the bound address, a wildcard replaced by an address of this machine that others can reach.
+   */
+  advertise?: string | undefined;
+  /** Receive over TLS; without a certificate a self-signed one is made. Default: true if `tls` has a certificate. */
+  secure?: boolean | undefined;
+  /** Certificates and authorities, of receiving and of publishing to nodes that are secure. Default: none; the system's authorities are trusted. */
+  tls?: HttpTlsOptions | undefined;
+  /** Publish to secure nodes whatever certificate they show, as go-micro v2 does. Default: false. */
+  insecureSkipVerify?: boolean | undefined;
+  /** Largest message on the wire, in bytes: base64 makes a body a third larger. A larger one is refused with `too_large`. Default: 67108864 (64 MiB). */
+  maxMessageBytes?: number | undefined;
+  /** Connections of publishers open at once; further ones are closed at once. Default: 10000. */
+  maxConnections?: number | undefined;
+  /** Publishes under way at once; further ones are refused with `unavailable`. Default: 10000. */
+  maxPublishes?: number | undefined;
+  /** Registry domain. Default: none. */
+  domain?: string | undefined;
+}
+
+/** The options with their defaults. */
+export interface HttpBrokerSettings {
+  readonly registry: Registry;
+  readonly logger: Logger;
+  readonly address: string;
+  readonly advertise: string | undefined;
+  readonly secure: boolean;
+  readonly tls: HttpTlsOptions | undefined;
+  readonly insecureSkipVerify: boolean;
+  readonly maxMessageBytes: number;
+  readonly maxConnections: number;
+  readonly maxPublishes: number;
+  readonly domain: string | undefined;
+}
+
+/** Id of the broker's errors. */
+export const id = "go.micro.broker.http";

@@ -1,0 +1,48 @@
+/** What became of handing a message to one subscription. */
+
+/**
+ * `accepted`: it has it. `gone`: there is no such subscription any more. `refused`: nobody could be connected to, so
+ * nothing was sent. `busy`: it has no room now. `failed`: the connection was lost, or the answer is an error; it may
+ * have the message. `impossible`: it will never take this message. `late`: no answer in time.
+ */
+export type Outcome =
+  | { readonly kind: "accepted" }
+  | { readonly kind: "gone" }
+  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "busy" }
+  | { readonly kind: "failed"; readonly reason: string }
+  | { readonly kind: "impossible"; readonly reason: string; readonly code: "too_large" | "bad_request" }
+  | { readonly kind: "late" };
+
+export const accepted: Outcome = Object.freeze({ kind: "accepted" });
+export const gone: Outcome = Object.freeze({ kind: "gone" });
+export const busy: Outcome = Object.freeze({ kind: "busy" });
+export const late: Outcome = Object.freeze({ kind: "late" });
+
+/** What an HTTP status means. Go's receivers always answer 200 to what they can read. */
+export function outcomeOf(status: number, text: string): Outcome {
+  if (status >= 200 && status < 300) return accepted;
+  if (status === 404) return gone;
+  if (status === 503) return busy;
+  const reason = `it answered ${status}${text === "" ? "" : ` ${text}`}`;
+  if (status === 413) return { kind: "impossible", code: "too_large", reason };
+  if (status >= 400 && status < 500 && status !== 408 && status !== 429)
+    return { kind: "impossible", code: "bad_request", reason };
+  return { kind: "failed", reason };
+}
+
+/** For error texts. */
+export function textOf(outcome: Outcome): string {
+  switch (outcome.kind) {
+    case "busy":
+      return "it has no room for further messages";
+    case "late":
+      return "it did not answer in time";
+    case "gone":
+      return "it has ended";
+    case "accepted":
+      return "it has the message";
+    default:
+      return outcome.reason;
+  }
+}

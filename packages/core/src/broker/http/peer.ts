@@ -1,0 +1,249 @@
+/**
+ * The connections to one subscription somewhere else. Each subscription has its own: one that is slow holds up nobody
+ * else's messages.
+ *
+ * A subscription of ours takes requests without waiting for the answers, in order on one connection. Go's answer when
+ * their handlers have ended, so that several connections carry one request each, as Go's client does.
+ */
+import type { Socket } from "node:net";
+import type { ConnectionOptions } from "node:tls";
+import { parseDialAddress } from "../../transport/http/address.ts";
+import type { DialAddress } from "../../transport/http/address.ts";
+import { dialError, openSocket } from "../../transport/http/dial.ts";
+import { MessageParser } from "../../transport/http/message-parser.ts";
+import { SocketWriter } from "../../transport/http/socket-writer.ts";
+import type { RemoteNode } from "./node.ts";
+import { outcomeOf } from "./outcome.ts";
+import type { Outcome } from "./outcome.ts";
+
+const limits = { maxHeaderBytes: 64 * 1024, maxMessageBytes: 64 * 1024 };
+/** Requests without an answer on one connection, and their bytes. */
+const pipelineLength = 256;
+const pipelineBytes = 4 * 1024 * 1024;
+const maxPlainConnections = 16;
+const dialTimeoutMs = 3_000;
+const idleMs = 60_000;
+/** A connection that answers nothing for so long is dead. A Go handler may take its time before the answer. */
+const silentMs = { pipelined: 10_000, plain: 120_000 };
+
+/** A message on its way. */
+export interface Letter {
+  readonly body: Buffer;
+  settle(outcome: Outcome): void;
+}
+
+/** Connections to one node. */
+export class Peer {
+  readonly node: RemoteNode;
+  readonly #tls: ConnectionOptions | undefined;
+  readonly #target: DialAddress;
+  readonly head: string;
+  readonly #waiting = new Set<Letter>();
+  readonly #connections = new Set<PeerConnection>();
+  #retired = false;
+
+  /** @throws {MicroError} `bad_request` if the node's address is none. */
+  constructor(node: RemoteNode, tls: ConnectionOptions | undefined) {
+    this.node = node;
+    this.#tls = tls;
+    this.#target = parseDialAddress(node.address);
+    const host = this.#target.path === undefined ? node.address : "localhost";
+    // Always this type, whatever the message's is (broker/http.go).
+    this.head = `POST /?id=${encodeURIComponent(node.id)} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\nContent-Length: `;
+  }
+
+  /** Send a letter, or keep it until there is a connection for it. */
+  send(letter: Letter): void {
+    if (this.#waiting.size === 0)
+      for (const connection of this.#connections)
+        if (connection.hasRoom) {
+          connection.send(letter);
+          return;
+        }
+    this.#waiting.add(letter);
+    this.#connect();
+  }
+
+  /** Nobody waits for the letter any more. What was sent was sent. */
+  withdraw(letter: Letter): void {
+    this.#waiting.delete(letter);
+  }
+
+  /** The node is registered no longer: close once everything is answered. */
+  retire(): void {
+    this.#retired = true;
+    this.sweep(performance.now());
+  }
+
+  get ended(): boolean {
+    return this.#retired && this.#connections.size === 0 && this.#waiting.size === 0;
+  }
+
+  close(): void {
+    this.#retired = true;
+    for (const connection of this.#connections) connection.close("the broker is disconnected");
+    for (const letter of this.#waiting) letter.settle({ kind: "failed", reason: "the broker is disconnected" });
+    this.#waiting.clear();
+  }
+
+  /** Close what is idle, or dead. */
+  sweep(now: number): void {
+    const silent = this.node.pipelined ? silentMs.pipelined : silentMs.plain;
+    for (const connection of this.#connections) {
+      if (connection.unanswered > 0) {
+        if (now - connection.heardAt > silent) connection.close("it did not answer");
+      } else if (connection.open && (this.#retired || now - connection.heardAt > idleMs)) connection.close("idle");
+    }
+  }
+
+  /** A connection has room, or there may be need of another one. */
+  pump(connection: PeerConnection): void {
+    for (const letter of this.#waiting) {
+      if (!connection.hasRoom) break;
+      this.#waiting.delete(letter);
+      connection.send(letter);
+    }
+    if (this.#retired && connection.unanswered === 0) connection.close("idle");
+  }
+
+  lost(connection: PeerConnection, refusal: string | undefined): void {
+    this.#connections.delete(connection);
+    if (this.#waiting.size === 0) return;
+    if (refusal === undefined) {
+      this.#connect();
+      return;
+    }
+    // One that works may take them yet.
+    for (const other of this.#connections) if (other.open) return;
+    for (const letter of this.#waiting) {
+      this.#waiting.delete(letter);
+      letter.settle({ kind: "refused", reason: refusal });
+    }
+  }
+
+  #connect(): void {
+    const most = this.node.pipelined ? 1 : Math.min(maxPlainConnections, this.#waiting.size + this.#busy());
+    if (this.#connections.size >= most) return;
+    this.#connections.add(new PeerConnection(this, openSocket(this.#target, this.#tls), this.#tls !== undefined));
+  }
+
+  #busy(): number {
+    let busy = 0;
+    for (const connection of this.#connections) if (connection.unanswered > 0) busy++;
+    return busy;
+  }
+}
+
+class PeerConnection {
+  readonly #peer: Peer;
+  readonly #socket: Socket;
+  readonly #writer: SocketWriter;
+  readonly #parser: MessageParser;
+  /** Sent and not answered, in order; the first ones may be answered already. */
+  #sent: Letter[] = [];
+  #answered = 0;
+  #unansweredBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  open = false;
+  #ended = false;
+  heardAt = performance.now();
+
+  constructor(peer: Peer, socket: Socket, secure: boolean) {
+    this.#peer = peer;
+    this.#socket = socket;
+    this.#writer = new SocketWriter(socket);
+    this.#parser = new MessageParser("response", limits, (head, body) => {
+      // 1xx announces the answer, it is none.
+      if (head.status < 200) return;
+      this.#answer(outcomeOf(head.status, body.toString("utf8", 0, 200).trim()), head.close);
+    });
+    this.#timer = setTimeout(() => this.#lost(`not connected within ${dialTimeoutMs} ms`, true), dialTimeoutMs);
+    socket.once(secure ? "secureConnect" : "connect", () => {
+      clearTimeout(this.#timer);
+      this.open = true;
+      this.heardAt = performance.now();
+      peer.pump(this);
+      this.#keepAlive();
+    });
+    socket.on("data", (chunk: Buffer) => this.#receive(chunk));
+    socket.on("error", (error: NodeJS.ErrnoException) =>
+      this.#lost(this.open ? (error.code ?? error.message) : dialError(peer.node.address, error).detail, !this.open),
+    );
+    socket.on("end", () => this.#lost("it closed the connection", false));
+    socket.on("close", () => this.#lost("the connection was closed", !this.open));
+  }
+
+  get unanswered(): number {
+    return this.#sent.length - this.#answered;
+  }
+
+  get hasRoom(): boolean {
+    if (!this.open || this.#ended) return false;
+    if (!this.#peer.node.pipelined) return this.unanswered === 0;
+    return this.unanswered < pipelineLength && (this.#unansweredBytes < pipelineBytes || this.unanswered === 0);
+  }
+
+  /** Only while {@link hasRoom}. */
+  send(letter: Letter): void {
+    if (this.unanswered === 0) {
+      this.heardAt = performance.now();
+      this.#socket.ref();
+    }
+    this.#sent.push(letter);
+    this.#unansweredBytes += letter.body.length;
+    void this.#writer.gather(`${this.#peer.head}${letter.body.length}\r\n\r\n`, letter.body);
+  }
+
+  close(reason: string): void {
+    this.#lost(reason, false);
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#ended) return;
+    this.heardAt = performance.now();
+    try {
+      this.#parser.push(chunk);
+    } catch (error) {
+      this.#lost(error instanceof Error ? error.message : String(error), false);
+      return;
+    }
+    if (this.#answered === this.#sent.length) {
+      this.#sent.length = 0;
+      this.#answered = 0;
+    } else if (this.#answered > 1_024) {
+      this.#sent = this.#sent.slice(this.#answered);
+      this.#answered = 0;
+    }
+    if (!this.#ended) this.#peer.pump(this);
+    this.#keepAlive();
+  }
+
+  #answer(outcome: Outcome, closes: boolean): void {
+    const letter = this.#sent[this.#answered];
+    if (letter === undefined) {
+      this.#lost("it answered what was not asked", false);
+      return;
+    }
+    this.#answered++;
+    this.#unansweredBytes -= letter.body.length;
+    letter.settle(outcome);
+    if (closes) this.#lost("it closed the connection", false);
+  }
+
+  /** Only somebody who waits for an answer keeps the process alive. */
+  #keepAlive(): void {
+    if (this.unanswered === 0 && !this.#ended) this.#socket.unref();
+  }
+
+  #lost(reason: string, refused: boolean): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    this.#socket.destroy();
+    const unanswered = this.#sent.slice(this.#answered);
+    this.#sent = [];
+    this.#answered = 0;
+    this.#peer.lost(this, refused ? reason : undefined);
+    for (const letter of unanswered) letter.settle({ kind: "failed", reason });
+  }
+}
