@@ -10,6 +10,29 @@ import { readOptions } from "../src/options.ts";
 
 const pem = "-----BEGIN CERTIFICATE-----\n";
 
+const context = (values: Record<string, string>, part: Partial<BrokerPluginContext> = {}): BrokerPluginContext => ({
+  service: "greeter",
+  version: "1",
+  logger: silentLogger,
+  addresses: [],
+  domain: undefined,
+  tls: { secure: false, tls: undefined } as BrokerPluginContext["tls"],
+  flags: { string: (name: string) => values[name] ?? "" } as BrokerPluginContext["flags"],
+  registry: memoryRegistry(),
+  ...part,
+});
+
+/** Remembers what it is told. */
+function channel() {
+  const words: unknown[] = [];
+  const open = {
+    isOpen: true,
+    ack: (tag: number, upTo: boolean) => void words.push([tag, upTo]),
+    reject: (tag: number, requeue: boolean) => void words.push([tag, requeue ? "back" : "drop"]),
+  };
+  return { words, open, channel: open as unknown as AmqpChannel };
+}
+
 describe("addresses", () => {
   const local = { host: "127.0.0.1", port: 5672, address: "127.0.0.1:5672", secure: false };
   const guest = { user: "guest", password: "guest", vhost: "/" };
@@ -100,18 +123,6 @@ describe("options that make no sense are refused by name", () => {
 });
 
 describe("the plugin", () => {
-  const context = (values: Record<string, string>, part: Partial<BrokerPluginContext> = {}): BrokerPluginContext => ({
-    service: "greeter",
-    version: "1",
-    logger: silentLogger,
-    addresses: [],
-    domain: undefined,
-    tls: { secure: false, tls: undefined } as BrokerPluginContext["tls"],
-    flags: { string: (name: string) => values[name] ?? "" } as BrokerPluginContext["flags"],
-    registry: memoryRegistry(),
-    ...part,
-  });
-
   it("reads addresses, flags and certificates", async () => {
     const [plugin] = plugins;
     expect([plugin!.kind, plugin!.name]).toEqual(["broker", "rabbitmq"]);
@@ -146,16 +157,6 @@ describe("topics with wildcards", () => {
 });
 
 describe("acknowledgements", () => {
-  function channel() {
-    const words: unknown[] = [];
-    const open = {
-      isOpen: true,
-      ack: (tag: number, upTo: boolean) => void words.push([tag, upTo]),
-      reject: (tag: number, requeue: boolean) => void words.push([tag, requeue ? "back" : "drop"]),
-    };
-    return { words, open, channel: open as unknown as AmqpChannel };
-  }
-
   it("are one word for what follows each other, and never for what is not settled", () => {
     const { words, channel: to } = channel();
     const acknowledger = new Acknowledger(to, () => {});
