@@ -13,8 +13,11 @@ export function writeProperties(
 ): AmqpProperties {
   const properties: AmqpProperties = {};
   if (header.size > 0) {
-    const headers = Object.create(null) as Record<string, string>;
-    for (const [name, value] of wireHeader(header)) headers[name] = value;
+    // The client makes it the prototype of another object: one without a prototype of its own would be slow.
+    const headers: Record<string, string> = {};
+    for (const [name, value] of wireHeader(header))
+      if (name === "__proto__") Object.defineProperty(headers, name, { value, enumerable: true });
+      else headers[name] = value;
     properties.headers = headers;
   }
   if (persistent) properties.deliveryMode = 2;
@@ -65,8 +68,24 @@ function wrongOption(rule: string): TypeError {
   return new TypeError(`publish: \`rabbitmq.${rule}`);
 }
 
-/** A message as handlers get it; what AMQP has for it besides is read as Go does. */
-export function readMessage({ headers, content, contentType, routingKey }: AmqpMessage): BrokerMessage {
+/** A message as handlers get it; its header is read when somebody asks for it. */
+export class ReceivedMessage implements BrokerMessage {
+  readonly body: Buffer;
+  readonly #message: AmqpMessage;
+  #header: Metadata | undefined = undefined;
+
+  constructor(message: AmqpMessage) {
+    this.body = message.content;
+    this.#message = message;
+  }
+
+  get header(): Metadata {
+    return (this.#header ??= readHeader(this.#message));
+  }
+}
+
+/** What AMQP has for it besides is read as Go does. */
+function readHeader({ headers, contentType, routingKey }: AmqpMessage): Metadata {
   const header = new Metadata();
   if (headers !== undefined)
     for (const [name, value] of Object.entries(headers)) if (name !== "") header.set(name, asText(value));
@@ -74,7 +93,7 @@ export function readMessage({ headers, content, contentType, routingKey }: AmqpM
   if (!header.get("Micro-Topic") && routingKey !== "") header.set("Micro-Topic", routingKey);
   if (typeof contentType === "string" && contentType !== "" && !header.has("Content-Type"))
     header.set("Content-Type", contentType);
-  return { header, body: content };
+  return header;
 }
 
 /** Publishers other than go-micro write any type. */

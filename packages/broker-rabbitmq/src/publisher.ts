@@ -23,13 +23,17 @@ class Unconfirmed {
   readonly outgoing: Outgoing;
   readonly resolve: () => void;
   readonly reject: (error: MicroError) => void;
+  /** As `performance.now()` counts. */
+  readonly deadline: number;
+  readonly timeoutMs: number;
   settled = false;
   returned = false;
-  timer: NodeJS.Timeout | undefined;
-  removeAbort: (() => void) | undefined;
+  removeAbort: (() => void) | undefined = undefined;
 
-  constructor(outgoing: Outgoing, resolve: () => void, reject: (error: MicroError) => void) {
+  constructor(outgoing: Outgoing, timeoutMs: number, resolve: () => void, reject: (error: MicroError) => void) {
     this.outgoing = outgoing;
+    this.timeoutMs = timeoutMs;
+    this.deadline = performance.now() + timeoutMs;
     this.resolve = resolve;
     this.reject = reject;
   }
@@ -54,6 +58,8 @@ export class Publisher {
   /** The last channel was ended by the server because of one of the messages then unconfirmed. */
   #suspicious = false;
   #down: unknown;
+  #timer: NodeJS.Timeout | undefined;
+  #wakesAt = Number.POSITIVE_INFINITY;
 
   constructor(settings: RabbitmqSettings, topology: Topology, backend: () => string) {
     this.#settings = settings;
@@ -160,9 +166,9 @@ export class Publisher {
 
   #send(outgoing: Outgoing, { signal }: PublishOptions, timeoutMs: number): Promise<void> {
     return new Promise((resolve, reject) => {
-      const entry = new Unconfirmed(outgoing, resolve, reject);
+      const entry = new Unconfirmed(outgoing, timeoutMs, resolve, reject);
       this.#unconfirmed.add(entry);
-      entry.timer = setTimeout(() => this.#late(entry, timeoutMs), Math.min(Math.ceil(timeoutMs), 0x7fff_ffff));
+      if (entry.deadline < this.#wakesAt) this.#wakeAt(entry.deadline);
       if (signal !== undefined) {
         const abort = (): void => this.#aborted(entry, signal);
         signal.addEventListener("abort", abort, { once: true });
@@ -210,10 +216,28 @@ export class Publisher {
     else this.#settle(entry, undefined);
   }
 
-  #late(entry: Unconfirmed, timeoutMs: number): void {
-    const { key } = entry.outgoing;
-    const text = `no answer within ${Math.ceil(timeoutMs)} ms: the message for ${key} may have been published`;
-    this.#settle(entry, failure("timeout", text, this.#down));
+  /** One timer for all of them: nearly every message is confirmed long before its deadline. */
+  #wakeAt(deadline: number): void {
+    clearTimeout(this.#timer);
+    this.#wakesAt = deadline;
+    const delayMs = Math.min(Math.ceil(deadline - performance.now()), 0x7fff_ffff);
+    this.#timer = setTimeout(() => this.#expire(), Math.max(0, delayMs));
+  }
+
+  #expire(): void {
+    this.#wakesAt = Number.POSITIVE_INFINITY;
+    const now = performance.now();
+    let next = Number.POSITIVE_INFINITY;
+    for (const entry of this.#unconfirmed) {
+      if (entry.deadline > now) {
+        next = Math.min(next, entry.deadline);
+        continue;
+      }
+      const { timeoutMs, outgoing } = entry;
+      const text = `no answer within ${Math.ceil(timeoutMs)} ms: the message for ${outgoing.key} may have been published`;
+      this.#settle(entry, failure("timeout", text, this.#down));
+    }
+    if (next < Number.POSITIVE_INFINITY) this.#wakeAt(next);
   }
 
   #aborted(entry: Unconfirmed, signal: AbortSignal): void {
@@ -224,7 +248,6 @@ export class Publisher {
   #settle(entry: Unconfirmed, error: MicroError | undefined): void {
     if (entry.settled) return;
     entry.settled = true;
-    clearTimeout(entry.timer);
     entry.removeAbort?.();
     this.#unconfirmed.delete(entry);
     const { mandatory, messageId } = entry.outgoing.properties;
@@ -261,6 +284,7 @@ export class Publisher {
     }
     this.gate.fail(closedError(), true);
     for (const entry of this.#unconfirmed) this.#settle(entry, closedError());
+    clearTimeout(this.#timer);
   }
 }
 

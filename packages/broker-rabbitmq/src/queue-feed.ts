@@ -4,7 +4,7 @@ import type { BrokerMessage, Consumer, Delivery } from "@micro/core";
 import { Acknowledger } from "./acknowledger.ts";
 import type { AmqpChannel, AmqpLink, AmqpMessage } from "./amqp-client.ts";
 import { fromAmqp, source } from "./errors.ts";
-import { keyMatcher, readMessage } from "./messages.ts";
+import { ReceivedMessage, keyMatcher } from "./messages.ts";
 import type { QueueSettings, RabbitmqSettings } from "./options.ts";
 import type { Topology } from "./topology.ts";
 
@@ -53,7 +53,7 @@ class QueueDelivery implements Delivery {
     this.session = session;
     this.#tag = message.tag;
     this.topic = message.routingKey;
-    this.message = readMessage(message);
+    this.message = new ReceivedMessage(message);
   }
 
   ack(): void {

@@ -14,6 +14,7 @@ const elsewhere = new Set([
   "docs/writing-a-registry.md",
   "docs/coming-from-go.md",
   "packages/broker-nats/README.md",
+  "packages/broker-rabbitmq/README.md",
   "packages/registry-consul/README.md",
   "packages/registry-etcd/README.md",
 ]);
