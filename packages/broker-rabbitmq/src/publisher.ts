@@ -3,6 +3,7 @@
  * unconfirmed when the channel or the connection ends is sent again on the next one, within its deadline: it may then
  * be there twice, and is never lost.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { ConnectionGate, MicroError, publishTimeout } from "@micro/core";
 import type { PublishOptions } from "@micro/core";
 import type { AmqpConfirmChannel, AmqpLink, AmqpProperties, Confirmation } from "./amqp-client.ts";
@@ -254,7 +255,6 @@ export class Publisher {
     if (mandatory === true && this.#mandatory.get(messageId!) === entry) this.#mandatory.delete(messageId!);
     if (error === undefined) entry.resolve();
     else entry.reject(error);
-    if (this.#unconfirmed.size === 0) this.#idle?.resolve();
   }
 
   /** Full at the limits; with room again below a share of them. */
@@ -269,19 +269,17 @@ export class Publisher {
     else if (this.#resending) this.gate.close("what it has not confirmed is being sent again");
     else if (this.#blocked !== undefined) this.gate.close(`it takes no messages now: ${this.#blocked}`);
     else if (this.#full) this.gate.close(`${this.#sent} messages are not confirmed yet`);
-    else if (!this.gate.isOpen) this.gate.open();
+    else if (!this.gate.isOpen) {
+      this.#down = undefined;
+      this.gate.open();
+    }
   }
 
-  #idle: PromiseWithResolvers<void> | undefined;
-
-  /** Wait for what is on its way, if there is a connection; everything else fails, and what comes later. */
+  /** Wait for what is on its way, or for its turn, if there is a connection; everything else fails, and what comes later. */
   async end(timeoutMs: number): Promise<void> {
-    if (this.#channel !== undefined && this.#unconfirmed.size > 0) {
-      this.#idle = Promise.withResolvers();
-      const timer = setTimeout(() => this.#idle?.resolve(), timeoutMs);
-      await this.#idle.promise;
-      clearTimeout(timer);
-    }
+    const deadline = performance.now() + timeoutMs;
+    const isBusy = (): boolean => this.#unconfirmed.size > 0 || this.gate.waiting > 0;
+    while (this.#channel !== undefined && isBusy() && performance.now() < deadline) await sleep(5);
     this.gate.fail(closedError(), true);
     for (const entry of this.#unconfirmed) this.#settle(entry, closedError());
     clearTimeout(this.#timer);

@@ -24,6 +24,8 @@ const rebindMs = 15_000;
 /** How long a message of somebody else's topic is kept before it goes back. */
 const foreignPauseMs = 1_000;
 const goodbyeMs = 2_000;
+/** What AMQP has room for. */
+const maxPrefetch = 65_535;
 
 /** What one channel has handed out. */
 class Session {
@@ -101,7 +103,7 @@ export class QueueFeed {
     const session = new Session(channel, queue.exclusive, consumer);
     let rebind: NodeJS.Timeout | undefined;
     try {
-      await channel.prefetch(consumer.prefetch);
+      await channel.prefetch(Math.min(consumer.prefetch, maxPrefetch));
       const bind = (): Promise<void> => channel.bindQueue(name, settings.exchange, topic, queue.bindingArguments);
       if (settings.exchange !== "") {
         await bind();

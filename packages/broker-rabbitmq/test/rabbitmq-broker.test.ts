@@ -502,6 +502,12 @@ describe.skipIf(missing !== undefined)("publishing", () => {
     await Promise.all(bodies.map((body) => broker.publish(topic, { body: utf8(body) })));
     await until("all have come", () => texts().length === 150);
     expect(texts()).toEqual(bodies);
+    await using other = await connect({ maxUnconfirmed: 4 });
+    await other.connect();
+    const last = bodies.map((body) => other.publish(topic, { body: utf8(body) }));
+    await other.disconnect();
+    await Promise.all(last);
+    await until("all have come again", () => texts().length === 300);
     const outcomes = await Promise.allSettled(
       Array.from({ length: 400 }, () => broker.publish(topic, { body: utf8("x") })),
     );

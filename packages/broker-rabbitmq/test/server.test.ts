@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { rabbitmqBroker } from "@micro/broker-rabbitmq";
 import type { RabbitmqBrokerOptions } from "@micro/broker-rabbitmq";
-import type { MicroError } from "@micro/core";
+import type { BrokerEvent, MicroError } from "@micro/core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Certificates, type RabbitmqServer, makeCertificates, startRabbitmq } from "../../../scripts/servers.mjs";
 import { missing } from "./support/rabbitmq.ts";
@@ -149,6 +149,51 @@ describe.skipIf(missing !== undefined)("a server of its own", { timeout: 60_000 
 
   it("goes to the next address while one is down", async () => {
     await works({ addresses: ["amqp://127.0.0.1:9", server.url] });
+  });
+
+  it("that closes all connections gets them back, without a word to error handlers", async () => {
+    await using broker = rabbitmqBroker({ addresses: [server.url], durable: true, exchange: "closing" });
+    const errors: MicroError[] = [];
+    const seen = new Set<string>();
+    const handler = (event: BrokerEvent): void => void seen.add(Buffer.from(event.message.body).toString());
+    const options = { queue: "closing", onError: (error: MicroError) => errors.push(error) };
+    await broker.subscribe("closing", handler, options).ready;
+    for (let round = 0; round < 3; round++) {
+      const bodies = Array.from({ length: 200 }, (_, index) => `${round} ${index}`);
+      const published = Promise.all(
+        bodies.map((each) => broker.publish("closing", { body: Buffer.from(each) }, { timeoutMs: 20_000 })),
+      );
+      await server.control("close_all_connections", "test");
+      await published;
+      await until("all have come", () => bodies.every((each) => seen.has(each)), 20_000);
+    }
+    expect(errors.filter(({ message }) => !message.includes("will be delivered again"))).toEqual([]);
+  });
+
+  it("a handler whose connection is lost is not interrupted; what waited behind it is delivered anew, once", async () => {
+    await using broker = rabbitmqBroker({ addresses: [server.url], durable: true, exchange: "closing" });
+    const errors: MicroError[] = [];
+    const handled: string[] = [];
+    const gate = Promise.withResolvers<void>();
+    const subscriber = broker.subscribe(
+      "revoked",
+      (event) => {
+        handled.push(Buffer.from(event.message.body).toString());
+        return gate.promise;
+      },
+      { queue: "revoked", onError: (error) => errors.push(error) },
+    );
+    await subscriber.ready;
+    for (const each of ["1", "2", "3"]) await broker.publish("revoked", { body: Buffer.from(each) });
+    await until("they are here", () => subscriber.stats.inFlight === 3);
+    await server.control("close_all_connections", "test");
+    // The first is still being handled, and all three have come again.
+    await until("they have come again", () => subscriber.stats.received === 6);
+    expect(subscriber.stats.inFlight).toBe(4);
+    gate.resolve();
+    await until("all are handled", () => subscriber.stats.inFlight === 0);
+    expect(handled).toEqual(["1", "1", "2", "3"]);
+    expect(errors.map(({ code }) => code)).toEqual(["unavailable"]);
   });
 
   it("publishes wait while it is short of memory; messages go on being handled and acknowledged", async () => {
