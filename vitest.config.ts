@@ -27,6 +27,7 @@ const waiting =
         "**/*fuzz.test.ts",
         "**/mdns.test.ts",
         "**/http-server.test.ts",
+        "packages/broker-rabbitmq/**",
         "packages/registry-{consul,etcd}/**",
       ]
     : [];

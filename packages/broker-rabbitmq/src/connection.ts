@@ -129,7 +129,7 @@ export function keepOn(
         await options.run(up);
       } catch (error) {
         // The connection's end is told elsewhere; it comes with the same turn.
-        await Promise.resolve();
+        await new Promise(setImmediate);
         if (!linkClosed && !options.ended()) options.failed(error);
         throw error;
       }

@@ -3,7 +3,7 @@ import { MicroError } from "@micro/core";
 import type { BrokerMessage, Consumer, Delivery } from "@micro/core";
 import { Acknowledger } from "./acknowledger.ts";
 import type { AmqpChannel, AmqpLink, AmqpMessage } from "./amqp-client.ts";
-import { fromAmqp, source } from "./errors.ts";
+import { serverText, source } from "./errors.ts";
 import { ReceivedMessage, keyMatcher } from "./messages.ts";
 import type { QueueSettings, RabbitmqSettings } from "./options.ts";
 import type { Topology } from "./topology.ts";
@@ -119,7 +119,10 @@ export class QueueFeed {
       this.#session = session;
       up();
       const reason = await Promise.race([cancelled.promise, channel.closed]);
-      throw fromAmqp(reason ?? new Error("the channel was closed"), `the subscription to ${topic}`);
+      // Whatever the reason was, it held until now, and will again.
+      const why = reason === undefined ? "the channel was closed" : serverText(reason);
+      const text = `broker rabbitmq: the subscription to ${topic} was interrupted: ${why}`;
+      throw new MicroError(text, { id: source, code: "unavailable", cause: reason });
     } catch (error) {
       topology.forgetExchange(link);
       throw error;

@@ -196,6 +196,32 @@ describe.skipIf(missing !== undefined)("a server of its own", { timeout: 60_000 
     expect(errors.map(({ code }) => code)).toEqual(["unavailable"]);
   });
 
+  it("that closes a subscription's channel, here for a handler that takes too long, delivers again; others go on", async () => {
+    await server.control("eval", "application:set_env(rabbit, channel_tick_interval, 500).");
+    await using broker = rabbitmqBroker({ addresses: [server.url], durable: true, exchange: "closing" });
+    const errors: MicroError[] = [];
+    const others: MicroError[] = [];
+    const gate = Promise.withResolvers<void>();
+    let got = 0;
+    const slow = broker.subscribe("slow", () => (++got === 1 ? gate.promise : undefined), {
+      queue: "slow",
+      concurrency: 2,
+      rabbitmq: { arguments: { "x-consumer-timeout": 1_000 } },
+      onError: (error) => errors.push(error),
+    });
+    let other = 0;
+    const quick = broker.subscribe("quick", () => void other++, { onError: (error) => others.push(error) });
+    await Promise.all([slow.ready, quick.ready]);
+    await broker.publish("slow", { body });
+    await until("it is delivered again", () => got === 2, 20_000);
+    expect(errors.map(({ code, message }) => [code, /timed out/.test(message)])).toEqual([["unavailable", true]]);
+    gate.resolve();
+    await broker.publish("slow", { body });
+    await broker.publish("quick", { body });
+    await until("both go on", () => got === 3 && other === 1);
+    expect(others).toEqual([]);
+  });
+
   it("publishes wait while it is short of memory; messages go on being handled and acknowledged", async () => {
     await using broker = rabbitmqBroker({ addresses: [server.url] });
     const gates: (() => void)[] = [];
