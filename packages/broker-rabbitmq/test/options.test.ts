@@ -7,6 +7,7 @@ import { Acknowledger } from "../src/acknowledger.ts";
 import type { AmqpChannel } from "../src/amqp-client.ts";
 import { keyMatcher } from "../src/messages.ts";
 import { readOptions } from "../src/options.ts";
+import { at } from "./support/list.ts";
 
 const pem = "-----BEGIN CERTIFICATE-----\n";
 
@@ -124,17 +125,17 @@ describe("options that make no sense are refused by name", () => {
 
 describe("the plugin", () => {
   it("reads addresses, flags and certificates", async () => {
-    const [plugin] = plugins;
-    expect([plugin!.kind, plugin!.name]).toEqual(["broker", "rabbitmq"]);
-    await using plain = plugin!.create(context({}));
+    const plugin = at(plugins);
+    expect([plugin.kind, plugin.name]).toEqual(["broker", "rabbitmq"]);
+    await using plain = plugin.create(context({}));
     expect(plain.address).toBe("127.0.0.1:5672");
-    await using two = plugin!.create(context({}, { addresses: ["amqp://u:p@10.0.0.5", "10.0.0.6"] }));
+    await using two = plugin.create(context({}, { addresses: ["amqp://u:p@10.0.0.5", "10.0.0.6"] }));
     expect(two.address).toBe("10.0.0.5:5672");
-    await using secure = plugin!.create(context({}, { addresses: ["amqps://10.0.0.5"] }));
+    await using secure = plugin.create(context({}, { addresses: ["amqps://10.0.0.5"] }));
     expect(secure.address).toBe("10.0.0.5:5671");
-    expect(() => plugin!.create(context({ rabbitmq_durable: "yes" }))).toThrow(/rabbitmq_durable/);
-    expect(() => plugin!.create(context({ rabbitmq_user: "me" }))).toThrow(/`user` and `password`/);
-    for (const flag of plugin!.flags!) expect(flag.variable).toBe(flag.name.toUpperCase());
+    expect(() => plugin.create(context({ rabbitmq_durable: "yes" }))).toThrow(/rabbitmq_durable/);
+    expect(() => plugin.create(context({ rabbitmq_user: "me" }))).toThrow(/`user` and `password`/);
+    for (const flag of plugin.flags ?? []) expect(flag.variable).toBe(flag.name.toUpperCase());
   });
 });
 

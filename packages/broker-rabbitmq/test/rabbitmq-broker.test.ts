@@ -6,6 +6,7 @@ import type { Broker, BrokerEvent, MicroError, SubscribeOptions } from "@micro/c
 import type { ConsumeMessage } from "amqplib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";
+import { at } from "./support/list.ts";
 import { endRabbitmq, missing, rabbitmqUrl, startShared, withBareChannel } from "./support/rabbitmq.ts";
 
 beforeAll(startShared, 90_000);
@@ -63,11 +64,11 @@ describe.skipIf(missing !== undefined)("on the wire", () => {
     const topic = unique("bytes");
     const body = randomBytes(300);
     const header = { "Content-Type": "application/json", "Micro-Id": "abc", "Micro-Topic": topic };
-    const [message] = await overheard("micro", topic, () => broker.publish(topic, { header, body }));
-    expect(message!.fields).toMatchObject({ exchange: "micro", routingKey: topic });
-    expect(message!.content.equals(body)).toBe(true);
-    expect({ ...message!.properties.headers }).toEqual({ ...header, "Micro-ID": "abc" });
-    expect(message!.properties).toMatchObject({
+    const message = at(await overheard("micro", topic, () => broker.publish(topic, { header, body })));
+    expect(message.fields).toMatchObject({ exchange: "micro", routingKey: topic });
+    expect(message.content.equals(body)).toBe(true);
+    expect({ ...message.properties.headers }).toEqual({ ...header, "Micro-ID": "abc" });
+    expect(message.properties).toMatchObject({
       deliveryMode: undefined,
       contentType: undefined,
       messageId: undefined,
@@ -91,8 +92,8 @@ describe.skipIf(missing !== undefined)("on the wire", () => {
       userId: "guest",
       appId: "a",
     };
-    const [message] = await overheard("micro", topic, () => broker.publish(topic, { body: utf8("x") }, { rabbitmq }));
-    expect(message!.properties).toMatchObject({
+    const message = at(await overheard("micro", topic, () => broker.publish(topic, { body: utf8("x") }, { rabbitmq })));
+    expect(message.properties).toMatchObject({
       deliveryMode: 2,
       priority: 7,
       expiration: "60000",
@@ -142,8 +143,8 @@ describe.skipIf(missing !== undefined)("on the wire", () => {
       await channel.waitForConfirms();
     });
     await until("it has come", () => events.length === 1);
-    const { header } = events[0]!.message;
-    expect(text(events[0]!)).toBe("hello");
+    const { header } = at(events).message;
+    expect(text(at(events))).toBe("hello");
     expect(Object.fromEntries(header)).toMatchObject({
       Text: "grüße",
       Number: "7",
@@ -197,8 +198,8 @@ describe.skipIf(missing !== undefined)("on the wire", () => {
     await subscriber.ready;
     await broker.publish(topic, { body: utf8("1") });
     await until("it has come", () => events.length === 1);
-    expect(events[0]!.topic).toBe(topic);
-    expect(events[0]!.message.header.get("Micro-Topic")).toBe(topic);
+    expect(at(events).topic).toBe(topic);
+    expect(at(events).message.header.get("Micro-Topic")).toBe(topic);
   });
 
   it("gives every subscription everything on a fanout exchange", async () => {
@@ -272,7 +273,7 @@ describe.skipIf(missing !== undefined)("what exists otherwise on the server", ()
     await expect(invalid.subscriber.ready).rejects.toMatchObject({ code: "bad_request" });
     await sleep(500);
     expect(invalid.errors).toHaveLength(1);
-    expect(invalid.errors[0]!.detail).toContain("x-max-length");
+    expect(at(invalid.errors).detail).toContain("x-max-length");
     await broker.publish("good", { body: utf8("1") });
     await broker.publish("a", { body: utf8("2") });
     await until("both have come", () => good.texts().length === 1 && first.texts().length === 1);
@@ -354,8 +355,8 @@ describe.skipIf(missing !== undefined)("queues", () => {
     await Promise.all([buried.subscriber.ready, failing.ready]);
     await broker.publish(topic, { header: { Zone: "1" }, body: utf8("1") });
     await until("it is buried", () => buried.events.length === 1);
-    expect(buried.events[0]!.message.header.get("Zone")).toBe("1");
-    expect(buried.events[0]!.message.header.get("x-death")).toContain('"rejected"');
+    expect(at(buried.events).message.header.get("Zone")).toBe("1");
+    expect(at(buried.events).message.header.get("x-death")).toContain('"rejected"');
     expect(failing.stats).toMatchObject({ failed: 2, dropped: 1, inFlight: 0 });
   });
 });
@@ -443,7 +444,7 @@ describe.skipIf(missing !== undefined)("publishing", () => {
     const refused = outcomes.filter(({ status }) => status === "rejected");
     expect(refused.length).toBeGreaterThan(0);
     for (const outcome of refused) expect(outcome).toMatchObject({ reason: { code: "unavailable" } });
-    await events[0]!.ack();
+    await at(events).ack();
   });
 
   it("a message the server ends the channel for is refused; those around it are published", async () => {

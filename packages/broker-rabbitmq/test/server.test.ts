@@ -7,6 +7,7 @@ import type { RabbitmqBrokerOptions } from "@micro/broker-rabbitmq";
 import type { BrokerEvent, MicroError } from "@micro/core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Certificates, type RabbitmqServer, makeCertificates, startRabbitmq } from "../../../scripts/servers.mjs";
+import { at } from "./support/list.ts";
 import { missing } from "./support/rabbitmq.ts";
 
 const body = Buffer.from("hello");
@@ -143,7 +144,7 @@ describe.skipIf(missing !== undefined)("a server of its own", { timeout: 60_000 
       await using broker = rabbitmqBroker(options);
       await expect(broker.connect({ timeoutMs: 1_500 })).rejects.toMatchObject({ code: "timeout" });
     }
-    await using untrusting = rabbitmqBroker(bad[0]!);
+    await using untrusting = rabbitmqBroker(at(bad));
     await expect(untrusting.connect({ timeoutMs: 1_500 })).rejects.toThrow(/`tls`/);
   });
 
@@ -234,7 +235,7 @@ describe.skipIf(missing !== undefined)("a server of its own", { timeout: 60_000 
       // The server says so with the first one it gets, and leaves it at that.
       await expect(broker.publish("blocked", { body }, { timeoutMs: 500 })).rejects.toMatchObject({ code: "timeout" });
       await expect(broker.publish("blocked", { body }, { timeoutMs: 300 })).rejects.toThrow(/memory/);
-      gates[0]!();
+      at(gates)();
       const left = () => server.control("list_queues", "messages_unacknowledged");
       for (let tries = 0; /\n1\n/.test(await left()) && tries < 20; tries++) await sleep(100);
       expect(await left()).not.toMatch(/\n1\n/);

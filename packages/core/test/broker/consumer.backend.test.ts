@@ -33,17 +33,17 @@ describe("what a backend is told", () => {
   it("a message that is given up is dropped where the backend has a word for it, else acknowledged", () => {
     const told: string[] = [];
     const handled = consumer(unreadable, {}, "retry");
-    handled.deliver(delivery("with", told, true));
-    handled.deliver(delivery("without", told, false));
+    void handled.deliver(delivery("with", told, true));
+    void handled.deliver(delivery("without", told, false));
     expect(told).toEqual(["with drop", "without ack"]);
     expect(handled.stats).toMatchObject({ dropped: 2, inFlight: 0 });
   });
 
   it("one that is handled, or buried, is acknowledged", async () => {
     const told: string[] = [];
-    consumer(() => {}, {}, "drop").deliver(delivery("handled", told, true));
+    void consumer(() => {}, {}, "drop").deliver(delivery("handled", told, true));
     const buried = consumer(unreadable, { deadLetter: "dead" }, "drop");
-    buried.deliver(delivery("buried", told, true));
+    void buried.deliver(delivery("buried", told, true));
     await buried.drain();
     expect(told).toEqual(["handled ack", "buried ack"]);
   });
@@ -60,7 +60,7 @@ describe("what a backend is told", () => {
       { prefetch: 3 },
       "retry",
     );
-    for (const name of ["old 1", "old 2", "new 1"]) one.deliver(delivery(name, told, true));
+    for (const name of ["old 1", "old 2", "new 1"]) void one.deliver(delivery(name, told, true));
     const room = one.room();
     expect(room).toBeInstanceOf(Promise);
     one.revoke(({ topic }) => topic.startsWith("old"));
@@ -74,8 +74,8 @@ describe("what a backend is told", () => {
 
   it("a message that was taken back is neither handled nor waited for at the end", async () => {
     const one = consumer(() => new Promise<void>(() => {}), { concurrency: 1, autoAck: false }, "retry");
-    one.deliver(delivery("running", [], true));
-    one.deliver(delivery("waiting", [], true));
+    void one.deliver(delivery("running", [], true));
+    void one.deliver(delivery("waiting", [], true));
     one.revoke(({ topic }) => topic === "waiting");
     expect(one.stats.inFlight).toBe(1);
     expect(await one.drain(20)).toBe(false);
