@@ -127,7 +127,7 @@ export class GroupFeed implements Feed {
     progress.revoked = true;
     this.#progress.delete(partition);
     this.#paused.delete(partition);
-    this.#options.consumer.recall((delivery) => (delivery as KafkaDelivery).progress === progress);
+    this.#options.consumer.revoke((delivery) => (delivery as KafkaDelivery).progress === progress);
   }
 
   async #establish(generation: Generation, sameMember: boolean): Promise<void> {

@@ -28,6 +28,8 @@ export interface Delivery {
    * that cannot take one back. Must not throw.
    */
   giveBack?(): void | Promise<void>;
+  /** The message is given up: its handler failed for good, and there is no dead letter topic. Default: as `ack()`. */
+  drop?(): void | Promise<void>;
 }
 
 /** Settings of {@link Consumer}. */
@@ -214,16 +216,16 @@ export class Consumer {
   }
 
   /**
-   * Give back those of these messages that no handler runs for: the backend has handed them to somebody else. What runs
-   * is finished; acknowledging it is up to the {@link Delivery}.
+   * Forget messages that no handler runs for and that the backend has taken back, with a connection or an assignment that
+   * was lost: it will deliver them again, here or elsewhere. What runs is finished; acknowledging it is up to the {@link Delivery}.
    */
-  recall(which: (delivery: Delivery) => boolean): void {
+  revoke(isGone: (delivery: Delivery) => boolean): void {
     for (const event of this.#unsettled) {
-      if ((event.phase !== "waiting" && event.phase !== "retrying") || !which(event.delivery)) continue;
-      // Its pause ends before it is settled: there is nothing left to wake up for.
-      const wake = this.#pauses.get(event);
-      this.#giveBack(event);
-      wake?.();
+      if ((event.phase !== "waiting" && event.phase !== "retrying") || !isGone(event.delivery)) continue;
+      event.phase = "settled";
+      // Its pause ends now that it is settled: there is nothing left to wake up for.
+      this.#pauses.get(event)?.();
+      this.#forget(event);
     }
   }
 
@@ -373,11 +375,12 @@ export class Consumer {
   }
 
   /** Tell the backend that it is done with. Never rejects. */
-  #settle(event: ConsumedEvent): Promise<void> {
+  #settle(event: ConsumedEvent, dropped = false): Promise<void> {
     event.phase = "settled";
+    const { delivery } = event;
     let told: void | Promise<void> = undefined;
     try {
-      told = event.delivery.ack();
+      told = dropped && delivery.drop !== undefined ? delivery.drop() : delivery.ack();
     } catch (error) {
       this.report(error, event);
     }
@@ -409,7 +412,7 @@ export class Consumer {
     else if (mayRetry && this.#options.lastResort === "retry") this.#retry(event, this.#backoff(event.attempt - 1));
     else {
       this.#dropped++;
-      void this.#settle(event);
+      void this.#settle(event, true);
     }
   }
 

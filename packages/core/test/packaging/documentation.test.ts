@@ -16,6 +16,7 @@ const elsewhere = new Set([
   "docs/coming-from-go.md",
   "packages/broker-kafka/README.md",
   "packages/broker-nats/README.md",
+  "packages/broker-rabbitmq/README.md",
   "packages/registry-consul/README.md",
   "packages/registry-etcd/README.md",
 ]);

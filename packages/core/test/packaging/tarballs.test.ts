@@ -7,6 +7,7 @@ import { codeBlocks } from "../support/markdown.ts";
 const packages = [
   "broker-kafka",
   "broker-nats",
+  "broker-rabbitmq",
   "core",
   "protoc-gen-micro",
   "registry-consul",
