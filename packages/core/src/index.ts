@@ -16,6 +16,8 @@ export type {
   OtherPlugin,
   PluginContext,
   PluginDescriptor,
+  BrokerPlugin,
+  BrokerPluginContext,
   RegistryPlugin,
   SelectorPlugin,
   SelectorPluginContext,
@@ -207,6 +209,24 @@ export { jsonrpcCodec } from "./codec/jsonrpc.ts";
 export { protoCodec } from "./codec/proto.ts";
 export { protorpcCodec } from "./codec/protorpc.ts";
 export { textCodec } from "./codec/text.ts";
+
+// Broker
+export type {
+  Broker,
+  BrokerEvent,
+  BrokerHandler,
+  BrokerMessage,
+  OutgoingBrokerMessage,
+  PublishOptions,
+  SubscribeOptions,
+  Subscriber,
+  SubscriberStats,
+} from "./broker/broker.ts";
+// For authors of broker plugins
+export { ConnectionGate, publishTimeout, type ConnectionGateOptions } from "./broker/connection-gate.ts";
+export { Consumer, redeliveryBackoff, type ConsumerOptions, type Delivery } from "./broker/consumer.ts";
+export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts";
+export { Subscription, type SubscriptionOptions } from "./broker/subscription.ts";
 
 // Logger, supervision, time
 export type { LogFields, Logger, LogLevel } from "./logger/logger.ts";

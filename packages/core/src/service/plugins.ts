@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { createRequire, findPackageJSON } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import type { Broker } from "../broker/broker.ts";
 import type { Client, ClientOptions, ProtocolClient } from "../client/client.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -40,6 +41,12 @@ export interface SelectorPluginContext extends PluginContext {
   readonly registry: Registry;
 }
 
+/** What a broker plugin is made with. */
+export interface BrokerPluginContext extends PluginContext {
+  /** For brokers that find each other through it. */
+  readonly registry: Registry;
+}
+
 /** What a client plugin is made with. */
 export interface ClientPluginContext extends PluginContext {
   readonly client: ClientOptions;
@@ -61,6 +68,7 @@ interface Descriptor<Kind extends PluginKind, Piece, Init extends PluginContext 
 }
 
 export type RegistryPlugin = Descriptor<"registry", Registry>;
+export type BrokerPlugin = Descriptor<"broker", Broker, BrokerPluginContext>;
 export type TransportPlugin = Descriptor<"transport", Transport>;
 export type SelectorPlugin = Descriptor<"selector", Selector, SelectorPluginContext>;
 /** `logger` of its context is the default one, at the level asked for. */
@@ -74,13 +82,14 @@ export interface ClientPlugin extends Descriptor<"client", Client, ClientPluginC
 
 /** Kinds whose interface lies outside of this package, or is still to come. */
 export type OtherPlugin = Descriptor<
-  Exclude<PluginKind, "registry" | "transport" | "selector" | "logger" | "server" | "client">,
+  Exclude<PluginKind, "registry" | "broker" | "transport" | "selector" | "logger" | "server" | "client">,
   unknown
 >;
 
 /** An entry of a plugin package's `plugins`. */
 export type PluginDescriptor =
   | RegistryPlugin
+  | BrokerPlugin
   | TransportPlugin
   | SelectorPlugin
   | LoggerPlugin

@@ -1,0 +1,134 @@
+/** Where publishes wait for a backend that is away: bounded in number, each up to its deadline. */
+import { currentContext } from "../context.ts";
+import { MicroError, fromError } from "../errors.ts";
+import type { PublishOptions } from "./broker.ts";
+
+/** Settings of {@link ConnectionGate}. */
+export interface ConnectionGateOptions {
+  /** The broker's name, for errors. */
+  readonly name: string;
+  /** What errors call the backend, e.g. `NATS at 127.0.0.1:4222`. */
+  readonly backend: () => string;
+  /** Waiting at once. Default: 1000. */
+  readonly maxWaiting?: number | undefined;
+}
+
+interface Waiting {
+  settle(error: MicroError | undefined): void;
+}
+
+const defaultTimeoutMs = 5_000;
+
+/** A gate that is closed until the connection is there. Publishes pass through it in the order they came. */
+export class ConnectionGate {
+  readonly #options: ConnectionGateOptions;
+  readonly #maxWaiting: number;
+  readonly #waiting = new Set<Waiting>();
+  #open = false;
+  #reason: unknown;
+  #ended: MicroError | undefined;
+
+  constructor(options: ConnectionGateOptions) {
+    this.#options = options;
+    this.#maxWaiting = options.maxWaiting ?? 1_000;
+    if (!(this.#maxWaiting >= 0)) throw new TypeError("maxWaiting must be a number, 0 or more");
+  }
+
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  /** Publishes that wait. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** The connection is there: everybody goes on. */
+  open(): void {
+    if (this.#ended !== undefined) return;
+    this.#open = true;
+    this.#reason = undefined;
+    this.#release(undefined);
+  }
+
+  /** The connection is lost, or could not be made. @param reason appears in the errors of those whose patience ends. */
+  close(reason: unknown): void {
+    this.#open = false;
+    this.#reason = reason;
+  }
+
+  /** Everybody fails with `error`, the waiting ones now; later ones, too, if `forGood`. */
+  fail(error: MicroError, forGood = false): void {
+    this.#open = false;
+    this.#reason = error;
+    if (forGood) this.#ended ??= error;
+    this.#release(error);
+  }
+
+  /**
+   * Undefined if the gate is open; otherwise a promise that resolves when it opens.
+   * @throws {MicroError} (or rejects with) `timeout`, `aborted`, `unavailable` if too many wait, or what `fail()` was given.
+   */
+  pass(options: PublishOptions = {}): Promise<void> | undefined {
+    if (this.#ended !== undefined) throw this.#ended;
+    if (options.signal?.aborted === true) throw this.#aborted(options.signal);
+    if (this.#open) return undefined;
+    return this.#wait(options);
+  }
+
+  #wait(options: PublishOptions): Promise<void> {
+    if (this.#waiting.size >= this.#maxWaiting)
+      throw this.#error(
+        "unavailable",
+        `${this.#away()}, and ${this.#maxWaiting} messages wait for it already: this one was not sent`,
+      );
+    const timeoutMs = publishTimeout(options);
+    const { signal } = options;
+    return new Promise((resolve, reject) => {
+      const settle = (error: MicroError | undefined): void => {
+        this.#waiting.delete(waiting);
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", abort);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      const waiting: Waiting = { settle };
+      const abort = () => settle(this.#aborted(signal!));
+      const timer = setTimeout(
+        () =>
+          settle(this.#error("timeout", `${this.#away()}: the message was not sent within ${Math.ceil(timeoutMs)} ms`)),
+        Math.min(timeoutMs, 0x7fff_ffff),
+      );
+      signal?.addEventListener("abort", abort, { once: true });
+      this.#waiting.add(waiting);
+    });
+  }
+
+  #release(error: MicroError | undefined): void {
+    for (const waiting of this.#waiting) waiting.settle(error);
+  }
+
+  #away(): string {
+    const reason = this.#reason;
+    const text = reason === undefined ? "" : ` (${fromError(reason).detail})`;
+    return `${this.#options.backend()} cannot be reached${text}`;
+  }
+
+  #aborted(signal: AbortSignal): MicroError {
+    const cause: unknown = signal.reason;
+    return MicroError.is(cause) ? cause : this.#error("aborted", "the publish was cancelled", cause);
+  }
+
+  #error(code: "timeout" | "unavailable" | "aborted", message: string, cause: unknown = this.#reason): MicroError {
+    return new MicroError(message, { id: `go.micro.broker.${this.#options.name}`, code, cause });
+  }
+}
+
+/** Milliseconds a publish may take: its own limit (default: 5000), and never more than the handler's it is made in. */
+export function publishTimeout(options: PublishOptions = {}): number {
+  const { timeoutMs = defaultTimeoutMs } = options;
+  if (!(typeof timeoutMs === "number" && timeoutMs >= 0))
+    throw new TypeError("publish: `timeoutMs` must be a number of milliseconds, 0 or more");
+  const remaining = currentContext()?.remainingMs;
+  return remaining === undefined ? timeoutMs : Math.min(timeoutMs, remaining);
+}
