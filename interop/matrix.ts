@@ -7,8 +7,10 @@ import { GoCannot, type Scenario } from "./src/outcome.ts";
 import { ourLog } from "./src/our-service.ts";
 import { type Column, type Generation, type GoServer, Pair, type Via, versions } from "./src/pair.ts";
 import { waitFor } from "./src/wait.ts";
+import { brokers } from "./src/scenarios/brokers.ts";
 import { calls } from "./src/scenarios/calls.ts";
 import { errors } from "./src/scenarios/errors.ts";
+import { httpBroker } from "./src/scenarios/http-broker.ts";
 import { load } from "./src/scenarios/load.ts";
 import { oldProtocol } from "./src/scenarios/old-protocol.ts";
 import { registries } from "./src/scenarios/registries.ts";
@@ -33,7 +35,7 @@ interface Cell {
 const { values: options } = parseArgs({
   options: {
     peers: { type: "string" },
-    // Registry servers that can be had, and why others cannot.
+    // Servers that can be had, and why others cannot.
     servers: { type: "string", multiple: true },
     missing: { type: "string", multiple: true },
     json: { type: "string" },
@@ -46,7 +48,19 @@ const { values: options } = parseArgs({
 const peers = JSON.parse(options.peers ?? "{}") as Record<Generation, string>;
 
 await startServers(options.servers ?? []);
-const all = [...registry, ...registries(), ...calls, ...types, ...errors, ...time, ...streams, ...oldProtocol, ...load];
+const all = [
+  ...registry,
+  ...registries(),
+  ...calls,
+  ...types,
+  ...errors,
+  ...time,
+  ...streams,
+  ...oldProtocol,
+  ...httpBroker,
+  ...brokers(),
+  ...load,
+];
 const scenarios = all.filter(({ name }) => options.only?.some((part) => name.includes(part)) ?? true);
 const generations = (["v2", "v4", "v5"] as const).filter((name) => options.generation?.includes(name) ?? true);
 const directions: readonly Direction[] = ["goToTs", "tsToGo"];
@@ -112,6 +126,7 @@ async function runGeneration(generation: Generation): Promise<void> {
   for (const scenario of scenarios) {
     for (const direction of directions) {
       if (scenario[direction] === undefined) continue;
+      if (scenario.generations?.includes(generation) === false) continue;
       for (const via of ways) {
         if (scenario.via !== undefined && scenario.via !== via) continue;
         const column = { pair, generation, via, go, to: via === "address" ? { address: go.address } : {} };

@@ -2,7 +2,7 @@
 import { startConsul, startEtcd } from "../../scripts/servers.mjs";
 
 /** `host:port` by name; empty for what cannot be had here. */
-export const servers: { etcd?: string; consul?: string } = {};
+export const servers: { etcd?: string; consul?: string; nats?: string; rabbitmq?: string; kafka?: string } = {};
 
 const running: { dispose(): Promise<void> }[] = [];
 

@@ -1,0 +1,56 @@
+/** The brokers both sides have, and what a row has to know of each. */
+import type { Broker } from "@micro/core";
+import { kafkaBroker } from "@micro/broker-kafka";
+import { natsBroker } from "@micro/broker-nats";
+import { rabbitmqBroker } from "@micro/broker-rabbitmq";
+import type { Generation, Pair } from "./pair.ts";
+import { servers } from "./servers.ts";
+
+export type ServerBroker = "nats" | "rabbitmq" | "kafka";
+export type BrokerKind = "http" | ServerBroker;
+
+interface Backend {
+  /** Ours, at the suite's server. */
+  readonly connect: () => Broker;
+  /** Flag -broker of the peers. */
+  readonly flag: () => string;
+  /** Which go-micro has a plugin for it. */
+  readonly generations?: readonly Generation[];
+}
+
+export const backends: Readonly<Record<ServerBroker, Backend>> = {
+  nats: {
+    connect: () => natsBroker({ servers: [servers.nats!] }),
+    flag: () => `nats@${servers.nats}`,
+  },
+  rabbitmq: {
+    connect: () => rabbitmqBroker({ url: servers.rabbitmq! }),
+    flag: () => `rabbitmq@${servers.rabbitmq}`,
+  },
+  kafka: {
+    connect: () => kafkaBroker({ brokers: [servers.kafka!] }),
+    flag: () => `kafka@${servers.kafka}`,
+    generations: ["v2", "v4"],
+  },
+};
+
+export const brokerFlag = (kind: BrokerKind): string => (kind === "http" ? "http" : backends[kind].flag());
+
+/** Bytes of a body that all of a kind's servers take in their defaults: NATS and Kafka stop at 1 MiB, base64 included. */
+export const largeBody: Readonly<Record<BrokerKind, number>> = {
+  http: 1 << 20,
+  rabbitmq: 1 << 20,
+  nats: 700_000,
+  kafka: 700_000,
+};
+
+/** A topic nothing else uses. The http broker's node id must fit a DNS label with it: Go's mdns loses longer ones. */
+export async function newTopic(pair: Pair, kind: BrokerKind, partitions = 1): Promise<string> {
+  const topic = pair.unique("topic");
+  if (kind === "kafka") {
+    const parameters = ["-address", servers.kafka!, "-topic", topic, "-partitions", String(partitions)];
+    await using maker = pair.start("kafka-topic", ...parameters);
+    await maker.line("made", ({ ok }) => ok === true);
+  }
+  return topic;
+}

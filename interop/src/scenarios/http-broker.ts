@@ -1,0 +1,105 @@
+/** What only the http broker has: its nodes in the registry, and answers nobody reads. */
+import assert from "node:assert/strict";
+import type { Node, Service } from "@micro/core";
+import { newTopic } from "../brokers.ts";
+import { GoPublisher, GoSubscriber } from "../go-broker.ts";
+import { OurSubscriber, ourBrokerService } from "../our-broker.ts";
+import { type Scenario, succeeded } from "../outcome.ts";
+import type { Pair } from "../pair.ts";
+import { waitFor } from "../wait.ts";
+
+const broadcast = "ff.http.broadcast";
+const name = "micro.http.broker";
+
+interface Found extends Pick<Node, "id" | "address" | "metadata"> {
+  readonly version: string;
+}
+
+function nodesOf(services: readonly Service[], topic: string): Found[] {
+  return services.flatMap(({ version, nodes }) =>
+    nodes
+      .filter(({ metadata }) => metadata["topic"] === topic)
+      .map(({ id, address, metadata }) => ({ version, id, address, metadata })),
+  );
+}
+
+function check(nodes: readonly Found[], topic: string, version: string): void {
+  assert.equal(nodes.length, 1, JSON.stringify(nodes));
+  const { id, address, metadata, version: found } = nodes[0]!;
+  assert.equal(found, version);
+  assert.match(id, new RegExp(`^${topic}-[0-9a-f]{8}-[0-9a-f-]{27}$`));
+  assert.match(address, /^127\.0\.0\.1:\d+$/);
+  assert.deepEqual({ ...metadata }, { broker: "http", topic, secure: "false" });
+}
+
+async function goLooksUp(pair: Pair, topic: string): Promise<Found[]> {
+  await using reader = pair.start("registry", "-service", name);
+  const line = succeeded(await reader.line("a result", (told) => "ok" in told || "fatal" in told));
+  return nodesOf(line["services"] as Service[], topic);
+}
+
+export const httpBroker: readonly Scenario[] = [
+  {
+    name: "http broker: a subscription's record, with and without a queue, and its end",
+    via: "mdns",
+    async goToTs({ pair }) {
+      for (const queue of [undefined, "mailer"]) {
+        const topic = await newTopic(pair, "http");
+        // Somebody else's keeps the service there: Go's look-up waits for it.
+        await using other = await GoSubscriber.start(pair, "http", { topic: await newTopic(pair, "http") });
+        {
+          await using ours = await OurSubscriber.start(pair, "http", { topic, ...(queue && { queue }) });
+          const seen = await waitFor("Go finds ours", () => goLooksUp(pair, topic), ({ length }) => length > 0, 10_000);
+          check(seen, topic, queue ?? broadcast);
+        }
+        await waitFor("Go finds it no more", () => goLooksUp(pair, topic), ({ length }) => length === 0, 10_000);
+      }
+    },
+    async tsToGo({ pair }) {
+      const lookUp = async (topic: string) => nodesOf(await pair.ours.registry.getService(name), topic);
+      for (const queue of [undefined, "mailer"]) {
+        const topic = await newTopic(pair, "http");
+        {
+          await using go = await GoSubscriber.start(pair, "http", { topic, ...(queue && { queue }) });
+          const seen = await waitFor("we find Go's", () => lookUp(topic), ({ length }) => length > 0, 10_000);
+          check(seen, topic, queue ?? broadcast);
+        }
+        await waitFor("we find it no more", () => lookUp(topic), ({ length }) => length === 0, 10_000);
+      }
+    },
+  },
+  {
+    name: "http broker: a failing handler is its own side's affair",
+    via: "mdns",
+    // Go's publisher looks at no answer; ours runs the handler again.
+    async goToTs({ pair }) {
+      const topic = await newTopic(pair, "http");
+      await using ours = await OurSubscriber.start(pair, "http", { topic, failOn: "again" });
+      await using go = await GoPublisher.start(pair, "http");
+      await go.publish({ topic, encoding: "json", text: "again" });
+      await waitFor("it is handled", () => ours.events.length, (count) => count === 1, 10_000);
+      assert.equal(ours.attempts, 2);
+    },
+    // Go's subscriber answers 200 whatever its handler says: delivered, once.
+    async tsToGo({ pair }) {
+      const topic = await newTopic(pair, "http");
+      await using go = await GoSubscriber.start(pair, "http", { topic });
+      const ours = ourBrokerService(pair, "http");
+      await ours.start();
+      try {
+        const count = (text: string) => go.events.filter((event) => event.text === text).length;
+        const reach = async (): Promise<number> => {
+          await ours.publish(topic, { text: "probe" });
+          return count("probe");
+        };
+        await waitFor("a probe arrives", reach, (seen) => seen > 0, 20_000);
+        await ours.publish(topic, { text: "fail" });
+        await ours.publish(topic, { text: "after" });
+        await waitFor("the next arrives", () => count("after"), (seen) => seen === 1, 10_000);
+        assert.equal(count("fail"), 1);
+      } finally {
+        await ours.stop();
+      }
+    },
+  },
+];
