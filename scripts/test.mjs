@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { Unavailable, ensureServer, runningServer } from "./servers.mjs";
+import { Unavailable, ensureServer, runningServer, serverNames } from "./servers.mjs";
 import { installAndBuild, root, run, toolchain } from "./toolchain.mjs";
 
 const { values: options } = parseArgs({
@@ -80,9 +80,9 @@ const suites = [
   options.only === undefined ? !suite.onRequest && (!options.quick || suite.quick) : options.only.includes(suite.name),
 );
 
-// Built once, before any test waits for one. Where one cannot be had, its tests say why they are skipped.
+// Got once, before any test waits for one. Where one cannot be had, its tests say why they are skipped.
 if (!options.quick && suites.some(({ name }) => ["unit", "slow", "faults", "interop"].includes(name)))
-  for (const name of ["etcd", "consul"])
+  for (const name of serverNames)
     if (runningServer(name) === undefined)
       await ensureServer(name, (line) => process.stdout.write(`${line}\n`)).catch((error) => {
         if (!(error instanceof Unavailable)) throw error;

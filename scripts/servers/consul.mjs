@@ -1,0 +1,106 @@
+/** Consul: one server, or one that keeps all in memory. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ensureGoServer } from "./go.mjs";
+import { ServerProcess } from "./process.mjs";
+import { answers, freePorts, scratch, tcpOpen } from "./shared.mjs";
+
+const recipe = {
+  version: "1.22.7",
+  package: "github.com/hashicorp/consul",
+  check: ["version"],
+  variable: "MICRO_TEST_CONSUL",
+};
+
+export const ensureConsul = (log = () => {}) => ensureGoServer("consul", recipe, log);
+
+/**
+ * One Consul server.
+ * @param options `dev`: in memory, fast; `config`: further lines of HCL; `token`: its management token, turns ACLs
+ *   on; `tls: { cert, key, ca }` adds an HTTPS port with client certificates
+ * @throws {Unavailable}
+ */
+export async function startConsul({ dev = false, config = "", token, tls, log } = {}) {
+  const program = await ensureConsul(log);
+  const [http, rpc, serf, https] = await freePorts(4);
+  const folder = scratch("consul");
+  const lines = ["performance { raft_multiplier = 1 }", "disable_update_check = true", config];
+  if (token !== undefined)
+    lines.push(
+      "acl {",
+      "  enabled = true",
+      '  default_policy = "deny"',
+      "  tokens {",
+      `    initial_management = "${token}"`,
+      `    agent = "${token}"`,
+      "  }",
+      "}",
+    );
+  if (tls !== undefined)
+    lines.push(
+      `ports { https = ${https} }`,
+      "tls {",
+      "  https {",
+      `    ca_file = "${tls.ca}"`,
+      `    cert_file = "${tls.cert}"`,
+      `    key_file = "${tls.key}"`,
+      "    verify_incoming = true",
+      "  }",
+      "}",
+    );
+  writeFileSync(join(folder, "consul.hcl"), `${lines.join("\n")}\n`);
+  const mode = dev ? ["-dev"] : ["-server", "-bootstrap-expect=1", "-data-dir", join(folder, "data")];
+  const command = [
+    program,
+    "agent",
+    ...mode,
+    "-node",
+    "t",
+    "-datacenter",
+    "dc1",
+    "-bind",
+    "127.0.0.1",
+    "-client",
+    "127.0.0.1",
+    "-http-port",
+    http,
+    "-server-port",
+    rpc,
+    "-serf-lan-port",
+    serf,
+    "-serf-wan-port",
+    -1,
+    "-dns-port",
+    -1,
+    "-grpc-port",
+    -1,
+    "-grpc-tls-port",
+    -1,
+    "-config-file",
+    join(folder, "consul.hcl"),
+    "-log-level",
+    "warn",
+  ].map(String);
+  const url = `http://127.0.0.1:${http}`;
+  const headers = token === undefined ? {} : { "X-Consul-Token": token };
+  const ready = async () =>
+    (await tcpOpen(http)) &&
+    (await answers(`${url}/v1/status/leader`, { headers, expect: (text) => text !== '""' })) &&
+    answers(`${url}/v1/kv/micro-test-ready`, { headers, method: "PUT", expect: (text) => text.trim() === "true" });
+  const server = new ServerProcess({
+    name: "consul",
+    folder,
+    ports: { http, https },
+    command,
+    ready,
+    url,
+    address: `127.0.0.1:${http}`,
+    httpsUrl: `https://127.0.0.1:${https}`,
+  });
+  try {
+    return await server.start();
+  } catch (error) {
+    await server.dispose();
+    throw error;
+  }
+}
