@@ -28,19 +28,23 @@ export const backends: Readonly<Record<ServerBroker, Backend>> = {
     flag: () => `rabbitmq@${servers.rabbitmq}`,
   },
   kafka: {
-    connect: () => kafkaBroker({ brokers: [servers.kafka!] }),
-    flag: () => `kafka@${servers.kafka}`,
+    connect: () => kafkaBroker({ brokers: [servers["kafka-3.9"]!] }),
+    flag: () => `kafka@${servers["kafka-3.9"]}`,
     generations: ["v2", "v4"],
   },
 };
 
+/** True if its server is there. */
+export const isThere = (kind: BrokerKind): boolean =>
+  kind === "http" || servers[kind === "kafka" ? "kafka-3.9" : kind] !== undefined;
+
 export const brokerFlag = (kind: BrokerKind): string => (kind === "http" ? "http" : backends[kind].flag());
 
-/** Bytes of a body that all of a kind's servers take in their defaults: NATS and Kafka stop at 1 MiB, base64 included. */
+/** 1 MiB, where Go's publisher can: sarama stops at 1 MB, base64 included. */
 export const largeBody: Readonly<Record<BrokerKind, number>> = {
   http: 1 << 20,
   rabbitmq: 1 << 20,
-  nats: 700_000,
+  nats: 1 << 20,
   kafka: 700_000,
 };
 
@@ -48,7 +52,7 @@ export const largeBody: Readonly<Record<BrokerKind, number>> = {
 export async function newTopic(pair: Pair, kind: BrokerKind, partitions = 1): Promise<string> {
   const topic = pair.unique("topic");
   if (kind === "kafka") {
-    const parameters = ["-address", servers.kafka!, "-topic", topic, "-partitions", String(partitions)];
+    const parameters = ["-address", servers["kafka-3.9"]!, "-topic", topic, "-partitions", String(partitions)];
     await using maker = pair.start("kafka-topic", ...parameters);
     await maker.line("made", ({ ok }) => ok === true);
   }

@@ -1,13 +1,12 @@
 /** Events over every broker both sides have: bodies, metadata, and who receives them. */
 import assert from "node:assert/strict";
 import type { Metadata } from "@micro/core";
-import { type BrokerKind, backends, brokerFlag, largeBody, newTopic } from "../brokers.ts";
+import { type BrokerKind, backends, brokerFlag, isThere, largeBody, newTopic } from "../brokers.ts";
 import { GoPublisher, GoSubscriber, filled, sha256 } from "../go-broker.ts";
 import { OurSubscriber, ourBrokerService, protoTopic } from "../our-broker.ts";
 import type { OurService } from "../our-service.ts";
 import { GoCannot, type Scenario } from "../outcome.ts";
 import type { Column } from "../pair.ts";
-import { servers } from "../servers.ts";
 import { waitFor } from "../wait.ts";
 
 const metadata = { Tenant: "acme", Note: "grüße ☃" };
@@ -242,6 +241,4 @@ async function shared(ours: OurSubscriber, theirs: GoSubscriber): Promise<void> 
 
 /** The rows of the http broker, and of each whose server is there. */
 export const brokers = (): Scenario[] =>
-  (["http", "nats", "rabbitmq", "kafka"] as const)
-    .filter((kind) => kind === "http" || servers[kind] !== undefined)
-    .flatMap(scenariosOf);
+  (["http", "nats", "rabbitmq", "kafka"] as const).filter(isThere).flatMap(scenariosOf);
