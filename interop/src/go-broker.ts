@@ -52,10 +52,11 @@ export class GoSubscriber implements AsyncDisposable {
   static async start(
     pair: Pair,
     broker: string,
-    options: { topic: string; queue?: string; encoding?: Encoding },
+    options: { topic: string; queue?: string; encoding?: Encoding; name?: string },
   ): Promise<GoSubscriber> {
     const parameters = ["-broker", broker, "-topic", options.topic, "-encoding", options.encoding ?? "json"];
     if (options.queue !== undefined) parameters.push("-queue", options.queue);
+    if (options.name !== undefined) parameters.push("-name", options.name);
     const process = pair.start("subscribe", ...parameters);
     // v2's Kafka subscriber may ignore SIGTERM, and nobody registers with Kafka's.
     const subscriber = new GoSubscriber(process, broker.startsWith("kafka") ? "SIGKILL" : "SIGTERM");

@@ -8,8 +8,8 @@ import type { Pair } from "./pair.ts";
 /** The message of all scenarios, as JSON: what Go's struct is. */
 export interface JsonMessage {
   readonly text: string;
-  /** Base64. */
-  readonly data: string;
+  /** Base64; Go's nil is null. */
+  readonly data: string | null;
 }
 
 export interface OurEvent {
@@ -56,9 +56,10 @@ export class OurSubscriber implements AsyncDisposable {
         { queue },
       );
     else
-      subscriber.service.subscribe<JsonMessage>(
+      subscriber.service.subscribe(
         topic,
-        ({ text, data }, context) => subscriber.#take(text, Buffer.from(data ?? "", "base64"), context),
+        ({ text, data }: JsonMessage, context: Context) =>
+          subscriber.#take(text, Buffer.from(data ?? "", "base64"), context),
         { queue },
       );
     await subscriber.service.start();

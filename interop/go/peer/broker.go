@@ -188,6 +188,9 @@ func runPublish(arguments []string) error {
 	return input.Err()
 }
 
+// found is how many nodes have been waited for, by topic.
+var found = map[string]int{}
+
 func publish(input []byte, clients map[string]gomicro.Client, broker gomicro.Broker, registry gomicro.Registry) error {
 	var p publication
 	if err := json.Unmarshal(input, &p); err != nil {
@@ -196,8 +199,11 @@ func publish(input []byte, clients map[string]gomicro.Client, broker gomicro.Bro
 	if p.Fill > 0 {
 		p.Data = filled(p.Fill)
 	}
-	if err := awaitSubscribers(registry, p.Topic, p.Nodes); err != nil {
-		return err
+	if p.Nodes > found[p.Topic] {
+		if err := awaitSubscribers(registry, p.Topic, p.Nodes); err != nil {
+			return err
+		}
+		found[p.Topic] = p.Nodes
 	}
 	if p.Encoding == "broker" {
 		return broker.Publish(p.Topic, &gomicro.Message{Header: p.Header, Body: p.Data})

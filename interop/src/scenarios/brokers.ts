@@ -60,9 +60,7 @@ function checkMetadata(seen: Metadata | Readonly<Record<string, string>>, topic:
 function scenariosOf(kind: BrokerKind): Scenario[] {
   const common = {
     via: kind === "http" ? ("mdns" as const) : ("address" as const),
-    ...(kind === "http" || backends[kind].generations === undefined
-      ? {}
-      : { generations: backends[kind].generations }),
+    ...(kind === "http" || backends[kind].generations === undefined ? {} : { generations: backends[kind].generations }),
   };
   return [
     {

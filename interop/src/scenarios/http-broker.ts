@@ -32,6 +32,12 @@ function check(nodes: readonly Found[], topic: string, version: string): void {
   assert.deepEqual({ ...metadata }, { broker: "http", topic, secure: "false" });
 }
 
+function checkEndpoint(service: Service | undefined, topic: string): void {
+  const endpoint = service?.endpoints.find(({ name: called }) => called === "Func");
+  assert.deepEqual({ ...endpoint?.metadata }, { subscriber: "true", topic });
+  assert.equal(endpoint?.request?.name, "EchoMessage");
+}
+
 async function goLooksUp(pair: Pair, topic: string): Promise<Found[]> {
   await using reader = pair.start("registry", "-service", name);
   const line = succeeded(await reader.line("a result", (told) => "ok" in told || "fatal" in told));
@@ -46,13 +52,23 @@ export const httpBroker: readonly Scenario[] = [
       for (const queue of [undefined, "mailer"]) {
         const topic = await newTopic(pair, "http");
         // Somebody else's keeps the service there: Go's look-up waits for it.
-        await using other = await GoSubscriber.start(pair, "http", { topic: await newTopic(pair, "http") });
+        await using _ = await GoSubscriber.start(pair, "http", { topic: await newTopic(pair, "http") });
         {
-          await using ours = await OurSubscriber.start(pair, "http", { topic, ...(queue && { queue }) });
-          const seen = await waitFor("Go finds ours", () => goLooksUp(pair, topic), ({ length }) => length > 0, 10_000);
+          await using _ = await OurSubscriber.start(pair, "http", { topic, ...(queue && { queue }) });
+          const seen = await waitFor(
+            "Go finds ours",
+            () => goLooksUp(pair, topic),
+            ({ length }) => length > 0,
+            10_000,
+          );
           check(seen, topic, queue ?? broadcast);
         }
-        await waitFor("Go finds it no more", () => goLooksUp(pair, topic), ({ length }) => length === 0, 10_000);
+        await waitFor(
+          "Go finds it no more",
+          () => goLooksUp(pair, topic),
+          ({ length }) => length === 0,
+          10_000,
+        );
       }
     },
     async tsToGo({ pair }) {
@@ -60,12 +76,41 @@ export const httpBroker: readonly Scenario[] = [
       for (const queue of [undefined, "mailer"]) {
         const topic = await newTopic(pair, "http");
         {
-          await using go = await GoSubscriber.start(pair, "http", { topic, ...(queue && { queue }) });
-          const seen = await waitFor("we find Go's", () => lookUp(topic), ({ length }) => length > 0, 10_000);
+          await using _ = await GoSubscriber.start(pair, "http", { topic, ...(queue && { queue }) });
+          const seen = await waitFor(
+            "we find Go's",
+            () => lookUp(topic),
+            ({ length }) => length > 0,
+            10_000,
+          );
           check(seen, topic, queue ?? broadcast);
         }
-        await waitFor("we find it no more", () => lookUp(topic), ({ length }) => length === 0, 10_000);
+        await waitFor(
+          "we find it no more",
+          () => lookUp(topic),
+          ({ length }) => length === 0,
+          10_000,
+        );
       }
+    },
+  },
+  {
+    name: "a subscriber's endpoint in the service's own record",
+    via: "mdns",
+    async goToTs({ pair }) {
+      const topic = await newTopic(pair, "http");
+      await using ours = await OurSubscriber.start(pair, "http", { topic, encoding: "proto" });
+      await using reader = pair.start("registry", "-service", ours.service.options.name);
+      const line = succeeded(await reader.line("a result", (told) => "ok" in told || "fatal" in told));
+      checkEndpoint((line["services"] as Service[])[0], topic);
+    },
+    async tsToGo({ pair }) {
+      const topic = await newTopic(pair, "http");
+      const service = pair.unique("subscriber");
+      await using _ = await GoSubscriber.start(pair, "http", { topic, name: service });
+      const lookUp = () => pair.ours.registry.getService(service);
+      const [found] = await waitFor("we find Go's", lookUp, ({ length }) => length > 0, 10_000);
+      checkEndpoint(found, topic);
     },
   },
   {
@@ -77,7 +122,12 @@ export const httpBroker: readonly Scenario[] = [
       await using ours = await OurSubscriber.start(pair, "http", { topic, failOn: "again" });
       await using go = await GoPublisher.start(pair, "http");
       await go.publish({ topic, encoding: "json", text: "again" });
-      await waitFor("it is handled", () => ours.events.length, (count) => count === 1, 10_000);
+      await waitFor(
+        "it is handled",
+        () => ours.events.length,
+        (count) => count === 1,
+        10_000,
+      );
       assert.equal(ours.attempts, 2);
     },
     // Go's subscriber answers 200 whatever its handler says: delivered, once.
@@ -95,7 +145,12 @@ export const httpBroker: readonly Scenario[] = [
         await waitFor("a probe arrives", reach, (seen) => seen > 0, 20_000);
         await ours.publish(topic, { text: "fail" });
         await ours.publish(topic, { text: "after" });
-        await waitFor("the next arrives", () => count("after"), (seen) => seen === 1, 10_000);
+        await waitFor(
+          "the next arrives",
+          () => count("after"),
+          (seen) => seen === 1,
+          10_000,
+        );
         assert.equal(count("fail"), 1);
       } finally {
         await ours.stop();
