@@ -4,14 +4,16 @@ import { kafkaBroker } from "@micro/broker-kafka";
 import { natsBroker } from "@micro/broker-nats";
 import { rabbitmqBroker } from "@micro/broker-rabbitmq";
 import type { Generation, Pair } from "./pair.ts";
-import { servers } from "./servers.ts";
+import { type ServerKind, servers } from "./servers.ts";
 
-export type ServerBroker = "nats" | "rabbitmq" | "kafka";
+/** With `jetstream` it is only our side that keeps messages: Go's plugins know core NATS alone. */
+export type ServerBroker = "nats" | "jetstream" | "rabbitmq" | "kafka";
 export type BrokerKind = "http" | ServerBroker;
 
 interface Backend {
   /** Ours, at the suite's server. */
   readonly connect: () => Broker;
+  readonly server: ServerKind;
   /** Flag -broker of the peers. */
   readonly flag: () => string;
   /** Which go-micro has a plugin for it. */
@@ -21,14 +23,22 @@ interface Backend {
 export const backends: Readonly<Record<ServerBroker, Backend>> = {
   nats: {
     connect: () => natsBroker({ servers: [servers.nats!] }),
+    server: "nats",
+    flag: () => `nats@${servers.nats}`,
+  },
+  jetstream: {
+    connect: () => natsBroker({ servers: [servers.nats!], jetstream: { storage: "memory" } }),
+    server: "nats",
     flag: () => `nats@${servers.nats}`,
   },
   rabbitmq: {
     connect: () => rabbitmqBroker({ url: servers.rabbitmq! }),
+    server: "rabbitmq",
     flag: () => `rabbitmq@${servers.rabbitmq}`,
   },
   kafka: {
     connect: () => kafkaBroker({ brokers: [servers["kafka-3.9"]!] }),
+    server: "kafka-3.9",
     flag: () => `kafka@${servers["kafka-3.9"]}`,
     generations: ["v2", "v4"],
   },
@@ -36,7 +46,7 @@ export const backends: Readonly<Record<ServerBroker, Backend>> = {
 
 /** True if its server is there. */
 export const isThere = (kind: BrokerKind): boolean =>
-  kind === "http" || servers[kind === "kafka" ? "kafka-3.9" : kind] !== undefined;
+  kind === "http" || servers[backends[kind].server] !== undefined;
 
 export const brokerFlag = (kind: BrokerKind): string => (kind === "http" ? "http" : backends[kind].flag());
 
@@ -45,6 +55,7 @@ export const largeBody: Readonly<Record<BrokerKind, number>> = {
   http: 1 << 20,
   rabbitmq: 1 << 20,
   nats: 1 << 20,
+  jetstream: 1 << 20,
   kafka: 700_000,
 };
 
