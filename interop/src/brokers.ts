@@ -45,8 +45,7 @@ export const backends: Readonly<Record<ServerBroker, Backend>> = {
 };
 
 /** True if its server is there. */
-export const isThere = (kind: BrokerKind): boolean =>
-  kind === "http" || servers[backends[kind].server] !== undefined;
+export const isThere = (kind: BrokerKind): boolean => kind === "http" || servers[backends[kind].server] !== undefined;
 
 export const brokerFlag = (kind: BrokerKind): string => (kind === "http" ? "http" : backends[kind].flag());
 

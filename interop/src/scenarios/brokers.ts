@@ -1,6 +1,6 @@
 /** Events over every broker both sides have: bodies, metadata, and who receives them. */
 import assert from "node:assert/strict";
-import type { Metadata } from "@micro/core";
+import type { BrokerEvent, Metadata } from "@micro/core";
 import { type BrokerKind, backends, brokerFlag, isThere, largeBody, newTopic } from "../brokers.ts";
 import { GoPublisher, GoSubscriber, filled, sha256 } from "../go-broker.ts";
 import { OurSubscriber, ourBrokerService, protoTopic } from "../our-broker.ts";
@@ -149,6 +149,39 @@ function scenariosOf(kind: BrokerKind): Scenario[] {
             return new GoCannot("v4's Kafka plugin hands over the whole record where the body is empty");
           }
           assert.equal(event.size, 0);
+        });
+      },
+    },
+    {
+      ...common,
+      name: `${kind} broker: messages without client and server`,
+      async goToTs(column) {
+        const topic = await newTopic(column.pair, kind);
+        await publishing(column, kind, async ({ broker }) => {
+          const seen: BrokerEvent[] = [];
+          await using subscriber = broker.subscribe(topic, (event) => void seen.push(event));
+          await subscriber.ready;
+          await using go = await GoPublisher.start(column.pair, brokerFlag(kind));
+          await go.publish({ topic, encoding: "broker", data: base64("\0\xff"), header: { own: metadata.Note } });
+          const [event] = await waitFor(
+            "it arrives",
+            () => seen,
+            ({ length }) => length > 0,
+            10_000,
+          );
+          assert.deepEqual([event?.topic, event?.message.header.get("Own")], [topic, metadata.Note]);
+          assert.equal(Buffer.from(event!.message.body).toString(), "\0\xff");
+        });
+      },
+      async tsToGo(column) {
+        const topic = await newTopic(column.pair, kind);
+        await using go = await GoSubscriber.start(column.pair, brokerFlag(kind), { topic, encoding: "broker" });
+        await publishing(column, kind, async ({ broker }) => {
+          await reachAll(() => broker.publish(topic, { body: Buffer.from("probe") }), [go]);
+          await broker.publish(topic, { header: { own: metadata.Note }, body: Buffer.from("\0\xff") });
+          const others = () => go.events.filter(({ data }) => data !== base64("probe"));
+          const [event] = await waitFor("it arrives", others, ({ length }) => length > 0, 10_000);
+          assert.deepEqual([event?.text, event?.header["Own"], event?.data], [topic, metadata.Note, base64("\0\xff")]);
         });
       },
     },
