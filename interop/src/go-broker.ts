@@ -52,10 +52,11 @@ export class GoSubscriber implements AsyncDisposable {
   static async start(
     pair: Pair,
     broker: string,
-    options: { topic: string; queue?: string; encoding?: Encoding; name?: string },
+    options: { topic: string; queue?: string; encoding?: Encoding; name?: string; grpc?: boolean },
   ): Promise<GoSubscriber> {
     const parameters = ["-broker", broker, "-topic", options.topic, "-encoding", options.encoding ?? "json"];
     if (options.queue !== undefined) parameters.push("-queue", options.queue);
+    if (options.grpc === true) parameters.push("-grpc");
     if (options.name !== undefined) parameters.push("-name", options.name);
     const process = pair.start("subscribe", ...parameters);
     // v2's Kafka subscriber may ignore SIGTERM, and nobody registers with Kafka's.
@@ -92,8 +93,12 @@ export class GoPublisher implements AsyncDisposable {
     this.#nodes = nodes;
   }
 
-  static async start(pair: Pair, broker: string, options: { subscribers?: number } = {}): Promise<GoPublisher> {
-    const process = pair.startWithInput("publish", "-broker", broker);
+  static async start(
+    pair: Pair,
+    broker: string,
+    options: { subscribers?: number; grpc?: boolean } = {},
+  ): Promise<GoPublisher> {
+    const process = pair.startWithInput("publish", "-broker", broker, ...(options.grpc === true ? ["-grpc"] : []));
     const publisher = new GoPublisher(process, broker === "http" ? (options.subscribers ?? 1) : 0);
     try {
       await process.line("ready", (line) => line["ready"] === true);

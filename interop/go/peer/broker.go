@@ -35,6 +35,13 @@ func brokerFlag(flags *flag.FlagSet) func(gomicro.Registry) (gomicro.Broker, err
 	}
 }
 
+func newService(grpc bool, contentType string, options ...gomicro.Option) (gomicro.Service, error) {
+	if grpc {
+		return gomicro.NewGrpcService(options...)
+	}
+	return gomicro.NewService(contentType, options...), nil
+}
+
 // subscribers of the encodings a subscriber may ask for.
 // In `frame` the server hands the body over as it came; `broker` is the broker's own subscription, without a server.
 var subscribers = map[string]interface{}{
@@ -74,6 +81,7 @@ func runSubscribe(arguments []string) error {
 	topic := flags.String("topic", "interop", "topic")
 	queue := flags.String("queue", "", "queue; none is a subscriber of its own")
 	encoding := flags.String("encoding", "json", "json (a struct), proto, frame (the body as it came), or broker (no server)")
+	grpc := flags.Bool("grpc", false, "with the gRPC client and server, the default of v2")
 	limit := flags.Duration("limit", 2*time.Minute, "end after this time")
 	open := registryFlag(flags)
 	connect := brokerFlag(flags)
@@ -113,7 +121,8 @@ func runSubscribe(arguments []string) error {
 	if handler == nil {
 		return errors.New("no such encoding: " + *encoding)
 	}
-	service := gomicro.NewService(
+	service, err := newService(
+		*grpc,
 		"application/json",
 		gomicro.Name(*name),
 		gomicro.UseBroker(broker),
@@ -121,6 +130,9 @@ func runSubscribe(arguments []string) error {
 		gomicro.Address("127.0.0.1:0"),
 		gomicro.AfterStart(ready),
 	)
+	if err != nil {
+		return err
+	}
 	service.Init()
 	if err := gomicro.RegisterSubscriber(*topic, service.Server(), handler, *queue); err != nil {
 		return err
@@ -145,6 +157,7 @@ type publication struct {
 func runPublish(arguments []string) error {
 	flags := newFlags("publish")
 	linger := flags.Duration("linger", 500*time.Millisecond, "stay alive after the last, for the http broker sends in the background")
+	grpc := flags.Bool("grpc", false, "with the gRPC client and server, the default of v2")
 	limit := flags.Duration("limit", 2*time.Minute, "end after this time")
 	open := registryFlag(flags)
 	connect := brokerFlag(flags)
@@ -167,7 +180,10 @@ func runPublish(arguments []string) error {
 		"proto":     contentTypes["proto"],
 		"frame":     "application/octet-stream",
 	} {
-		service := gomicro.NewService(contentType, gomicro.Name("interop-publisher"), gomicro.UseBroker(broker), gomicro.UseRegistry(registry))
+		service, err := newService(*grpc, contentType, gomicro.Name("interop-publisher"), gomicro.UseBroker(broker), gomicro.UseRegistry(registry))
+		if err != nil {
+			return err
+		}
 		service.Init()
 		clients[encoding] = service.Client()
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/micro/go-micro/v2/broker"
 	brokerhttp "github.com/micro/go-micro/v2/broker/http"
 	"github.com/micro/go-micro/v2/client"
+	clientgrpc "github.com/micro/go-micro/v2/client/grpc"
 	clientmucp "github.com/micro/go-micro/v2/client/mucp"
 	"github.com/micro/go-micro/v2/codec/bytes"
 	"github.com/micro/go-micro/v2/errors"
@@ -20,6 +21,7 @@ import (
 	"github.com/micro/go-micro/v2/registry/mdns"
 	"github.com/micro/go-micro/v2/registry/memory"
 	"github.com/micro/go-micro/v2/server"
+	servergrpc "github.com/micro/go-micro/v2/server/grpc"
 	servermucp "github.com/micro/go-micro/v2/server/mucp"
 	"github.com/micro/go-plugins/broker/kafka/v2"
 	nats "github.com/micro/go-plugins/broker/nats/v2"
@@ -52,6 +54,11 @@ type (
 // The content type is the one generated clients call with.
 func NewService(contentType string, options ...Option) Service {
 	return micro.NewService(append([]Option{micro.Server(servermucp.NewServer()), micro.Client(clientmucp.NewClient(client.ContentType(contentType)))}, options...)...)
+}
+
+// NewGrpcService composes v2's default stack, with its default content type, but of its own client and server.
+func NewGrpcService(options ...Option) (Service, error) {
+	return micro.NewService(append([]Option{micro.Server(servergrpc.NewServer()), micro.Client(clientgrpc.NewClient())}, options...)...), nil
 }
 
 func Name(name string) Option                  { return micro.Name(name) }

@@ -4,6 +4,7 @@ package gomicro
 
 import (
 	"context"
+	stderrors "errors"
 	"time"
 
 	"github.com/Shopify/sarama"
@@ -47,6 +48,11 @@ type (
 // The content type is the one generated clients call with.
 func NewService(contentType string, options ...Option) Service {
 	return micro.NewService(append([]Option{micro.Server(server.NewServer()), micro.Client(client.NewClient(client.ContentType(contentType)))}, options...)...)
+}
+
+// NewGrpcService is for v2, where gRPC is the default.
+func NewGrpcService(...Option) (Service, error) {
+	return nil, stderrors.New("gRPC is not the default of v4")
 }
 
 func Name(name string) Option                  { return micro.Name(name) }

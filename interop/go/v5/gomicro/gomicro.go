@@ -48,6 +48,11 @@ func NewService(contentType string, options ...Option) Service {
 	return micro.NewService(append([]Option{micro.Server(server.NewServer()), micro.Client(client.NewClient(client.ContentType(contentType)))}, options...)...)
 }
 
+// NewGrpcService is for v2, where gRPC is the default.
+func NewGrpcService(...Option) (Service, error) {
+	return nil, stderrors.New("gRPC is not the default of v5")
+}
+
 func Name(name string) Option                  { return micro.Name(name) }
 func ServiceVersion(version string) Option     { return micro.Version(version) }
 func Address(address string) Option            { return micro.Address(address) }
