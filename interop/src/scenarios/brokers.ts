@@ -16,13 +16,19 @@ const octets = "application/octet-stream";
 /** Publish `probe` until all subscribers have something: a group may not have formed yet, a node not been found. */
 async function reachAll(
   publishProbe: () => Promise<void>,
-  subscribers: readonly { readonly events: readonly unknown[] }[],
+  subscribers: readonly (GoSubscriber | OurSubscriber)[],
 ): Promise<void> {
   const reached = async (): Promise<number[]> => {
     await publishProbe();
     return subscribers.map(({ events }) => events.length);
   };
-  await waitFor("a probe reaches every subscriber", reached, (counts) => counts.every((count) => count > 0), 20_000);
+  const all = (counts: readonly number[]): boolean => counts.every((count) => count > 0);
+  try {
+    await waitFor("a probe reaches every subscriber", reached, all, 20_000);
+  } catch (cause) {
+    const logs = subscribers.map((one) => (one instanceof GoSubscriber ? one.process.describe() : "ours"));
+    throw new Error(`${cause instanceof Error ? cause.message : String(cause)}\n${logs.join("\n")}`, { cause });
+  }
 }
 
 const probe = "probe";
@@ -134,7 +140,7 @@ function scenariosOf(kind: BrokerKind): Scenario[] {
       async tsToGo(column) {
         const topic = await newTopic(column.pair, kind);
         await using go = await GoSubscriber.start(column.pair, brokerFlag(kind), { topic, encoding: "frame" });
-        return publishing(column, kind, async (ours) => {
+        return await publishing(column, kind, async (ours) => {
           const send = (body: Uint8Array) =>
             ours.broker.publish(topic, { header: { "Content-Type": octets, "Micro-Topic": topic, ...metadata }, body });
           await reachAll(() => send(Buffer.from("full")), [go]);
