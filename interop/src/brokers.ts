@@ -37,7 +37,7 @@ export const backends: Readonly<Record<ServerBroker, Backend>> = {
     flag: () => `rabbitmq@${servers.rabbitmq}`,
   },
   kafka: {
-    connect: () => kafkaBroker({ brokers: [servers["kafka-3.9"]!] }),
+    connect: () => kafkaBroker({ addresses: [servers["kafka-3.9"]!] }),
     server: "kafka-3.9",
     flag: () => `kafka@${servers["kafka-3.9"]}`,
     generations: ["v2", "v4"],

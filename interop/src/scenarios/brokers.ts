@@ -5,7 +5,7 @@ import { type BrokerKind, backends, brokerFlag, isThere, largeBody, newTopic } f
 import { GoPublisher, GoSubscriber, filled, sha256 } from "../go-broker.ts";
 import { OurSubscriber, ourBrokerService, protoTopic } from "../our-broker.ts";
 import type { OurService } from "../our-service.ts";
-import { GoCannot, type Scenario } from "../outcome.ts";
+import type { Scenario } from "../outcome.ts";
 import type { Column } from "../pair.ts";
 import { waitFor } from "../wait.ts";
 
@@ -140,7 +140,7 @@ function scenariosOf(kind: BrokerKind): Scenario[] {
       async tsToGo(column) {
         const topic = await newTopic(column.pair, kind);
         await using go = await GoSubscriber.start(column.pair, brokerFlag(kind), { topic, encoding: "frame" });
-        return await publishing(column, kind, async (ours) => {
+        await publishing(column, kind, async (ours) => {
           const send = (body: Uint8Array) =>
             ours.broker.publish(topic, { header: { "Content-Type": octets, "Micro-Topic": topic, ...metadata }, body });
           await reachAll(() => send(Buffer.from("full")), [go]);
@@ -148,13 +148,8 @@ function scenariosOf(kind: BrokerKind): Scenario[] {
           const others = () => go.events.filter(({ data }) => data !== base64("full"));
           const [event] = await waitFor("it arrives", others, ({ length }) => length > 0, 10_000);
           assert.equal(event?.header["Note"], metadata.Note);
-          if (kind === "kafka" && column.generation === "v4") {
-            // The plugin takes a message without a body for one that is no envelope.
-            const bytes = Buffer.from(event.data ?? "", "base64").toString();
-            assert.deepEqual(Object.keys(JSON.parse(bytes) as object), ["Header", "Body"]);
-            return new GoCannot("v4's Kafka plugin hands over the whole record where the body is empty");
-          }
-          assert.equal(event.size, 0);
+          // Not null, which v4's Kafka plugin takes for a record that is no envelope.
+          assert.equal(event?.size, 0);
         });
       },
     },
