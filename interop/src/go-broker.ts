@@ -96,9 +96,11 @@ export class GoPublisher implements AsyncDisposable {
   static async start(
     pair: Pair,
     broker: string,
-    options: { subscribers?: number; grpc?: boolean } = {},
+    options: { subscribers?: number; grpc?: boolean; linger?: string } = {},
   ): Promise<GoPublisher> {
-    const process = pair.startWithInput("publish", "-broker", broker, ...(options.grpc === true ? ["-grpc"] : []));
+    const parameters = ["-broker", broker, "-linger", options.linger ?? "500ms"];
+    if (options.grpc === true) parameters.push("-grpc");
+    const process = pair.startWithInput("publish", ...parameters);
     const publisher = new GoPublisher(process, broker === "http" ? (options.subscribers ?? 1) : 0);
     try {
       await process.line("ready", (line) => line["ready"] === true);

@@ -4,7 +4,7 @@ import type { Node, Service } from "@micro/core";
 import { newTopic } from "../brokers.ts";
 import { GoPublisher, GoSubscriber } from "../go-broker.ts";
 import { OurSubscriber, ourBrokerService, protoTopic } from "../our-broker.ts";
-import { type Scenario, succeeded } from "../outcome.ts";
+import { GoCannot, type Scenario, rejected, succeeded } from "../outcome.ts";
 import type { Pair } from "../pair.ts";
 import { waitFor } from "../wait.ts";
 
@@ -23,13 +23,14 @@ function nodesOf(services: readonly Service[], topic: string): Found[] {
   );
 }
 
-function check(nodes: readonly Found[], topic: string, version: string): void {
+/** @param own keys that only ours have; Go does not look at them. */
+function check(nodes: readonly Found[], topic: string, version: string, own: Record<string, string> = {}): void {
   assert.equal(nodes.length, 1, JSON.stringify(nodes));
   const { id, address, metadata, version: found } = nodes[0]!;
   assert.equal(found, version);
   assert.match(id, new RegExp(`^${topic}-[0-9a-f]{8}-[0-9a-f-]{27}$`));
   assert.match(address, /^127\.0\.0\.1:\d+$/);
-  assert.deepEqual({ ...metadata }, { broker: "http", topic, secure: "false" });
+  assert.deepEqual({ ...metadata }, { broker: "http", topic, secure: "false", ...own });
 }
 
 function checkEndpoint(service: Service | undefined, topic: string): void {
@@ -61,7 +62,7 @@ export const httpBroker: readonly Scenario[] = [
             ({ length }) => length > 0,
             10_000,
           );
-          check(seen, topic, queue ?? broadcast);
+          check(seen, topic, queue ?? broadcast, { wire: "pipelined" });
         }
         await waitFor(
           "Go finds it no more",
@@ -111,6 +112,108 @@ export const httpBroker: readonly Scenario[] = [
       const lookUp = () => pair.ours.registry.getService(service);
       const [found] = await waitFor("we find Go's", lookUp, ({ length }) => length > 0, 10_000);
       checkEndpoint(found, topic);
+    },
+  },
+  {
+    name: "http broker: a topic with dots, and one too long for a DNS label with its id",
+    via: "mdns",
+    async goToTs({ pair }) {
+      for (const topic of [`go.micro.${pair.unique("dots")}`, `${pair.unique("long")}-${"x".repeat(60)}`]) {
+        await using ours = await OurSubscriber.start(pair, "http", { topic });
+        await using go = await GoPublisher.start(pair, "http");
+        await go.publish({ topic, encoding: "json", text: "hello" });
+        await waitFor(
+          "it arrives",
+          () => ours.events.length,
+          (count) => count === 1,
+          10_000,
+        );
+      }
+    },
+    async tsToGo({ pair }) {
+      const dots = `go.micro.${pair.unique("dots")}`;
+      const long = `${pair.unique("long")}-${"x".repeat(60)}`;
+      await using _ = await GoSubscriber.start(pair, "http", { topic: long });
+      await using go = await GoSubscriber.start(pair, "http", { topic: dots });
+      const ours = ourBrokerService(pair, "http");
+      await ours.start();
+      try {
+        const reach = async (): Promise<number> => {
+          await ours.publish(dots, { text: "hello" });
+          return go.events.length;
+        };
+        await waitFor("it arrives", reach, (count) => count > 0, 20_000);
+      } finally {
+        await ours.stop();
+      }
+      // It has been there for longer than the one that was found.
+      const known = await pair.ours.registry.getService(name);
+      assert.equal(nodesOf(known, dots).length, 1);
+      assert.equal(nodesOf(known, long).length, 0);
+      return new GoCannot("a subscriber whose topic and id are longer than a DNS label is not found over mdns");
+    },
+  },
+  {
+    name: "http broker: a subscriber that died is left out, and told of if it was the last",
+    via: "mdns",
+    async tsToGo({ pair }) {
+      const topic = await newTopic(pair, "http");
+      await using first = await GoSubscriber.start(pair, "http", { topic });
+      await using second = await GoSubscriber.start(pair, "http", { topic });
+      const ours = ourBrokerService(pair, "http");
+      await ours.start();
+      try {
+        const reach = async (): Promise<number[]> => {
+          await ours.publish(topic, { text: "probe" });
+          return [first.events.length, second.events.length];
+        };
+        await waitFor("both are reached", reach, (counts) => counts.every((count) => count > 0), 20_000);
+        first.process.kill("SIGKILL");
+        await first.process.exited;
+        await ours.publish(topic, { text: "to the other" });
+        const count = () => second.events.filter(({ text }) => text === "to the other").length;
+        await waitFor("the other has it", count, (seen) => seen > 0, 10_000);
+        assert.equal(count(), 1);
+        second.process.kill("SIGKILL");
+        await second.process.exited;
+        const error = await rejected(ours.publish(topic, { text: "to nobody" }, { timeoutMs: 2_000 }));
+        assert.match(error.code, /^(unavailable|timeout)$/, error.message);
+      } finally {
+        await ours.stop();
+      }
+    },
+  },
+  {
+    name: "http broker: a refusal of ours, for want of room",
+    via: "mdns",
+    async goToTs({ pair }) {
+      const topic = await newTopic(pair, "http");
+      const ours = ourBrokerService(pair, "http");
+      const handled: string[] = [];
+      const room = Promise.withResolvers<void>();
+      const handle = async ({ text }: { text: string }): Promise<void> => {
+        await room.promise;
+        handled.push(text);
+      };
+      const subscriber = ours.subscribe(topic, handle, { prefetch: 1 });
+      await ours.start();
+      try {
+        {
+          await using go = await GoPublisher.start(pair, "http", { linger: "3s" });
+          for (const text of ["first", "second"]) await go.publish({ topic, encoding: "json", text });
+        }
+        assert.equal(subscriber.stats.received, 1);
+        room.resolve();
+        await waitFor(
+          "the first is handled",
+          () => handled.length,
+          (count) => count === 1,
+        );
+        return new GoCannot("a publisher takes any answer for success: an event that is refused is lost");
+      } finally {
+        room.resolve();
+        await ours.stop();
+      }
     },
   },
   {
