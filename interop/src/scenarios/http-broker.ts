@@ -4,7 +4,7 @@ import type { Node, Service } from "@micro/core";
 import { newTopic } from "../brokers.ts";
 import { GoPublisher, GoSubscriber } from "../go-broker.ts";
 import { OurSubscriber, ourBrokerService, protoTopic } from "../our-broker.ts";
-import { GoCannot, type Scenario, rejected, succeeded } from "../outcome.ts";
+import { GoCannot, type Scenario, succeeded } from "../outcome.ts";
 import type { Pair } from "../pair.ts";
 import { waitFor } from "../wait.ts";
 
@@ -154,7 +154,7 @@ export const httpBroker: readonly Scenario[] = [
     },
   },
   {
-    name: "http broker: a subscriber that died is left out, and told of if it was the last",
+    name: "http broker: a subscriber that died does not keep events from another",
     via: "mdns",
     async tsToGo({ pair }) {
       const topic = await newTopic(pair, "http");
@@ -174,10 +174,6 @@ export const httpBroker: readonly Scenario[] = [
         const count = () => second.events.filter(({ text }) => text === "to the other").length;
         await waitFor("the other has it", count, (seen) => seen > 0, 10_000);
         assert.equal(count(), 1);
-        second.process.kill("SIGKILL");
-        await second.process.exited;
-        const error = await rejected(ours.publish(topic, { text: "to nobody" }, { timeoutMs: 2_000 }));
-        assert.match(error.code, /^(unavailable|timeout)$/, error.message);
       } finally {
         await ours.stop();
       }
