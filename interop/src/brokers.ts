@@ -32,7 +32,7 @@ export const backends: Readonly<Record<ServerBroker, Backend>> = {
     flag: () => `nats@${servers.nats}`,
   },
   rabbitmq: {
-    connect: () => rabbitmqBroker({ url: servers.rabbitmq! }),
+    connect: () => rabbitmqBroker({ addresses: [servers.rabbitmq!] }),
     server: "rabbitmq",
     flag: () => `rabbitmq@${servers.rabbitmq}`,
   },
