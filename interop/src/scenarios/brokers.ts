@@ -13,6 +13,8 @@ const metadata = { Tenant: "acme", Note: "grüße ☃" };
 const base64 = (text: string): string => Buffer.from(text).toString("base64");
 const octets = "application/octet-stream";
 
+const hasAll = (counts: readonly number[]): boolean => counts.every((count) => count > 0);
+
 /** Publish `probe` until all subscribers have something: a group may not have formed yet, a node not been found. */
 async function reachAll(
   publishProbe: () => Promise<void>,
@@ -22,9 +24,8 @@ async function reachAll(
     await publishProbe();
     return subscribers.map(({ events }) => events.length);
   };
-  const all = (counts: readonly number[]): boolean => counts.every((count) => count > 0);
   try {
-    await waitFor("a probe reaches every subscriber", reached, all, 20_000);
+    await waitFor("a probe reaches every subscriber", reached, hasAll, 20_000);
   } catch (cause) {
     const logs = subscribers.map((one) => (one instanceof GoSubscriber ? one.process.describe() : "ours"));
     throw new Error(`${cause instanceof Error ? cause.message : String(cause)}\n${logs.join("\n")}`, { cause });

@@ -53,7 +53,8 @@ export const httpBroker: readonly Scenario[] = [
       for (const queue of [undefined, "mailer"]) {
         const topic = await newTopic(pair, "http");
         // Somebody else's keeps the service there: Go's look-up waits for it.
-        await using _ = await GoSubscriber.start(pair, "http", { topic: await newTopic(pair, "http") });
+        await using stack = new AsyncDisposableStack();
+        stack.use(await GoSubscriber.start(pair, "http", { topic: await newTopic(pair, "http") }));
         {
           await using _ = await OurSubscriber.start(pair, "http", { topic, ...(queue && { queue }) });
           const seen = await waitFor(
