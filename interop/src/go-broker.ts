@@ -96,9 +96,9 @@ export class GoPublisher implements AsyncDisposable {
   static async start(
     pair: Pair,
     broker: string,
-    options: { subscribers?: number; grpc?: boolean } = {},
+    options: { subscribers?: number; grpc?: boolean; linger?: string } = {},
   ): Promise<GoPublisher> {
-    const parameters = ["-broker", broker];
+    const parameters = ["-broker", broker, "-linger", options.linger ?? "500ms"];
     if (options.grpc === true) parameters.push("-grpc");
     const process = pair.startWithInput("publish", ...parameters);
     const publisher = new GoPublisher(process, broker === "http" ? (options.subscribers ?? 1) : 0);

@@ -181,6 +181,38 @@ export const httpBroker: readonly Scenario[] = [
     },
   },
   {
+    name: "http broker: a subscriber of ours that is full keeps the publisher waiting",
+    via: "mdns",
+    async goToTs({ pair }) {
+      const topic = await newTopic(pair, "http");
+      const ours = ourBrokerService(pair, "http");
+      const handled: string[] = [];
+      const room = Promise.withResolvers<void>();
+      const handle = async ({ text }: { text: string }): Promise<void> => {
+        await room.promise;
+        handled.push(text);
+      };
+      const subscriber = ours.subscribe(topic, handle, { prefetch: 1 });
+      await ours.start();
+      try {
+        {
+          await using go = await GoPublisher.start(pair, "http", { linger: "3s" });
+          for (const text of ["first", "second"]) await go.publish({ topic, encoding: "json", text });
+        }
+        assert.equal(subscriber.stats.received, 1);
+        room.resolve();
+        await waitFor(
+          "both are handled",
+          () => handled.length,
+          (count) => count === 2,
+        );
+      } finally {
+        room.resolve();
+        await ours.stop();
+      }
+    },
+  },
+  {
     name: "http broker: events of v2's default stack, gRPC client and server",
     via: "mdns",
     generations: ["v2"],
