@@ -74,7 +74,7 @@ async function buildGoPeer() {
   }
 }
 
-async function askGoClient(name, command, address, { workload, inFlight, ms }) {
+async function askGoClient(name, command, address, { workload, inFlight, ms: time }) {
   const scenario = workload === "stream" ? "count" : workload;
   const flags = [
     "-address",
@@ -84,7 +84,7 @@ async function askGoClient(name, command, address, { workload, inFlight, ms }) {
     "-in-flight",
     inFlight,
     "-time",
-    `${ms}ms`,
+    `${time}ms`,
     "-warm",
     "200ms",
   ];

@@ -97,6 +97,28 @@ export { spanRing, type Span, type SpanRing, type SpanRingOptions, type SpanType
 export { processMeter, type ProcessMeter, type ProcessStats } from "./debug/process-stats.ts";
 export { wrap, type Next, type Wrapper } from "./wrapper.ts";
 
+// Events
+export { defineTopic, type DefineTopicOptions, type TopicDefinition } from "./topic.ts";
+export {
+  createEvent,
+  type EventPublisher,
+  type EventPublishOptions,
+  type PublishContext,
+  type PublishWrapper,
+  type TopicPublisher,
+} from "./client/publish.ts";
+export {
+  brokerEvent,
+  type EventHandler,
+  type EventHandlersOf,
+  type EventSubscribeOptions,
+  type SubscriberRegistration,
+  type SubscriberWrapper,
+} from "./server/events.ts";
+// For authors of clients and servers
+export { eventPublisher, type EventPublisherOptions } from "./client/publisher.ts";
+export { Subscribers, type SubscribersOptions } from "./server/subscribers.ts";
+
 // Context, metadata, errors
 export {
   contextKey,

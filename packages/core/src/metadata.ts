@@ -109,7 +109,7 @@ export class Metadata implements Iterable<[string, string]> {
 }
 
 /**
- * Headers that describe one message or one connection. A call made inside a handler forwards all of the incoming
+ * Headers that describe one message or one connection. A call or publish made inside a handler forwards all of the incoming
  * metadata but these (Go forwards some of them by accident: `Local`, `Remote`, `Micro-Stream`, `Connection`, …).
  *
  * `Micro-From-Service` is not among them: a client sends its own name in it as metadata, in place of the caller's.
@@ -123,6 +123,8 @@ export const perMessageHeaders: ReadonlySet<string> = new Set([
   "Host",
   "Keep-Alive",
   "Local",
+  "Micro-Attempts",
+  "Micro-Dead-Topic",
   "Micro-Endpoint",
   "Micro-Error",
   "Micro-Id",

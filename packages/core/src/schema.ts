@@ -138,8 +138,12 @@ export function defineService<const Methods extends MethodDefinitions>(
 
 /** `go.micro.srv.user-profile` is `UserProfile`. */
 function typeName(service: string): string {
-  const last = service.split(".").at(-1)!;
-  return last
+  return pascalCase(service.split(".").at(-1)!);
+}
+
+/** `user-profile` is `UserProfile`. @internal */
+export function pascalCase(name: string): string {
+  return name
     .split(/[^\p{L}\p{N}]+/u)
     .map(capitalised)
     .join("");
@@ -189,16 +193,18 @@ function withName(definition: MethodDefinition, name: string): MethodDefinition 
   };
 }
 
-function isSchema(source: unknown): source is StandardSchema {
+/** @internal */
+export function isSchema(source: unknown): source is StandardSchema {
   return typeof (source as StandardSchema | undefined)?.["~standard"]?.validate === "function";
 }
 
-/** Not a function: a class has a name as well. */
-function isMessageType(source: unknown): source is MessageType {
+/** Not a function: a class has a name as well. @internal */
+export function isMessageType(source: unknown): source is MessageType {
   return typeof source === "object" && typeof (source as MessageType | null)?.name === "string";
 }
 
-function messageType<Source extends MessageSource>(
+/** @internal */
+export function messageType<Source extends MessageSource>(
   name: string,
   source: Source,
   value: Value | undefined,

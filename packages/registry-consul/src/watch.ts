@@ -148,11 +148,11 @@ export class ConsulWatch {
         failingSince = undefined;
         backoff.reset();
         // An index that went back belongs to another history; Consul's advice is to begin anew. So may any after an
-        // interruption: an agent that lost its state counts from the beginning and may arrive at the very same one.
-        const reset = answer.index < index;
-        const same = answer.index === index && index > 0 && !interrupted;
-        index = reset ? 0 : answer.index;
-        if (!same && !signal.aborted) await onAnswer(answer, reset || interrupted ? "anew" : "next");
+        // interruption, and the same one after a wait: an agent that lost its state counts from the beginning and may
+        // arrive at the very same index.
+        const anew = answer.index <= index || interrupted;
+        index = answer.index < index ? 0 : answer.index;
+        if (!signal.aborted) await onAnswer(answer, anew ? "anew" : "next");
       } catch (error) {
         if (signal.aborted || this.#stopped.signal.aborted || client.closed.aborted) return;
         const { code } = error as MicroError;

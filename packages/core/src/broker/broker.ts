@@ -137,6 +137,12 @@ export interface Broker extends AsyncDisposable {
    */
   connect(options?: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined }): Promise<void>;
   /**
+   * Bind the address at which messages come in, without asking for anything that is elsewhere: a service does so at its
+   * start, whether it subscribes or not. Left out by brokers that only dial. May be called again.
+   * @throws {MicroError} `unavailable` when the address is taken, `closed`.
+   */
+  listen?(): Promise<void>;
+  /**
    * Publish. Resolves once the backend has the message, as far as it says so: see the README of each.
    *
    * While the backend is away a bounded number of publishes waits for it, each up to its deadline; inside a handler

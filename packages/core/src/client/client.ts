@@ -1,4 +1,5 @@
 /** The client: calls and streams to services by name or definition. */
+import type { Broker } from "../broker/broker.ts";
 import type { CodecTable } from "../codec/codec.ts";
 import type { MethodDefinition, MethodDefinitions, MethodKind, ServiceDefinition, Streamable } from "../definition.ts";
 import type { MicroError } from "../errors.ts";
@@ -9,6 +10,7 @@ import type { SelectOptions, Selector } from "../selector/selector.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { ContextKey } from "../context.ts";
 import type { Wrapper } from "../wrapper.ts";
+import type { EventPublisher, PublishWrapper } from "./publish.ts";
 
 /** Decides whether another attempt is made. `attempt` counts from 1. May be async. */
 export type RetryPolicy = (error: MicroError, context: CallContext, attempt: number) => boolean | Promise<boolean>;
@@ -112,8 +114,8 @@ export type ServiceClient<Methods extends MethodDefinitions> = {
     : never;
 };
 
-/** What a client plugin implements. */
-export interface Client extends AsyncDisposable {
+/** What a client plugin implements; `publish` is what `eventPublisher()` gives. */
+export interface Client extends EventPublisher, AsyncDisposable {
   /** E.g. `mucp`. */
   readonly name: string;
   /** Call by name; without a definition the messages are plain JSON. */
@@ -136,10 +138,13 @@ export interface ClientOptions extends Omit<CallOptions, "address" | "signal" | 
   transport: Transport;
   selector: Selector;
   logger: Logger;
+  /** Where events go; a function is asked for each. Default: none, and `publish` fails. */
+  broker?: Broker | (() => Broker) | undefined;
   /** Further codecs by content type; they replace defaults of the same type. */
   codecs?: CodecTable | undefined;
   wrapClient?: readonly ClientWrapper[] | undefined;
   wrapCall?: readonly CallWrapper[] | undefined;
+  wrapPublish?: readonly PublishWrapper[] | undefined;
   /** Share of calls that may be retried over the last 10 s, beside a floor of 10 per second. Default: 0.2. */
   retryBudget?: number | undefined;
   /** Own service name, sent as `Micro-From-Service`. Default: none is sent. */

@@ -3,6 +3,7 @@ import { codecTable } from "../codec/table.ts";
 import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
+import type { TopicDefinition } from "../topic.ts";
 import { wrap, type Next } from "../wrapper.ts";
 import { Attempt, Call, expectContext, type Target } from "./call-context.ts";
 import { initialDefaults, withOptions, type CallDefaults } from "./call-options.ts";
@@ -20,6 +21,8 @@ import type { ClientCore } from "./core.ts";
 import { clientId } from "./deadline.ts";
 import { LazyIterator } from "./lazy-iterator.ts";
 import { fromHeader } from "./metadata.ts";
+import type { EventPublisher, EventPublishOptions } from "./publish.ts";
+import { eventPublisher } from "./publisher.ts";
 import { asAsyncIterable, checkStreamable } from "./pump.ts";
 import { RetryBudget } from "./retry-budget.ts";
 import { openStream, startStream } from "./stream-call.ts";
@@ -50,6 +53,7 @@ class MucpClient implements Client, Callers {
   readonly #core: ClientCore;
   readonly #defaults: CallDefaults;
   readonly #typed = new WeakMap<object, unknown>();
+  readonly #publisher: EventPublisher | undefined;
   #closed = false;
 
   constructor(options: ClientOptions) {
@@ -82,6 +86,9 @@ class MucpClient implements Client, Callers {
     };
     this.#core = core;
     this.#defaults = withOptions(initialDefaults, options);
+    const { broker, codecs, contentType, wrapPublish } = options;
+    if (broker !== undefined)
+      this.#publisher = eventPublisher({ broker, codecs, contentType, wrapPublish, metadata: constant });
   }
 
   call<Res = any>(service: string, endpoint: string, request: unknown, options?: CallOptions): Promise<Res> {
@@ -124,6 +131,13 @@ class MucpClient implements Client, Callers {
     const client = typedClient(this, definition, service, defaults);
     if (options === undefined) this.#typed.set(definition, client);
     return client;
+  }
+
+  async publish(topic: string | TopicDefinition, message: unknown, options?: EventPublishOptions): Promise<void> {
+    this.#checkOpen();
+    if (this.#publisher === undefined)
+      throw new TypeError("publish: the client has no broker; give it one as `broker`");
+    await this.#publisher.publish(topic as string, message, options);
   }
 
   unary(target: Target, request: unknown, options: CallOptions | undefined): Promise<unknown> {

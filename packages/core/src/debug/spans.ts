@@ -1,7 +1,9 @@
 /** Spans of the newest calls, kept in memory for `Debug.Trace`. */
 import type { ClientWrapper } from "../client/client.ts";
-import { currentContext } from "../context.ts";
+import type { PublishWrapper } from "../client/publish.ts";
+import { currentContext, type Context } from "../context.ts";
 import type { Metadata } from "../metadata.ts";
+import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper } from "../server/server.ts";
 import type { Next } from "../wrapper.ts";
 
@@ -33,6 +35,10 @@ export interface SpanRing {
   readonly wrapHandler: HandlerWrapper;
   /** Records every call made, and sends trace and span ids with it. */
   readonly wrapClient: ClientWrapper;
+  /** Records every event handled, and makes what its handler does part of its trace. */
+  readonly wrapSubscriber: SubscriberWrapper;
+  /** Records every event published, as `publish.<topic>`, and sends trace and span ids with it. */
+  readonly wrapPublish: PublishWrapper;
 }
 
 export interface SpanRingOptions {
@@ -79,6 +85,29 @@ export function spanRing(options: SpanRingOptions = {}): SpanRing {
     }
   };
 
+  const inbound = (next: Next<Context>, request: unknown, context: Context): unknown => {
+    const { service, endpoint, metadata } = context;
+    return recorded(new RecordedCall(service, endpoint, metadata, undefined, keep), next, request, context);
+  };
+  const outbound = <C extends { readonly metadata: Metadata }>(
+    service: string,
+    endpoint: string,
+    next: Next<C>,
+    request: unknown,
+    context: C,
+  ): unknown => {
+    const outer = currentContext();
+    const parent = outer === undefined ? undefined : idsOf(outer.metadata);
+    const ids: Ids = {
+      trace: parent?.trace ?? crypto.randomUUID(),
+      id: crypto.randomUUID(),
+      parent: parent?.id ?? "",
+    };
+    const { metadata } = context;
+    metadata.set(traceHeader, ids.trace).set(spanHeader, ids.id);
+    return recorded(new RecordedCall(service, endpoint, metadata, ids, keep), next, request, context);
+  };
+
   return {
     read(trace) {
       const ordered = [...calls.slice(start), ...calls.slice(0, start)];
@@ -87,21 +116,11 @@ export function spanRing(options: SpanRingOptions = {}): SpanRing {
     },
     wrapHandler: (next) => (request, context) => {
       if (context.endpoint.startsWith("Debug.")) return next(request, context) as unknown;
-      const { service, endpoint, metadata } = context;
-      return recorded(new RecordedCall(service, endpoint, metadata, undefined, keep), next, request, context);
+      return inbound(next, request, context);
     },
-    wrapClient: (next) => (request, context) => {
-      const outer = currentContext();
-      const parent = outer === undefined ? undefined : idsOf(outer.metadata);
-      const ids: Ids = {
-        trace: parent?.trace ?? crypto.randomUUID(),
-        id: crypto.randomUUID(),
-        parent: parent?.id ?? "",
-      };
-      const { service, endpoint, metadata } = context;
-      metadata.set(traceHeader, ids.trace).set(spanHeader, ids.id);
-      return recorded(new RecordedCall(service, endpoint, metadata, ids, keep), next, request, context);
-    },
+    wrapSubscriber: (next) => (event, context) => inbound(next, event, context),
+    wrapClient: (next) => (request, context) => outbound(context.service, context.endpoint, next, request, context),
+    wrapPublish: (next) => (message, context) => outbound("publish", context.topic, next, message, context),
   };
 }
 

@@ -39,8 +39,9 @@ const watchWaitMs = 1_000;
 const unwatchedTtlMs = 10_000;
 // A list that lacked a node is repeated after this time where one list is not proof.
 const confirmMs = 1_000;
-// The last nodes of a service have this long to come back before a list decides.
-const lastNodesMs = 2_000;
+// The last nodes of a service have this long to come back before a list decides: after a registry that nobody could
+// reach for longer than the TTL, an attempt to register takes up to 5 s, and the pause before it up to 10 s.
+const lastNodesMs = 15_000;
 // A registry that lost its state knows nobody until all have registered again: Go's interval of 30 s, and its jitter.
 const emptyGraceMs = 35_000;
 // Names nobody offers are forgotten soon: they may come from outside, by way of a gateway.
@@ -325,7 +326,8 @@ export class CacheEntry {
       const answer = registry.getService(this.name, { signal, timeoutMs, domain: this.domain });
       const services = await withLimit(answer, { timeoutMs: timeoutMs + 100, signal, clock, what });
       // It did not answer, and now it does: what it says may be what is left of it.
-      if (this.#loaded && this.#error?.code === "unavailable") this.#resumedAt = clock.now();
+      if (this.#loaded && (this.#error?.code === "unavailable" || this.#error?.code === "timeout"))
+        this.#resumedAt = clock.now();
       this.#unconfirmed = this.#takeOver(services, missesToRemove);
       this.#error = undefined;
       this.#listBackoff.reset();

@@ -6,7 +6,7 @@ import { sleep, systemClock, withLimit } from "../clock.ts";
 import type { Clock, ClockTimer } from "../clock.ts";
 import { detach } from "../context.ts";
 import { MicroError } from "../errors.ts";
-import type { Logger } from "../logger/logger.ts";
+import type { Logger, LogLevel } from "../logger/logger.ts";
 import { jitteredBackoff, supervise } from "../supervisor.ts";
 import type { BackoffState, Supervisor } from "../supervisor.ts";
 import type { Registry, Service } from "./registry.ts";
@@ -31,6 +31,8 @@ export interface RegistrarOptions {
   /** The record as it should be now; asked before every registration. */
   service: () => Service;
   logger: Logger;
+  /** Log what is usual (registering, registering again, deregistering) for debugging only. Default: false. */
+  quiet?: boolean | undefined;
   /** How long the record lives unless refreshed, in milliseconds. Must exceed `intervalMs`. Default: 90000, as Go. */
   ttlMs?: number | undefined;
   /** How often it is refreshed, in milliseconds, ±10 %. 0: only registered once, as in Go. Default: 30000, as Go. */
@@ -153,6 +155,11 @@ class ServiceRegistrar implements Registrar {
     this.#backoff = jitteredBackoff({ minDelayMs: Math.min(500, maxDelayMs), maxDelayMs, random: this.#random });
   }
 
+  /** The level of lines about what is meant to happen. */
+  get #usual(): LogLevel {
+    return this.#options.quiet === true ? "debug" : "info";
+  }
+
   get state(): RegistrarState {
     return this.#state;
   }
@@ -229,14 +236,12 @@ class ServiceRegistrar implements Registrar {
     });
   }
 
-  /** An event is about the record we hold, not about an earlier one of the same node. */
+  /** An event is about the record we hold, not about an earlier version of the same node. */
   #isOurs({ version, nodes }: Service): boolean {
     const held = this.#held;
-    return nodes.some(
-      // Without an address: all that is known is that the node is gone.
-      ({ id, address }) =>
-        held?.nodes.some((node) => node.id === id) === true && (version === held.version || address === ""),
-    );
+    // Without a version: all that is known is that the node is gone.
+    if (held === undefined || (version !== held.version && version !== "")) return false;
+    return nodes.some(({ id }) => held.nodes.some((node) => node.id === id));
   }
 
   /** The registry shows the record: what was taken for lost is there again. */
@@ -420,7 +425,7 @@ class ServiceRegistrar implements Registrar {
     const { status } = this.#state;
     this.#doubted = false;
     if ((status === "idle" && this.#held === undefined) || status === "withheld")
-      logger.info(`Registry [${registry.name}] Registering node: ${idsOf(service)}`);
+      logger.log(this.#usual, `Registry [${registry.name}] Registering node: ${idsOf(service)}`);
     // Under another name or version, a registry may hold the node twice.
     const held = this.#held;
     if (held !== undefined && (held.name !== service.name || held.version !== service.version))
@@ -449,14 +454,14 @@ class ServiceRegistrar implements Registrar {
     this.#dropped = false;
     const before = this.#state.status;
     if (before === "lost" || before === "failing")
-      logger.info(`Registry [${registry.name}] Registered again: ${idsOf(service)}`);
+      logger.log(this.#usual, `Registry [${registry.name}] Registered again: ${idsOf(service)}`);
     if (before !== "registered") this.#change({ status: "registered" });
   }
 
   async #deregister(service: Service, timeoutMs: number): Promise<void> {
     const { registry, logger } = this.#options;
     if (this.#confirmedAt !== undefined)
-      logger.info(`Registry [${registry.name}] Deregistering node: ${idsOf(service)}`);
+      logger.log(this.#usual, `Registry [${registry.name}] Deregistering node: ${idsOf(service)}`);
     this.#confirmedAt = undefined;
     await this.#withdraw(service, timeoutMs);
     this.#held = undefined;

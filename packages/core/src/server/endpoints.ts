@@ -6,7 +6,7 @@ import type { HandlerMethod } from "./handlers.ts";
 import type { Plan } from "./router.ts";
 
 /** A handler without a definition takes and gives any JSON; an empty type is what Go's `interface{}` has. */
-const anyValue: Value = { name: "any", type: "", values: null };
+export const anyValue: Value = { name: "any", type: "", values: null };
 
 /** The endpoints of these plans, internal ones left out. */
 export function describeEndpoints(plans: readonly Plan[]): Endpoint[] {

@@ -111,8 +111,12 @@ function byInstance(instance: object, options: HandleOptions): Registration {
   return registration(type, objectMethods(type, instance, options), true, options);
 }
 
-/** Functions of an object and of its classes, but not getters, the constructor, and names that start with `_` or `#`. */
 function objectMethods(type: string, object: object, options: HandleOptions): HandlerMethod[] {
+  return [...functionsOf(object)].map(([key, handler]) => plainMethod(type, key, handler, object, options));
+}
+
+/** Functions of an object and of its classes, but not getters, the constructor, and names that start with `_` or `#`. */
+export function functionsOf(object: object): Map<string, AnyHandler> {
   const found = new Map<string, AnyHandler>();
   for (
     let holder: object | null = object;
@@ -123,7 +127,7 @@ function objectMethods(type: string, object: object, options: HandleOptions): Ha
       if (typeof value === "function" && key !== "constructor" && !/^[_#]/.test(key) && !found.has(key))
         found.set(key, value as AnyHandler);
   }
-  return [...found].map(([key, handler]) => plainMethod(type, key, handler, object, options));
+  return found;
 }
 
 function plainMethod(
@@ -165,7 +169,8 @@ function registration(
   return { type, methods, whole };
 }
 
-function capitalized(name: string): string {
+/** @internal */
+export function capitalized(name: string): string {
   return name.slice(0, 1).toUpperCase() + name.slice(1);
 }
 

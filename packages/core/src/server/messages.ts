@@ -32,6 +32,11 @@ function isEmpty(codec: Codec, payload: Uint8Array, type: MessageType | undefine
   return Buffer.from(payload).toString().trim() === "null";
 }
 
+/** Decode a message, an empty one included. @throws whatever the codec throws. */
+export function decodePayload(codec: Codec, payload: Uint8Array, type: MessageType | undefined): unknown {
+  return isEmpty(codec, payload, type) ? emptyMessage(codec, type) : decodeMessage(codec, payload, type);
+}
+
 /**
  * Decode a message of the caller. @throws {MicroError} 400 of `service` when the bytes are wrong.
  */
@@ -42,7 +47,7 @@ export function decodeRequest(
   service: string,
 ): unknown {
   try {
-    return isEmpty(codec, payload, type) ? emptyMessage(codec, type) : decodeMessage(codec, payload, type);
+    return decodePayload(codec, payload, type);
   } catch (error) {
     throw undecodable(service, error);
   }

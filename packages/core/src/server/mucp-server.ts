@@ -1,20 +1,25 @@
 /** The default server: go-micro's mucp over any transport. */
-import type { Codec } from "../codec/codec.ts";
+import type { Subscriber } from "../broker/broker.ts";
+import { bytesCodec } from "../codec/bytes.ts";
+import { Frame, type Codec } from "../codec/codec.ts";
 import { codecTable, oldProtocolCodecs } from "../codec/table.ts";
+import type { Context } from "../context.ts";
 import { MicroError, newError, timeout } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Endpoint } from "../registry/registry.ts";
 import type { Listener, ServerExchange } from "../transport/transport.ts";
 import type { Call, CallHost } from "./call.ts";
 import { describeEndpoints } from "./endpoints.ts";
+import type { EventSubscribeOptions } from "./events.ts";
 import { errorMessage } from "./failure.ts";
-import { readRegistration } from "./handlers.ts";
+import { type HandlerMethod, readRegistration } from "./handlers.ts";
 import { Limiter } from "./limiter.ts";
 import { type MessageFormat, defaultContentType, noBytes, undecodable } from "./messages.ts";
 import { QueuedCall } from "./queued-call.ts";
 import { type Plan, Router } from "./router.ts";
 import type { HandleOptions, Server, ServerOptions, ServerStats } from "./server.ts";
 import { StreamCall } from "./streams.ts";
+import { Subscribers } from "./subscribers.ts";
 import { UnaryCall } from "./unary.ts";
 
 const defaultMaxConcurrency = 10_000;
@@ -43,6 +48,7 @@ class MucpServer implements Server, CallHost {
   readonly #options: ServerOptions;
   readonly #codecs: ReadonlyMap<string, Codec>;
   readonly #router: Router;
+  readonly #subscribers: Subscribers;
   readonly #limiter: Limiter<QueuedCall>;
   /** Calls whose handlers are running; those that answer at once never get here. */
   readonly #calls = new Set<Call>();
@@ -64,6 +70,8 @@ class MucpServer implements Server, CallHost {
     this.logger = options.logger;
     this.#codecs = codecTable(options.codecs);
     this.#router = new Router(options.wrapHandler ?? []);
+    const { name: service, logger, broker, codecs, wrapSubscriber } = options;
+    this.#subscribers = new Subscribers({ service, logger, broker, codecs, wrapSubscriber });
     this.#limiter = new Limiter(options.maxConcurrency ?? defaultMaxConcurrency);
   }
 
@@ -79,8 +87,12 @@ class MucpServer implements Server, CallHost {
     this.#router.add(readRegistration(target, second, third));
   }
 
+  subscribe(topic: unknown, handler: unknown, options?: EventSubscribeOptions): Subscriber {
+    return this.#subscribers.subscribe(topic, handler, options);
+  }
+
   endpoints(): Endpoint[] {
-    return describeEndpoints(this.#router.sorted());
+    return [...describeEndpoints(this.#router.sorted()), ...this.#subscribers.endpoints()];
   }
 
   async start(): Promise<void> {
@@ -105,6 +117,12 @@ class MucpServer implements Server, CallHost {
     if (this.#listener !== starting)
       throw new MicroError("the server was stopped while it started", { id: this.service, code: "closed" });
     this.logger.info(`Transport [${transport.name}] Listening on ${this.#address}`);
+    try {
+      await this.#subscribers.start();
+    } catch (error) {
+      if (this.#listener === starting) await this.stop();
+      throw error;
+    }
   }
 
   refuse(): void {
@@ -115,6 +133,11 @@ class MucpServer implements Server, CallHost {
   async drain(timeoutMs: number): Promise<boolean> {
     if (!(timeoutMs >= 0)) throw new TypeError(`drain: \`timeoutMs\` must not be negative, as ${timeoutMs} is`);
     this.refuse();
+    const [, finished] = await Promise.all([this.#subscribers.drain(timeoutMs), this.#drainCalls(timeoutMs)]);
+    return finished;
+  }
+
+  async #drainCalls(timeoutMs: number): Promise<boolean> {
     // A reader of the log would wait for ever.
     for (const call of this.#calls) if (call.plan.method.internal) call.cancel(this.#stoppingError());
     if (this.#inFlight === 0) return true;
@@ -141,6 +164,7 @@ class MucpServer implements Server, CallHost {
     this.#listener = undefined;
     this.#address = undefined;
     if (this.#calls.size > 0) await this.#cancelAll();
+    await this.#subscribers.stop();
     const listener = await starting?.catch(() => undefined);
     await listener?.close();
     await listener?.[Symbol.asyncDispose]();
@@ -179,12 +203,25 @@ class MucpServer implements Server, CallHost {
     const codec = this.#codec(contentType, exchange.oldProtocol);
     const format = codec === undefined ? undefined : this.#format(codec, contentType, exchange);
     if (this.#refusing) return this.#refuse(exchange, this.#drainingError(), format, true);
-    // Nobody subscribes here: Go counts an event without a subscriber as delivered (`server/rpc_router.go`).
-    if (exchange.topic !== undefined) return exchange.reply({ body: noBytes });
+    if (exchange.topic !== undefined) return this.#event(exchange, exchange.topic);
     if (format === undefined) return this.#refuseContentType(exchange, contentType);
     if (format.codec.envelope === undefined || exchange.body.length === 0)
       return this.#route(exchange, exchange.endpoint, format, exchange.body);
     this.#openEnvelope(exchange, format);
+  }
+
+  /** An event that came over the transport: an empty answer, and the error if a subscriber failed. */
+  #event(exchange: ServerExchange, topic: string): void {
+    // Go counts an event without a subscriber as delivered (`server/rpc_router.go`).
+    if (!this.#subscribers.has(topic)) return exchange.reply({ body: noBytes });
+    const invoke = async (_: unknown, context: Context): Promise<Frame> => {
+      await this.#subscribers.deliver(context);
+      return emptyFrame;
+    };
+    // Subscribers decode it, each with a type of its own.
+    const format: MessageFormat = { codec: bytesCodec, contentType: exchange.contentType, envelopeId: "" };
+    const plan: Plan = { endpoint: topic, method: { ...eventMethod, run: invoke }, invoke };
+    this.#enter(new UnaryCall(this, plan, exchange, format, exchange.body));
   }
 
   #openEnvelope(exchange: ServerExchange, format: MessageFormat): void {
@@ -214,6 +251,11 @@ class MucpServer implements Server, CallHost {
       plan.method.kind === "unary"
         ? new UnaryCall(this, plan, exchange, format, payload)
         : new StreamCall(this, plan, exchange, format);
+    this.#enter(call);
+  }
+
+  #enter(call: UnaryCall | StreamCall): void {
+    const { exchange, format, plan } = call;
     if (bypassesLimit(plan) || this.#limiter.tryEnter()) return this.#begin(call);
     const queued = new QueuedCall(call, this.#limiter, (waited) => this.#begin(waited));
     if (this.#limiter.wait(queued)) queued.watch(this.service);
@@ -296,6 +338,20 @@ class MucpServer implements Server, CallHost {
     return newError(this.service, "the server stopped before the call was finished", 503);
   }
 }
+
+const emptyFrame = new Frame(noBytes);
+
+/** What a call of an event has in place of an endpoint's. */
+const eventMethod: Omit<HandlerMethod, "run"> = {
+  type: "",
+  name: "",
+  kind: "unary",
+  request: undefined,
+  response: undefined,
+  http: [],
+  metadata: {},
+  internal: false,
+};
 
 /** Health and statistics are told also when all places are taken; the log, which may be read for hours, is not. */
 function bypassesLimit({ method }: Plan): boolean {

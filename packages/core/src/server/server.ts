@@ -1,4 +1,5 @@
 /** The server: handlers by endpoint, listening, draining. */
+import type { Broker } from "../broker/broker.ts";
 import type { CodecTable } from "../codec/codec.ts";
 import type { Context } from "../context.ts";
 import type { MethodDefinition, MethodDefinitions, MethodKind, ServiceDefinition, Streamable } from "../definition.ts";
@@ -6,6 +7,7 @@ import type { Logger } from "../logger/logger.ts";
 import type { Endpoint, StringMap } from "../registry/registry.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { Wrapper } from "../wrapper.ts";
+import type { SubscriberRegistration, SubscriberWrapper } from "./events.ts";
 
 type MaybePromise<T> = T | Promise<T>;
 
@@ -64,19 +66,26 @@ export interface HandlerRegistration {
   ): void;
 }
 
-/** What a server plugin implements. */
-export interface Server extends HandlerRegistration, AsyncDisposable {
+/** What a server plugin implements; `Subscribers` does what concerns events. */
+export interface Server extends HandlerRegistration, SubscriberRegistration, AsyncDisposable {
   /** E.g. `mucp`; becomes node metadata `server` and `protocol`. */
   readonly name: string;
   /** The bound address, e.g. `[::]:43211`; undefined before `start`. */
   readonly address: string | undefined;
-  /** Endpoints to register, in Go's order: by type, then method. Internal ones are left out. */
+  /** Endpoints to register, in Go's order: handlers by type, then method; then subscribers by topic, descending. Internal ones are left out. */
   endpoints(): Endpoint[];
-  /** Bind. @throws {MicroError} `unavailable` when the address is taken. */
+  /**
+   * Bind, connect the broker, make subscriptions ready; what was started is ended again where that fails.
+   * @throws {MicroError} `unavailable` when the address is taken, or the broker cannot be reached and there are
+   * subscribers; `aborted` or `closed` when stopped meanwhile.
+   */
   start(): Promise<void>;
   /** From now on every new exchange is refused with `notRun`; running ones go on. */
   refuse(): void;
-  /** Resolves when nothing is running; false if `timeoutMs` passed first. What runs then is cancelled. */
+  /**
+   * Unsubscribe, and resolve when nothing is running any more; false if calls still ran after `timeoutMs`. What runs
+   * then is cancelled.
+   */
   drain(timeoutMs: number): Promise<boolean>;
   /** Close the port and all connections. */
   stop(): Promise<void>;
@@ -103,6 +112,9 @@ export interface ServerOptions {
   address?: string | undefined;
   codecs?: CodecTable | undefined;
   wrapHandler?: readonly HandlerWrapper[] | undefined;
+  /** Where events come from; a function is asked at the start. Default: none, and `subscribe` throws. */
+  broker?: Broker | (() => Broker) | undefined;
+  wrapSubscriber?: readonly SubscriberWrapper[] | undefined;
   /** Exchanges handled at once; further ones wait in a queue of the same size, then are refused with 503 `notRun`. Default: 10000. */
   maxConcurrency?: number | undefined;
   /** Largest message, in bytes. Default: 67108864 (64 MiB). */

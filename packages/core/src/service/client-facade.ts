@@ -27,6 +27,7 @@ export function failingClient(error: unknown): Client {
     name: "",
     call: reject,
     stream: reject,
+    publish: reject,
     client<Methods extends MethodDefinitions>({ methods }: ServiceDefinition<Methods>) {
       const members = Object.entries(methods).map(([name, { kind }]) => {
         return [name, kind === "unary" || kind === "client" ? reject : end] as const;
@@ -50,6 +51,7 @@ export function clientFacade(current: () => Client, close: () => Promise<void>):
     name: { get: () => current().name },
     call: { value: ((...args) => current().call(...args)) as Client["call"] },
     stream: { value: ((...args) => current().stream(...args)) as Client["stream"] },
+    publish: { value: ((...args: Parameters<Client["publish"]>) => current().publish(...args)) as Client["publish"] },
     client: { value: client },
     [Symbol.asyncDispose]: { value: close },
   };

@@ -75,6 +75,8 @@ const serviceFlags: readonly ServiceFlag[] = [
     variable: variableOf("server_metadata"),
     apply: (values) => ({ metadata: Object.fromEntries(values.map("server_metadata")) }),
   },
+  text("broker", "Broker: http, memory, or the name of a plugin such as nats", (broker) => ({ broker })),
+  list("broker_address", "Addresses of the broker, comma separated", (brokerAddress) => ({ brokerAddress })),
   text("registry", "Registry: mdns, memory, or the name of a plugin such as etcd", (registry) => ({ registry })),
   list("registry_address", "Addresses of the registry, comma separated", (registryAddress) => ({ registryAddress })),
   text("transport", "Transport: http, memory, or the name of a plugin", (transport) => ({ transport })),
@@ -98,7 +100,6 @@ const serviceFlags: readonly ServiceFlag[] = [
 
 /** Flags of go-micro whose piece this version does not have: using one is an error, its variable gets a warning. */
 const laterFlags: ReadonlyMap<string, string> = new Map([
-  ...["broker", "broker_address"].map((name) => [name, "broker"] as const),
   ...["store", "store_address", "store_database", "store_table"].map((name) => [name, "store"] as const),
   ["tracer_address", "tracer with an address"],
   ...["auth", "auth_id", "auth_secret", "auth_namespace", "auth_public_key", "auth_private_key"].map(

@@ -11,7 +11,7 @@ export interface MicroFunction extends MicroService {
 }
 
 /**
- * A service that stops once it has handled its first request: `run()` resolves when the answer is out. Streams count
+ * A service that stops once it has handled its first request or event: `run()` resolves when the answer is out. Streams count
  * when they are over, `Debug` does not. Other requests that run at that time are finished.
  *
  * Options are those of {@link createService}, but `spreadMs` is 0 unless given: a function refuses further requests
@@ -22,6 +22,7 @@ export function createFunction(options: ServiceOptions = {}): MicroFunction {
     ...options,
     spreadMs: options.spreadMs ?? 0,
     wrapHandler: [once(() => done()), ...(options.wrapHandler ?? [])],
+    wrapSubscriber: [once(() => done()), ...(options.wrapSubscriber ?? [])],
   });
   const done = (): void => {
     // Who runs the function learns how the stop went; what nobody awaits is logged.

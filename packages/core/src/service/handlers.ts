@@ -1,8 +1,13 @@
-/** Handlers of a service, kept so that they outlive an exchange of the server by `init()`. */
+/** Handlers and subscribers of a service, kept so that they outlive an exchange of the server by `init()`. */
+import type { Subscriber } from "../broker/broker.ts";
 import type { Endpoint } from "../registry/registry.ts";
+import type { EventSubscribeOptions } from "../server/events.ts";
 import type { Server, ServerStats } from "../server/server.ts";
+import { readSubscription } from "../server/subscription-arguments.ts";
+import { ServiceSubscription } from "./service-subscription.ts";
 
 type HandleArguments = readonly [target: unknown, ...rest: unknown[]];
+type SubscribeArguments = readonly [topic: unknown, handler: unknown, options: EventSubscribeOptions];
 
 /** The server as a service shows it. */
 export class ServiceServer implements Server {
@@ -10,6 +15,7 @@ export class ServiceServer implements Server {
   readonly #canMake: () => boolean;
   readonly #close: () => Promise<void>;
   readonly #registrations: HandleArguments[] = [];
+  readonly #subscriptions = new Map<ServiceSubscription, SubscribeArguments>();
 
   /**
    * @param canMake false while the server's plugin is not loaded; handlers are only kept then.
@@ -37,9 +43,23 @@ export class ServiceServer implements Server {
     this.#registrations.push(registration);
   }
 
-  /** Give a server that comes into use the handlers so far. */
+  subscribe(topic: unknown, handler: unknown, options: EventSubscribeOptions = {}): Subscriber {
+    const { name } = readSubscription(topic, handler, options, []).topic;
+    const subscription: ServiceSubscription = new ServiceSubscription(
+      name,
+      options.queue,
+      () => void this.#subscriptions.delete(subscription),
+    );
+    // Making the server hands over what is kept so far: this one comes after.
+    if (this.#canMake()) subscription.attach(subscribe(this.#current(), [topic, handler, options]));
+    this.#subscriptions.set(subscription, [topic, handler, options]);
+    return subscription;
+  }
+
+  /** Give a server that comes into use the handlers and subscribers so far. */
   handOver(server: Server): void {
     for (const registration of this.#registrations) register(server, registration);
+    for (const [subscription, given] of this.#subscriptions) subscription.attach(subscribe(server, given));
   }
 
   /** True if the user has handlers of this type of their own. */
@@ -73,4 +93,8 @@ export class ServiceServer implements Server {
 
 function register(server: Server, registration: HandleArguments): void {
   (server.handle as (...args: HandleArguments) => void).apply(server, registration as never);
+}
+
+function subscribe(server: Server, given: SubscribeArguments): Subscriber {
+  return (server.subscribe as (...args: SubscribeArguments) => Subscriber).apply(server, given as never);
 }

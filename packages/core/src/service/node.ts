@@ -8,6 +8,7 @@ export interface NodePieces {
   readonly server: string;
   readonly transport: string;
   readonly registry: string;
+  readonly broker: string;
   /** See `Transport.wire`. */
   readonly wire: string | undefined;
   /** Processes that share the address. Default: 1, which is not announced. */
@@ -33,6 +34,7 @@ export function serviceRecord(
   // Ours last: peers choose the wire by `protocol`.
   metadata.set("transport", pieces.transport);
   metadata.set("server", pieces.server);
+  metadata.set("broker", pieces.broker);
   metadata.set("registry", pieces.registry);
   metadata.set("protocol", pieces.server);
   // Only this server is sure to listen with the transport.

@@ -1,9 +1,12 @@
 /** The options of a service, and how several sets of them become one. */
 import type { Backoff, CallWrapper, Client, ClientWrapper, RetryPolicy } from "../client/client.ts";
 import type { CodecTable } from "../codec/codec.ts";
+import type { Broker } from "../broker/broker.ts";
+import type { PublishWrapper } from "../client/publish.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Registry, StringMap } from "../registry/registry.ts";
 import type { Selector } from "../selector/selector.ts";
+import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper, Server } from "../server/server.ts";
 import type { HttpTlsOptions } from "../transport/http/tls.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -36,7 +39,7 @@ export interface ServiceOptions {
   address?: string | undefined;
   /** Address put into the registry. Default: the bound one; where that is a wildcard, this machine's first private address. */
   advertise?: string | undefined;
-  /** Metadata of the node, beside `protocol`, `server`, `transport` and `registry`. Sets given later are added by key. */
+  /** Metadata of the node, beside `protocol`, `server`, `transport`, `broker` and `registry`. Sets given later are added by key. */
   metadata?: StringMap | undefined;
   /** Registry domain. Default: none. */
   domain?: string | undefined;
@@ -51,6 +54,10 @@ export interface ServiceOptions {
   registry?: Registry | string | undefined;
   /** For a registry chosen by name. Default: the registry's own. */
   registryAddress?: readonly string[] | undefined;
+  /** An instance, or `http`, `memory` or the name of a plugin. Default: `http`. */
+  broker?: Broker | string | undefined;
+  /** For a broker chosen by name; where `http` listens. Default: the broker's own; `http` listens on the host of `address`. */
+  brokerAddress?: readonly string[] | undefined;
   /** An instance, or `http`, `memory` or the name of a plugin. Default: `http`. */
   transport?: Transport | string | undefined;
   /** For a transport chosen by name. Default: the transport's own. */
@@ -113,6 +120,10 @@ export interface ServiceOptions {
   wrapCall?: readonly CallWrapper[] | undefined;
   /** Around every handler. */
   wrapHandler?: readonly HandlerWrapper[] | undefined;
+  /** Around every publish. */
+  wrapPublish?: readonly PublishWrapper[] | undefined;
+  /** Around every handler of events. */
+  wrapSubscriber?: readonly SubscriberWrapper[] | undefined;
 
   /** Before anything is started; the first error ends the start. Lists given later are added to the end. */
   beforeStart?: Hook | readonly Hook[] | undefined;
@@ -169,6 +180,8 @@ type DefaultedName =
   | "registerIntervalMs"
   | "registry"
   | "registryAddress"
+  | "broker"
+  | "brokerAddress"
   | "transport"
   | "transportAddress"
   | "selector"
@@ -180,6 +193,8 @@ type DefaultedName =
   | "wrapClient"
   | "wrapCall"
   | "wrapHandler"
+  | "wrapPublish"
+  | "wrapSubscriber"
   | "handleSignals"
   | "drainTimeoutMs"
   | "spreadMs"
@@ -190,7 +205,8 @@ const defaultTtlMs = 60_000;
 const defaultIntervalMs = 30_000;
 
 const hookNames = ["beforeStart", "afterStart", "beforeStop", "afterStop"] as const;
-const listNames = ["wrapClient", "wrapCall", "wrapHandler", "plugins", "flags", ...hookNames] as const;
+const wrapperNames = ["wrapClient", "wrapCall", "wrapHandler", "wrapPublish", "wrapSubscriber"] as const;
+const listNames = [...wrapperNames, "plugins", "flags", ...hookNames] as const;
 
 /** `over` on top of `base`: lists are joined, metadata by key, anything else is replaced where `over` defines it. */
 export function mergeOptions(base: ServiceOptions, over: ServiceOptions): ServiceOptions {
@@ -219,6 +235,8 @@ export function resolveOptions(options: ServiceOptions, id: string): ServiceSett
     registerIntervalMs: options.registerIntervalMs ?? defaultIntervalMs,
     registry: options.registry ?? "mdns",
     registryAddress: options.registryAddress ?? [],
+    broker: options.broker ?? "http",
+    brokerAddress: options.brokerAddress ?? [],
     transport: options.transport ?? "http",
     transportAddress: options.transportAddress ?? [],
     selector: options.selector ?? "registry",
@@ -231,6 +249,8 @@ export function resolveOptions(options: ServiceOptions, id: string): ServiceSett
     wrapClient: options.wrapClient ?? [],
     wrapCall: options.wrapCall ?? [],
     wrapHandler: options.wrapHandler ?? [],
+    wrapPublish: options.wrapPublish ?? [],
+    wrapSubscriber: options.wrapSubscriber ?? [],
     handleSignals: options.handleSignals ?? true,
     drainTimeoutMs: options.drainTimeoutMs ?? 30_000,
     spreadMs: options.spreadMs ?? 500,
@@ -280,6 +300,7 @@ function check(options: ServiceOptions): void {
   refuseWith(options, "client", [
     "wrapClient",
     "wrapCall",
+    "wrapPublish",
     "contentType",
     "timeoutMs",
     "dialTimeoutMs",
@@ -291,7 +312,7 @@ function check(options: ServiceOptions): void {
     "retryBudget",
     "tracer",
   ]);
-  refuseWith(options, "server", ["wrapHandler", "address", "maxConcurrency", "maxMessageBytes"]);
+  refuseWith(options, "server", ["wrapHandler", "wrapSubscriber", "address", "maxConcurrency", "maxMessageBytes"]);
   refuseWith(options, "transport", [
     "wire",
     "poolSize",
@@ -302,6 +323,7 @@ function check(options: ServiceOptions): void {
     "transportAddress",
   ]);
   refuseWith(options, "registry", ["registryAddress"]);
+  refuseWith(options, "broker", ["brokerAddress"]);
 }
 
 /** Options that do not fit together. */
@@ -316,7 +338,7 @@ export class OptionError extends TypeError {
 
 function refuseWith(
   options: ServiceOptions,
-  piece: "client" | "server" | "transport" | "registry",
+  piece: "client" | "server" | "transport" | "registry" | "broker",
   names: readonly (keyof ServiceOptions)[],
 ): void {
   if (typeof options[piece] !== "object") return;

@@ -3,6 +3,9 @@
  *
  * A piece given as an instance is used as it is and left open; one given by name is made here and closed here.
  */
+import type { Broker } from "../broker/broker.ts";
+import { httpBroker } from "../broker/http/http-broker.ts";
+import { memoryBroker } from "../broker/memory.ts";
 import type { Client, ClientOptions, ProtocolClient } from "../client/client.ts";
 import { mucpClient } from "../client/mucp-client.ts";
 import { logRing } from "../debug/log-ring.ts";
@@ -21,6 +24,7 @@ import type { Server, ServerOptions } from "../server/server.ts";
 import { httpTransport } from "../transport/http/http-transport.ts";
 import { memoryTransport } from "../transport/memory.ts";
 import type { Transport } from "../transport/transport.ts";
+import { brokerAdvertise, brokerListenAddress } from "./broker-address.ts";
 import { isModule, pluginName } from "./aliases.ts";
 import type { PluginKind } from "./aliases.ts";
 import type { FlagValues } from "./flags.ts";
@@ -32,6 +36,7 @@ import type { PluginContext, PluginTable } from "./plugins.ts";
 interface PieceTypes {
   registry: Registry;
   transport: Transport;
+  broker: Broker;
   logger: Logger;
   selector: Selector;
   client: Client;
@@ -49,7 +54,15 @@ export interface PieceSource {
 }
 
 /** In the order of use: each may need those before it. */
-export const pieceNames: readonly PieceName[] = ["logger", "registry", "transport", "selector", "client", "server"];
+export const pieceNames: readonly PieceName[] = [
+  "logger",
+  "registry",
+  "transport",
+  "broker",
+  "selector",
+  "client",
+  "server",
+];
 
 const strategies: ReadonlyMap<string, StrategyName> = new Map([
   ["registry", "powerOfTwoChoices"],
@@ -62,6 +75,7 @@ const strategies: ReadonlyMap<string, StrategyName> = new Map([
 export const builtIn: Readonly<Record<PieceName, readonly string[]>> = {
   registry: ["mdns", "memory"],
   transport: ["http", "memory"],
+  broker: ["http", "memory"],
   logger: ["console"],
   selector: [...strategies.keys()],
   client: ["mucp"],
@@ -86,15 +100,28 @@ const callSettings = [
 const inputs: Readonly<Record<PieceName, readonly (keyof ServiceSettings)[]>> = {
   registry: ["registry", "registryAddress"],
   transport: ["transport", "transportAddress", "poolSize", "poolTtlMs", "maxMessageBytes", "wire", ...tlsSettings],
+  broker: ["broker", "brokerAddress", "address", "advertise", "domain", "maxMessageBytes", ...tlsSettings],
   logger: ["logger"],
   selector: ["selector", "domain"],
-  client: ["client", "name", "wrapClient", "wrapCall", "tracer", ...callSettings],
-  server: ["server", "name", "address", "codecs", "wrapHandler", "tracer", "maxConcurrency", "maxMessageBytes"],
+  client: ["client", "name", "wrapClient", "wrapCall", "wrapPublish", "tracer", ...callSettings],
+  server: [
+    "server",
+    "name",
+    "address",
+    "codecs",
+    "wrapHandler",
+    "wrapSubscriber",
+    "tracer",
+    "maxConcurrency",
+    "maxMessageBytes",
+  ],
 };
 
+/** Client and server ask for the broker when they need it: neither is made anew with it, nor waits for its plugin. */
 const needs: Readonly<Record<PieceName, readonly PieceName[]>> = {
   registry: [],
   transport: [],
+  broker: ["registry"],
   logger: [],
   selector: ["registry"],
   client: ["selector", "transport"],
@@ -131,6 +158,9 @@ export class Pieces implements AsyncDisposable {
   }
   get transport(): Transport {
     return this.#get("transport", makeTransport);
+  }
+  get broker(): Broker {
+    return this.#get("broker", makeBroker);
   }
   get selector(): Selector {
     return this.#get("selector", makeSelector);
@@ -301,6 +331,27 @@ function makeTransport(chosen: string, pieces: Pieces, { settings }: PieceSource
   return plugin(pieces, "transport", chosen).create(pieces.context(settings.transportAddress));
 }
 
+function makeBroker(chosen: string, pieces: Pieces, { settings }: PieceSource): Broker {
+  const { registry, logger } = pieces;
+  if (chosen === "http") {
+    // A server made elsewhere has an address of its own, once it listens.
+    const listening = typeof settings.server === "string" ? settings.address : (settings.server.address ?? ":0");
+    return httpBroker({
+      registry,
+      logger,
+      address: settings.brokerAddress[0] ?? brokerListenAddress(listening),
+      advertise: brokerAdvertise(settings.advertise),
+      secure: settings.secure,
+      tls: settings.tls,
+      insecureSkipVerify: settings.insecureSkipVerify,
+      maxMessageBytes: settings.maxMessageBytes,
+      domain: settings.domain,
+    });
+  }
+  if (chosen === "memory") return memoryBroker({ logger });
+  return plugin(pieces, "broker", chosen).create({ ...pieces.context(settings.brokerAddress), registry });
+}
+
 function makeLogger(chosen: string, pieces: Pieces, { logLevel }: PieceSource): Logger {
   const logger = consoleLogger({ level: logLevel });
   if (chosen === "console") return logger;
@@ -322,6 +373,8 @@ function makeClient(chosen: string, pieces: Pieces, { settings }: PieceSource): 
     logger: pieces.logger,
     wrapClient: [...(settings.tracer === "memory" ? [pieces.spans.wrapClient] : []), ...settings.wrapClient],
     wrapCall: settings.wrapCall,
+    wrapPublish: [...(settings.tracer === "memory" ? [pieces.spans.wrapPublish] : []), ...settings.wrapPublish],
+    broker: () => pieces.broker,
     from: settings.name,
     protocols: (protocol) => pieces.protocol(protocol),
   };
@@ -337,6 +390,11 @@ function makeServer(chosen: string, pieces: Pieces, { settings }: PieceSource): 
     address: settings.address,
     codecs: settings.codecs,
     wrapHandler: [...(settings.tracer === "memory" ? [pieces.spans.wrapHandler] : []), ...settings.wrapHandler],
+    wrapSubscriber: [
+      ...(settings.tracer === "memory" ? [pieces.spans.wrapSubscriber] : []),
+      ...settings.wrapSubscriber,
+    ],
+    broker: () => pieces.broker,
     maxConcurrency: settings.maxConcurrency,
     maxMessageBytes: settings.maxMessageBytes,
   };

@@ -130,6 +130,8 @@ function defaultTexts(settings: ServiceSettings): ReadonlyMap<string, string> {
     ["server_name", settings.name],
     ["server_version", settings.version],
     ["server_address", settings.address],
+    ["broker", pieceName(settings.broker)],
+    ["broker_address", settings.brokerAddress.join(",")],
     ["registry", pieceName(settings.registry)],
     ["registry_address", settings.registryAddress.join(",")],
     ["transport", pieceName(settings.transport)],

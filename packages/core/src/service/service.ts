@@ -5,7 +5,10 @@
  * callers to learn of it, refuses what still comes with a retryable error, and finishes what runs.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Broker } from "../broker/broker.ts";
 import type { Client } from "../client/client.ts";
+import { createEvent } from "../client/publish.ts";
+import type { EventPublisher, EventPublishOptions, TopicPublisher } from "../client/publish.ts";
 import { detach } from "../context.ts";
 import { processMeter } from "../debug/process-stats.ts";
 import type { ProcessMeter } from "../debug/process-stats.ts";
@@ -16,7 +19,9 @@ import type { Registrar } from "../registry/registrar.ts";
 import type { Registry, Service } from "../registry/registry.ts";
 import type { Selector } from "../selector/selector.ts";
 import { debugDefinition, debugHandlers } from "../server/debug.ts";
+import type { EventSubscribeOptions, SubscriberRegistration } from "../server/events.ts";
 import type { HandlerRegistration, Server } from "../server/server.ts";
+import type { TopicDefinition } from "../topic.ts";
 import type { Transport } from "../transport/transport.ts";
 import { clientFacade, failingClient } from "./client-facade.ts";
 import type { ServiceClientPiece } from "./client-facade.ts";
@@ -45,7 +50,7 @@ export interface RunOptions {
 }
 
 /** What {@link createService} returns. Go's `micro.Service`. */
-export interface MicroService extends HandlerRegistration, AsyncDisposable {
+export interface MicroService extends HandlerRegistration, SubscriberRegistration, EventPublisher, AsyncDisposable {
   readonly name: string;
   readonly version: string;
   /** Id of this instance's node: `<name>-<id>`. */
@@ -64,8 +69,9 @@ export interface MicroService extends HandlerRegistration, AsyncDisposable {
   /** The client; called as a function it makes typed clients: `service.client(Greeter)`. */
   readonly client: ServiceClientPiece;
   readonly server: Server;
-  /** The registry, as chosen so far: `init()` may exchange it, the transport and the selector. */
+  /** The registry, as chosen so far: `init()` may exchange it, the broker, the transport and the selector. */
   readonly registry: Registry;
+  readonly broker: Broker;
   readonly transport: Transport;
   readonly selector: Selector;
   readonly logger: Logger;
@@ -74,6 +80,10 @@ export interface MicroService extends HandlerRegistration, AsyncDisposable {
   readonly call: Client["call"];
   /** Open a stream by name. */
   readonly stream: Client["stream"];
+  /** A publisher for one typed topic. Go's `micro.NewEvent`. @param options defaults of every publish. */
+  createEvent<In>(topic: TopicDefinition<In, any>, options?: EventPublishOptions): TopicPublisher<In>;
+  /** The same by name. */
+  createEvent(topic: string, options?: EventPublishOptions): TopicPublisher;
 
   /**
    * Apply further options; the first time also load plugins and read variables and flags, then call `action`.
@@ -92,14 +102,14 @@ export interface MicroService extends HandlerRegistration, AsyncDisposable {
    */
   run(options?: RunOptions): Promise<void>;
   /**
-   * Run the hooks, listen, register. Reads neither variables nor flags: call `init()` first where they should count.
+   * Run the hooks, listen, subscribe, register. Reads neither variables nor flags: call `init()` first where they should count.
    * If it fails, what was started is stopped again.
-   * @throws {MicroError} `unavailable` if the port or the registry cannot be had, `closed` after `stop()`.
+   * @throws {MicroError} `unavailable` if the port, the registry, or with subscribers the broker cannot be had, `closed` after `stop()`.
    */
   start(): Promise<void>;
   /**
-   * Run the hooks, deregister, give callers time to learn of it, refuse calls, finish what runs, close everything the
-   * service made. A service that was never started only closes its client. May be called repeatedly.
+   * Run the hooks, deregister, give callers time to learn of it, refuse calls, unsubscribe, finish what runs, send
+   * what publishes wait for, close everything the service made. One that was never started only closes its client. May be called repeatedly.
    */
   stop(): Promise<void>;
   /** The same as `stop()`. */
@@ -138,6 +148,8 @@ class ComposedService implements MicroService {
   readonly handle: HandlerRegistration["handle"];
   readonly call: Client["call"];
   readonly stream: Client["stream"];
+  readonly subscribe: SubscriberRegistration["subscribe"];
+  readonly publish: EventPublisher["publish"];
   readonly #pieces: Pieces;
   readonly #plugins = new PluginTable();
   /** The default id stays the same however often options are applied. */
@@ -156,6 +168,8 @@ class ComposedService implements MicroService {
   #stopping: Promise<void> | undefined;
   #registrar: Registrar | undefined;
   #debugged: Server | undefined;
+  /** The server being started: stopping it ends a start that waits for a broker. */
+  #binding: Server | undefined;
   #meter: ProcessMeter | undefined;
   #removeAbort: (() => void) | undefined;
   /** In the process that keeps workers. */
@@ -178,6 +192,10 @@ class ComposedService implements MicroService {
     this.handle = (...registration: [unknown, ...unknown[]]) => this.server.handle(...registration);
     this.call = (...call) => this.#client().call(...call);
     this.stream = (...stream) => this.#client().stream(...stream);
+    this.subscribe = (topic: unknown, handler: unknown, given?: EventSubscribeOptions) =>
+      this.server.subscribe(topic, handler, given);
+    this.publish = (topic: string | TopicDefinition, message: unknown, given?: EventPublishOptions) =>
+      this.#client().publish(topic as string, message, given);
   }
 
   #client(): Client {
@@ -210,6 +228,9 @@ class ComposedService implements MicroService {
   get registry(): Registry {
     return this.#pieces.registry;
   }
+  get broker(): Broker {
+    return this.#pieces.broker;
+  }
   get transport(): Transport {
     return this.#pieces.transport;
   }
@@ -218,6 +239,10 @@ class ComposedService implements MicroService {
   }
   get logger(): Logger {
     return this.#pieces.logger;
+  }
+
+  createEvent(topic: string | TopicDefinition, options?: EventPublishOptions): TopicPublisher {
+    return createEvent(topic as string, this, options);
   }
 
   async init(options: ServiceOptions = {}): Promise<void> {
@@ -314,7 +339,8 @@ class ComposedService implements MicroService {
         await this.#stopRequested.promise;
       }
     } catch (error) {
-      const interrupted = this.#stopping !== undefined && MicroError.is(error) && error.code === "aborted";
+      const interrupted =
+        this.#stopping !== undefined && MicroError.is(error) && (error.code === "aborted" || error.code === "closed");
       await this.#stopQuietly();
       // The worker has said why.
       if (error instanceof WorkerEnded) await this.#endProcess(error.exitCode, "");
@@ -351,13 +377,13 @@ class ComposedService implements MicroService {
     report: () => WorkerReport,
     check: (() => Promise<boolean>) | undefined,
   ): Promise<Registrar> {
-    const { registry } = this.#pieces;
+    const { registry, broker } = this.#pieces;
     const made = this.#makeRegistrar(check, () => {
       const { address, server, transport, wire, endpoints } = report();
       return serviceRecord(
         this.#settings,
         address,
-        { server, transport, registry: registry.name, wire, workers },
+        { server, transport, registry: registry.name, broker: broker.name, wire, workers },
         endpoints,
       );
     });
@@ -425,7 +451,10 @@ class ComposedService implements MicroService {
       if (settings.insecureSkipVerify) logger.warn("Certificates of other nodes are not verified");
       logger.info(`Starting [service] ${settings.name}`);
       await runHooks(settings.beforeStart);
-      await this.#pieces.server.start();
+      this.#binding = this.#pieces.server;
+      await this.#binding.start();
+      if (this.#stopping !== undefined)
+        throw new MicroError("the service was stopped while it started", { id: settings.name, code: "aborted" });
       await this.#register(settings);
       this.#state = "running";
       this.#ready = this.#stopping === undefined;
@@ -453,8 +482,14 @@ class ComposedService implements MicroService {
 
   async #register(settings: ServiceSettings): Promise<void> {
     if (this.#link !== undefined) return this.#link.start();
-    const { server, transport, registry } = this.#pieces;
-    const pieces = { server: server.name, transport: transport.name, registry: registry.name, wire: transport.wire };
+    const { server, transport, registry, broker } = this.#pieces;
+    const pieces = {
+      server: server.name,
+      transport: transport.name,
+      registry: registry.name,
+      broker: broker.name,
+      wire: transport.wire,
+    };
     // Made anew for every registration: handlers may be added, and the machine's address may change.
     this.#registrar = this.#makeRegistrar(settings.registerCheck, () =>
       serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints()),
@@ -517,7 +552,11 @@ class ComposedService implements MicroService {
 
   async #stop(): Promise<void> {
     // A registry that does not answer must not keep a service from being stopped.
-    if (this.#state === "starting") await (this.#primary ?? this.#link ?? this.#registrar)?.stop();
+    if (this.#state === "starting") {
+      // What waits for a broker is not registered yet.
+      if (this.#registrar === undefined) await this.#binding?.stop();
+      await (this.#primary ?? this.#link ?? this.#registrar)?.stop();
+    }
     await this.#starting?.catch(() => {});
     const { spreadMs, drainTimeoutMs, beforeStop, afterStop } = this.#settings;
     let failure: { readonly error: unknown } | undefined;

@@ -1,14 +1,22 @@
 /** What every client must do, whatever wire is below it. */
 import assert from "node:assert/strict";
+import type { BrokerMessage } from "../broker/broker.ts";
+import { memoryBroker } from "../broker/memory.ts";
 import type { CallOptions, Client, ClientOptions } from "../client/client.ts";
-import { currentContext, type Context } from "../context.ts";
+import { Context, currentContext, runInContext } from "../context.ts";
+import type { PublishWrapper } from "../client/publish.ts";
+import { Metadata } from "../metadata.ts";
+import { defineTopic } from "../topic.ts";
 import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
 import { badRequest, MicroError, type ErrorCode } from "../errors.ts";
 import type { HandlerRegistration } from "../server/server.ts";
 import { defineSuite, type Skips, type TestRunner } from "./runner.ts";
 
 /** Options a client under test is made with. */
-export type ClientUnderTestOptions = Pick<ClientOptions, "wrapClient" | "wrapCall" | "from" | "retries" | "retry">;
+export type ClientUnderTestOptions = Pick<
+  ClientOptions,
+  "wrapClient" | "wrapCall" | "wrapPublish" | "from" | "retries" | "retry" | "broker"
+>;
 
 /** A running instance of a service. */
 export interface ServedInstance {
@@ -540,6 +548,62 @@ export function clientConformance(
         await rejection(client.stream("echo", "Echo.Echo"), "closed");
         await rejection(client.client(Echo).count({ count: 1 }).next(), "closed");
       },
+
+      async "an event is published with its headers, its metadata and that of the call around it"(fixture) {
+        await using broker = memoryBroker();
+        const messages: BrokerMessage[] = [];
+        await broker.subscribe("user.created", ({ message }) => void messages.push(message)).ready;
+        const client = fixture.connect({ broker, from: "shop" });
+        const publish = () => client.publish("user.created", { id: 7 }, publication);
+        const publication = { contentType: "application/json", metadata: { "x-own": "o" } };
+        const metadata = new Metadata({ "X-Tenant": "a", "Micro-Topic": "other", "Micro-Id": "1" });
+        await runInContext(new Context({ service: "s", endpoint: "S.M", metadata }), publish);
+        await until(() => messages.length === 1);
+        const [message] = messages;
+        assert.deepEqual(JSON.parse(Buffer.from(message?.body ?? []).toString()), { id: 7 });
+        const { "Micro-Id": id, ...header } = message?.header.toJSON() ?? {};
+        assert.notEqual(id, "1");
+        assert.deepEqual(header, {
+          "X-Tenant": "a",
+          "X-Own": "o",
+          "Micro-From-Service": "shop",
+          "Content-Type": "application/json",
+          "Micro-Topic": "user.created",
+        });
+      },
+
+      async "a message that the topic's type refuses is not published"(fixture) {
+        await using broker = memoryBroker();
+        const messages: BrokerMessage[] = [];
+        await broker.subscribe("numbers", ({ message }) => void messages.push(message)).ready;
+        const client = fixture.connect({ broker });
+        const Numbers = defineTopic("numbers", { name: "Numbers", validate: expectNumber });
+        const error = await rejection(client.publish(Numbers, { n: "7" } as never), "bad_request");
+        assert.equal(error.detail, "topic numbers: n: expected a number");
+        await client.publish(Numbers, { n: 7 });
+        await until(() => messages.length === 1);
+      },
+
+      async "publish wrappers run around every publish, the first listed outermost"(fixture) {
+        await using broker = memoryBroker();
+        const order: string[] = [];
+        const wrapPublish = ["a", "b"].map((name): PublishWrapper => (next) => async (message, context) => {
+          order.push(`${name} ${context.topic}`);
+          await next(message, context);
+          order.push(`${name} done`);
+        });
+        await fixture.connect({ broker, wrapPublish }).publish("t", {});
+        assert.deepEqual(order, ["a t", "b t", "b done", "a done"]);
+      },
+
+      async "publishing without a topic, a broker or an open client is refused"(fixture) {
+        await using broker = memoryBroker();
+        await assert.rejects(fixture.connect().publish("t", {}), TypeError);
+        const client = fixture.connect({ broker });
+        await assert.rejects(client.publish("", {}), TypeError);
+        await client[Symbol.asyncDispose]();
+        await rejection(client.publish("t", {}), "closed");
+      },
     },
     options.skip,
   );
@@ -553,6 +617,11 @@ async function collect<T>(messages: AsyncIterable<T>): Promise<T[]> {
   const collected: T[] = [];
   for await (const message of messages) collected.push(message);
   return collected;
+}
+
+function expectNumber(message: unknown): { n: number } {
+  if (typeof (message as { n?: unknown }).n !== "number") throw badRequest("", "n: expected a number");
+  return message as { n: number };
 }
 
 async function rejection(promise: Promise<unknown>, code?: ErrorCode): Promise<MicroError> {

@@ -1,18 +1,22 @@
 /** What every server must do, whatever wire is below it. */
 import assert from "node:assert/strict";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
+import type { Broker } from "../broker/broker.ts";
+import { memoryBroker } from "../broker/memory.ts";
 import type { CallOptions, Client, ClientStream } from "../client/client.ts";
 import { type Context, contextKey, currentContext } from "../context.ts";
 import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
 import { type ErrorCode, MicroError, badRequest, conflict } from "../errors.ts";
 import { bidiHandler, clientStreamHandler } from "../server/kinds.ts";
+import { brokerEvent } from "../server/events.ts";
 import type { PlainHandler, Server, ServerOptions } from "../server/server.ts";
+import { defineTopic } from "../topic.ts";
 import { type Skips, type TestRunner, defineSuite } from "./runner.ts";
 
 /** Options a server under test is made with. Its name is always `test`. */
 export type ServerUnderTestOptions = Pick<
   ServerOptions,
-  "address" | "wrapHandler" | "maxConcurrency" | "maxMessageBytes"
+  "address" | "wrapHandler" | "maxConcurrency" | "maxMessageBytes" | "broker" | "wrapSubscriber"
 >;
 
 /** What the suite is handed for each test; disposing it disposes client and servers. */
@@ -136,7 +140,7 @@ export function serverConformance(
     runner,
     "server conformance",
     create,
-    { ...registrationCases, ...unaryCases, ...streamCases, ...limitCases, ...lifecycleCases },
+    { ...registrationCases, ...unaryCases, ...streamCases, ...limitCases, ...lifecycleCases, ...eventCases },
     options.skip,
   );
 }
@@ -651,5 +655,135 @@ const lifecycleCases: Cases = {
     await Promise.all([server[Symbol.asyncDispose](), server[Symbol.asyncDispose]()]);
     await server[Symbol.asyncDispose]();
     assert.equal(server.address, undefined);
+  },
+};
+
+const Created = defineTopic("test.created", {
+  name: "Created",
+  validate: validText as (message: unknown) => { text: string },
+});
+
+/** An event as any client publishes it. */
+function send(broker: Broker, topic: string, body: unknown, header: Readonly<Record<string, string>> = {}) {
+  return broker.publish(topic, {
+    header: { "Content-Type": "application/json", "Micro-Topic": topic, ...header },
+    body: Buffer.from(JSON.stringify(body)),
+  });
+}
+
+const eventCases: Cases = {
+  async "events reach functions and every method of an object, decoded and checked, with their context"(fixture) {
+    await using broker = memoryBroker();
+    const seen: unknown[] = [];
+    const errors: MicroError[] = [];
+    const server = fixture.server({ broker });
+    server.subscribe(
+      Created,
+      (event, context) => {
+        seen.push(["typed", event, context.endpoint, context.metadata.get("x-tenant"), currentContext() === context]);
+      },
+      { onError: (error) => void errors.push(error) },
+    );
+    server.subscribe("test.created", { one: () => void seen.push(["one"]), two: () => void seen.push(["two"]) });
+    await server.start();
+    await send(broker, "test.created", { text: " hello " }, { "X-Tenant": "a" });
+    await until(() => seen.length === 3, "three handlers");
+    assert.deepEqual(seen, [["typed", { text: "hello" }, "test.created", "a", true], ["one"], ["two"]]);
+    await send(broker, "test.created", { text: 7 });
+    await until(() => errors.length === 1, "the refusal");
+    assert.equal(errors[0]?.code, "bad_request");
+    assert.match(errors[0].detail, /^topic test\.created: text: /);
+  },
+
+  async "subscribers are listed after handlers, by topic descending, and internal ones are not"(fixture) {
+    await using broker = memoryBroker();
+    class Mailer {
+      send(): void {}
+    }
+    const server = fixture.server({ broker });
+    server.subscribe("a", () => {});
+    server.subscribe(Created, new Mailer());
+    server.subscribe("hidden", () => {}, { internal: true });
+    server.handle("Zebra", { run: () => ({}) });
+    const [handler, ...subscribers] = server.endpoints();
+    assert.equal(handler?.name, "Zebra.Run");
+    assert.deepEqual(
+      subscribers.map(({ name, request, response, metadata }) => [name, request?.name, response, { ...metadata }]),
+      [
+        ["Mailer.Send", "Created", null, { subscriber: "true", topic: "test.created" }],
+        ["Func", "any", null, { subscriber: "true", topic: "a" }],
+      ],
+    );
+  },
+
+  async "subscriber wrappers run around every handler, the first listed outermost"(fixture) {
+    await using broker = memoryBroker();
+    const order: string[] = [];
+    const server = fixture.server({
+      broker,
+      wrapSubscriber: ["a", "b"].map((name) => (next) => async (event, context) => {
+        order.push(`${name} ${context.get(brokerEvent)?.attempt}`);
+        await next(event, context);
+        order.push(`${name} done`);
+      }),
+    });
+    server.subscribe("t", () => void order.push("handler"));
+    await server.start();
+    await send(broker, "t", {});
+    await until(() => order.length === 5, "the wrappers");
+    assert.deepEqual(order, ["a 1", "b 1", "handler", "b done", "a done"]);
+  },
+
+  async "a subscription is made at the start, at once later on, and ends when it is told to"(fixture) {
+    await using broker = memoryBroker();
+    const seen: string[] = [];
+    const server = fixture.server({ broker });
+    const early = server.subscribe("t", () => void seen.push("early"));
+    await send(broker, "t", {});
+    await server.start();
+    await early.ready;
+    const late = server.subscribe("t", () => void seen.push("late"));
+    await late.ready;
+    await send(broker, "t", {});
+    await until(() => seen.length === 2, "two events");
+    await late.unsubscribe();
+    await send(broker, "t", {});
+    await until(() => seen.length === 3, "the third event");
+    await server.stop();
+    await send(broker, "t", {});
+    assert.deepEqual(seen, ["early", "late", "early"]);
+  },
+
+  async "draining takes no more events and lets running handlers finish"(fixture) {
+    await using broker = memoryBroker();
+    const gate = new Gate();
+    const server = fixture.server({ broker });
+    const subscriber = server.subscribe("t", async (event) => void (await gate.handler(event)));
+    await server.start();
+    await send(broker, "t", {});
+    await until(() => gate.running.length === 1, "the handler");
+    const draining = server.drain(patienceMs);
+    gate.running[0]?.();
+    assert.equal(await draining, true);
+    await send(broker, "t", {});
+    assert.deepEqual([subscriber.stats.handled, subscriber.stats.inFlight, gate.running.length], [1, 0, 1]);
+  },
+
+  async "a broker that cannot be connected fails the start of a server with subscribers"(fixture) {
+    const broker = memoryBroker();
+    await broker.disconnect();
+    const server = fixture.server({ broker });
+    server.subscribe("t", () => {});
+    await fails(server.start(), "closed");
+    assert.equal(server.address, undefined);
+  },
+
+  async "subscribing without a broker, a handler or a topic is a TypeError"(fixture) {
+    await using broker = memoryBroker();
+    assert.throws(() => fixture.server().subscribe("t", () => {}), TypeError);
+    const server = fixture.server({ broker });
+    assert.throws(() => server.subscribe("", () => {}), TypeError);
+    assert.throws(() => server.subscribe("t", {}), TypeError);
+    assert.throws(() => server.subscribe("t", () => {}, { concurrency: 0 }), TypeError);
   },
 };

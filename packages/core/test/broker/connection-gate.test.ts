@@ -57,10 +57,11 @@ describe("ConnectionGate", () => {
 
   it("keeps no more waiting than it is told", async () => {
     const gate = gateOf(2);
-    const waiting = [gate.pass(), gate.pass()];
+    const [first, second] = [gate.pass(), gate.pass()];
     expect(await codeOf(() => gate.pass())).toBe("unavailable");
     gate.open();
-    await Promise.all(waiting);
+    await first;
+    await second;
   });
 
   it("fails those who wait, and later ones only if that is for good", async () => {

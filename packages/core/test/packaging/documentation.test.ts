@@ -6,11 +6,12 @@ import { codeBlocks } from "../support/markdown.ts";
 
 /**
  * Every `ts` block of these pages is a whole program: it runs, ends by itself with exit code 0, and prints what the
- * `text` block behind it says. README.md is tested with its service and client as two processes, the registry guide
- * with its own test, the pages of registries that need a server beside them.
+ * `text` block behind it says. README.md is tested with its service and client as two processes, the guides to writing
+ * plugins with tests of their own, the pages of registries that need a server beside them.
  */
 const elsewhere = new Set([
   "README.md",
+  "docs/writing-a-broker.md",
   "docs/writing-a-registry.md",
   "docs/coming-from-go.md",
   "packages/broker-nats/README.md",

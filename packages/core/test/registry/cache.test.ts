@@ -233,9 +233,37 @@ describe("registryCache", () => {
     await clock.settle();
     expect(ids(now(cache.get("greeter")))).toEqual(["c"]);
     await registry.deregister(record("greeter", ["c"]));
-    await clock.advance(1_900);
+    await clock.advance(14_900);
     expect(ids(now(cache.get("greeter")))).toEqual(["c"]);
     await clock.advance(200);
+    expect(ids(await cache.get("greeter"))).toEqual([]);
+    // Traffic that finds nobody there needs no patience.
+    await registry.register(record("greeter", ["d"]));
+    await clock.advance(2_000);
+    expect(ids(now(cache.get("greeter")))).toEqual(["d"]);
+    await registry.deregister(record("greeter", ["d"]));
+    await clock.settle();
+    expect(ids(now(cache.get("greeter")))).toEqual(["d"]);
+    cache.recheck("greeter");
+    await clock.settle();
+    expect(ids(await cache.get("greeter"))).toEqual([]);
+  });
+
+  it("does not believe an empty list after lists that got no answer, for 35 s", async () => {
+    const { registry, cache, clock, warm } = setUp({ ttlMs: 10_000, timeoutMs: 1_000 });
+    await registry.register(record("greeter", ["a"]));
+    await warm();
+    const held = Promise.withResolvers<void>();
+    registry.hold = held.promise;
+    await clock.advance(15_000);
+    expect(cache.describe("greeter").lastError?.code).toBe("timeout");
+    registry.lost.add("a");
+    registry.hold = undefined;
+    held.resolve();
+    await clock.advance(30_000);
+    expect(cache.describe("greeter").lastError).toBeUndefined();
+    expect(ids(now(cache.get("greeter")))).toEqual(["a"]);
+    await clock.advance(20_000);
     expect(ids(await cache.get("greeter"))).toEqual([]);
   });
 

@@ -214,7 +214,8 @@ describe("registrar", () => {
     await clock.settle();
     expect([own.registered, own.state.status]).toEqual([true, "registered"]);
     registry.down = true;
-    registry.send({ action: "delete", service: record("greeter", ["greeter-1"]) });
+    // All that is left to say of it.
+    registry.send({ action: "delete", service: record("greeter", [["greeter-1", ""]], "") });
     await clock.settle();
     expect([own.registered, own.state]).toMatchObject([false, { status: "lost", reason: { code: "unavailable" } }]);
     await clock.advance(5_000);

@@ -198,7 +198,7 @@ describe("flags of every service", () => {
     [["--client_pool_size=0"], "--client_pool_size: 0 is too small; at least 1"],
     [["--client_request_timeout=0s"], "--client_request_timeout: the duration must be above 0"],
     [["--server-name=x"], "unknown flag --server-name; did you mean --server_name?"],
-    [["--broker=nats"], "--broker is a flag of go-micro, but this version has no broker yet; leave it out"],
+    [["--store=redis"], "--store is a flag of go-micro, but this version has no store yet; leave it out"],
     [["--tracer=jaeger"], '--tracer: tracer "jaeger" does not exist; there is memory'],
   ])("%j is refused", (args, message) => {
     expect(() => service(args)).toThrow(UsageError);
@@ -206,8 +206,8 @@ describe("flags of every service", () => {
   });
 
   it("tell which variables are ignored because their piece does not exist", () => {
-    expect(ignoredVariables({ MICRO_BROKER: "nats", MICRO_STORE: "", MICRO_UNKNOWN: "x" })).toEqual([
-      ["MICRO_BROKER", "broker"],
+    expect(ignoredVariables({ MICRO_AUTH: "jwt", MICRO_STORE: "", MICRO_UNKNOWN: "x" })).toEqual([
+      ["MICRO_AUTH", "auth"],
     ]);
   });
 

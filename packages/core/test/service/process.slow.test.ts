@@ -110,7 +110,8 @@ describe("the command line", () => {
       / {3}--client_request_timeout value .+\(default: 5s\) \[\$MICRO_CLIENT_REQUEST_TIMEOUT\]\n/,
     );
     expect(program.stdout).toMatch(/ {3}MICRO_LOG_LEVEL +Lowest level/);
-    expect(program.stdout).not.toContain("--broker");
+    expect(program.stdout).toMatch(/ {3}--broker value +Broker: .+ \(default: http\) \[\$MICRO_BROKER\]\n/);
+    expect(program.stdout).not.toContain("--store");
   });
 
   it.each(["--version", "-v"])("%s prints name and version and ends with 0", async (flag) => {
@@ -150,7 +151,12 @@ describe("the command line", () => {
     [
       ["--broker=nats"],
       {},
-      "greeter: --broker is a flag of go-micro, but this version has no broker yet; leave it out\n",
+      'greeter: --broker: broker "nats" is neither built in (http, memory) nor installed: npm i @micro/broker-nats\n',
+    ],
+    [
+      ["--store=redis"],
+      {},
+      "greeter: --store is a flag of go-micro, but this version has no store yet; leave it out\n",
     ],
     [[], { MICRO_LOG_LEVEL: "loud" }, /^greeter: MICRO_LOG_LEVEL: .*"loud".*\n$/],
     [["--plugin=./none.js"], {}, 'greeter: --plugin: "./none.js" cannot be found\n'],

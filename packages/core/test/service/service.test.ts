@@ -105,6 +105,7 @@ describe("a service", () => {
           protocol: "mucp",
           server: "mucp",
           transport: "http",
+          broker: "http",
           registry: "memory",
           wire: "micro/1",
         },
@@ -171,11 +172,13 @@ describe("a service", () => {
     const service = place.service({ id: "me" });
     await service.start();
     const { address } = service;
+    const broker = service.broker.address;
     await service.stop();
     const lines = place.logger.lines.filter((line) => line.startsWith("info"));
     expect(lines).toEqual([
       "info Starting [service] greeter",
       `info Transport [http] Listening on ${address}`,
+      `info Broker [http] Connected to ${broker}`,
       "info Registry [memory] Registering node: greeter-me",
       "info Registry [memory] Deregistering node: greeter-me",
     ]);
@@ -342,11 +345,11 @@ describe("settings", () => {
 
   it("warn of variables whose piece does not exist, and of certificates that are not verified", async () => {
     await using place = site();
-    const service = place.service({ env: { MICRO_BROKER: "nats", MICRO_TLS_INSECURE: "true", MICRO_OTHER: "1" } });
+    const service = place.service({ env: { MICRO_STORE: "redis", MICRO_TLS_INSECURE: "true", MICRO_OTHER: "1" } });
     await service.init();
     await service.start();
     expect(place.logger.lines.filter((line) => line.startsWith("warn"))).toEqual([
-      "warn MICRO_BROKER is set, but this version has no broker yet: ignored",
+      "warn MICRO_STORE is set, but this version has no store yet: ignored",
       "warn Certificates of other nodes are not verified",
     ]);
   });

@@ -54,7 +54,7 @@ it("a unary call on the fast wire allocates no more than it did, on either side"
   // Until the code is optimised, calls take more.
   await client.ask("call", 30_000);
   const calls = 5_000;
-  const rounds = [];
+  const rounds: { client: number; server: number }[] = [];
   for (let round = 0; round < 5; round++) {
     await Promise.all([server.ask("mark"), client.ask("mark")]);
     await client.ask("call", calls);

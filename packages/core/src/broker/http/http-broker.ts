@@ -20,7 +20,6 @@ import { clientTls } from "../../transport/http/tls.ts";
 import type {
   Broker,
   BrokerHandler,
-  BrokerMessage,
   OutgoingBrokerMessage,
   PublishOptions,
   SubscribeOptions,
@@ -41,6 +40,7 @@ import { Peers } from "./peers.ts";
 import { abortedBy, PublishRun } from "./publish-run.ts";
 import { deliverToAll } from "./publishing.ts";
 import type { Publication, Recipients } from "./publishing.ts";
+import type { Deliver } from "./receiver-connection.ts";
 import { Receiver } from "./receiver.ts";
 
 /**
@@ -80,6 +80,8 @@ const intervalMs = 30_000;
 const defaultTimeoutMs = 5_000;
 /** How long a publisher is kept waiting for a subscription to have room before it is told to come again. */
 const receivePatienceMs = 1_000;
+/** The same for publishers that would not come again, as Go's. */
+const lastPatienceMs = 30_000;
 /** How long `ready` waits to see the registration itself. */
 const visibleMs = 2_000;
 const noRoute: Route = { broadcast: [], queues: new Map() };
@@ -124,6 +126,11 @@ class HttpBroker implements Broker {
       if (failure.code !== "timeout") throw failure;
       throw new MicroError(failure.detail, { id, code: "unavailable", cause: error });
     }
+  }
+
+  async listen(): Promise<void> {
+    this.#throwIfClosed();
+    await this.#listen();
   }
 
   async publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
@@ -202,6 +209,8 @@ class HttpBroker implements Broker {
       ttlMs,
       intervalMs,
       domain,
+      // A program that starts says which service it is, not which of its subscriptions.
+      quiet: true,
       onChange: (state) => {
         if (state.status === "registered") void this.#becomeReady(local, signal);
         else if (state.status === "lost" && state.reason.code === "bad_request") {
@@ -346,8 +355,7 @@ class HttpBroker implements Broker {
   async #listen(): Promise<string> {
     const { address, secure, tls, maxMessageBytes, maxConnections, advertise } = this.#settings;
     if (this.#closed) throw closed();
-    const deliver = (nodeId: string, message: BrokerMessage | MicroError, bytes: Uint8Array) =>
-      this.#receive(nodeId, message, bytes);
+    const deliver: Deliver = (...delivery) => this.#receive(...delivery);
     const binding = (this.#receiver ??= Receiver.listen({
       address,
       secure,
@@ -364,10 +372,11 @@ class HttpBroker implements Broker {
       if (this.#receiver === binding) this.#receiver = undefined;
       throw error;
     }
-    return (this.#address = advertised(receiver.address, advertise));
+    this.#address = receiver.address;
+    return advertised(receiver.address, advertise);
   }
 
-  #receive(nodeId: string, message: BrokerMessage | MicroError, bytes: Uint8Array): Outcome | Promise<Outcome> {
+  #receive(...[nodeId, message, bytes, looksAtAnswers]: Parameters<Deliver>): Outcome | Promise<Outcome> {
     const local = this.#locals.get(nodeId);
     if (local === undefined) return gone;
     const { topic, subscription } = local;
@@ -389,7 +398,10 @@ class HttpBroker implements Broker {
       subscription.consumer.unreadable(error, { topic, message, ack() {} });
       return gone;
     }
-    return local.take({ topic, header: message.header, body: message.body }, receivePatienceMs);
+    const { header, body } = message;
+    if (looksAtAnswers) return local.take({ topic, header, body }, receivePatienceMs);
+    const outcome = local.take({ topic, header, body }, lastPatienceMs);
+    return outcome instanceof Promise ? lostIfRefused(outcome, subscription) : outcome;
   }
 
   #throwIfClosed(): void {
@@ -407,6 +419,16 @@ async function untilEnd<T>(promise: Promise<T>, run: PublishRun): Promise<T> {
   } finally {
     run.forget(wait);
   }
+}
+
+/** What Go's publishers are refused is lost. */
+async function lostIfRefused(taking: Promise<Outcome>, { topic, consumer }: Subscription): Promise<Outcome> {
+  const outcome = await taking;
+  if (outcome.kind === "busy") {
+    const text = `a message of ${topic} was lost: no room for it within ${lastPatienceMs / 1_000} s`;
+    consumer.lost(1, new MicroError(text, { id, code: "unavailable" }));
+  }
+  return outcome;
 }
 
 /** A host, or an address, as the one to register; the port is the bound one unless it says another. */

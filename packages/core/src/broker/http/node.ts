@@ -1,5 +1,4 @@
 /** The registry record of a subscription, as go-micro writes it (`broker/http.go`, `Subscribe`). */
-import { randomUUID } from "node:crypto";
 import type { Node, Service } from "../../registry/registry.ts";
 
 /** The service all subscriptions are nodes of. */
@@ -29,7 +28,7 @@ export function subscriptionId(topic: string): string {
         .replaceAll(/[^A-Za-z0-9_-]+/g, "-")
         .slice(0, longestLabel)
         .replaceAll(/^-+|-+$/g, "");
-  return prefix === "" ? randomUUID() : `${prefix}-${randomUUID()}`;
+  return prefix === "" ? crypto.randomUUID() : `${prefix}-${crypto.randomUUID()}`;
 }
 
 /** What is registered. */

@@ -188,7 +188,8 @@ class MessageDelivery {
           return undefined;
         }
         if (outcome.kind === "gone") continue;
-        if (outcome.kind === "refused") this.#peers.eject(member.id);
+        // The next messages go to others first.
+        if (outcome.kind !== "busy" && outcome.kind !== "impossible") this.#peers.eject(member.id);
         tried.set(member.id, outcome);
         if (outcome.kind === "impossible") return failed(who(), outcome);
         last = outcome;

@@ -10,12 +10,14 @@ import type { Outcome } from "./outcome.ts";
 
 /**
  * Hand a message to the subscription with the node id. An answer that has to be waited for holds the connection.
- * `message` is an error where it could not be read: then the subscription is only told.
+ * `message` is an error where it could not be read: then the subscription is only told. `looksAtAnswers` is false for
+ * Go's publishers, which take any answer for success: what is refused is lost.
  */
 export type Deliver = (
   nodeId: string,
   message: BrokerMessage | MicroError,
   bytes: Uint8Array,
+  looksAtAnswers: boolean,
 ) => Outcome | Promise<Outcome>;
 
 // Ids, codes and texts of the errors are Go's.
@@ -44,6 +46,7 @@ export class ReceiverConnection {
   /** The request target seen last, and the id in it: a connection serves one subscription. */
   #target = "";
   #nodeId = "";
+  #looksAtAnswers: boolean | undefined;
   activeAt = performance.now();
 
   constructor(socket: Socket, maxMessageBytes: number, deliver: Deliver, onClose: () => void) {
@@ -111,12 +114,14 @@ export class ReceiverConnection {
       return;
     }
     const nodeId = this.#readId(text);
+    // A connection is one program's.
+    const looks = (this.#looksAtAnswers ??= !text.includes("\r\nUser-Agent: Go-http-client/"));
     let message: BrokerMessage | MicroError;
     try {
       message = decodeEnvelope(body);
     } catch (error) {
       const reason = MicroError.is(error) ? error : internalServerError(source, String(error));
-      void this.#deliver(nodeId, reason, body);
+      void this.#deliver(nodeId, reason, body, looks);
       this.#refuse(500, internalServerError(source, `Error parsing request body: ${reason.detail}`), false);
       this.#after(head);
       return;
@@ -126,12 +131,13 @@ export class ReceiverConnection {
         nodeId,
         new MicroError("the message has no Micro-Topic", { id: source, code: "bad_request" }),
         body,
+        looks,
       );
       this.#refuse(500, internalServerError(source, "Topic not found"), false);
       this.#after(head);
       return;
     }
-    const outcome = this.#deliver(nodeId, message, body);
+    const outcome = this.#deliver(nodeId, message, body, looks);
     if (outcome instanceof Promise) void this.#answerLater(outcome, head);
     else {
       this.#answer(outcome);

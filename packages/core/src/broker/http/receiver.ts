@@ -114,7 +114,8 @@ export class Receiver {
       };
       this.#server.once("error", onError);
       this.#server.once("listening", onListening);
-      this.#server.listen({ ...place, backlog: 1_024 });
+      // Workers of a cluster would share the port otherwise, and get messages for each other's subscriptions.
+      this.#server.listen({ ...place, exclusive: true });
     });
   }
 

@@ -113,7 +113,8 @@ export class ClusterPrimary {
     // One finds out whether the service can start at all, and on which port; what is wrong is said once.
     const scout = this.#fork(first);
     await scout.listening.promise;
-    await Promise.all(others.map((slot) => this.#fork(slot).listening.promise));
+    const rest = others.map((slot) => this.#fork(slot));
+    await Promise.all(rest.map(({ listening }) => listening.promise));
     const registrar = await this.#options.register(
       () => this.#report as WorkerReport,
       () => this.#check(),
@@ -124,7 +125,7 @@ export class ClusterPrimary {
       await registrar.stop();
       throw aborted();
     }
-    for (const some of [[scout], [...this.#members].filter((member) => member !== scout)]) {
+    for (const some of [[scout], rest]) {
       for (const member of some) send(member, { micro: "registered" });
       await Promise.all(some.map(({ started }) => started.promise));
     }

@@ -14,13 +14,14 @@ import type { FromPrimary, FromWorker, WorkerOrder, WorkerReport } from "./messa
  * @throws {TypeError} in a worker that somebody else started.
  */
 export function workerOrder(): WorkerOrder | undefined {
-  const { isWorker } = builtin.cluster();
-  if (!isWorker) return undefined;
+  if (!builtin.cluster().isWorker) return undefined;
   const text = process.env[orderVariable];
   if (text === undefined)
     throw new TypeError(
       "run: this process is a worker of a cluster already (pm2, or node:cluster in the program): leave `workers` out",
     );
+  // Not for processes that this one may start.
+  delete process.env[orderVariable];
   return JSON.parse(text) as WorkerOrder;
 }
 

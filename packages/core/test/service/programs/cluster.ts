@@ -13,11 +13,17 @@ const say = (what: string) =>
 const mdns = mdnsRegistry({ loopbackOnly: true, port: Number(env["TEST_MDNS_PORT"]) });
 const failing = (when: string) => env["TEST_FAIL"] === when && cluster.isWorker;
 
-/** Workers register nothing themselves: it would fail. */
+/** Workers register nothing themselves but their subscriptions: it would fail. */
 const reading: Registry = {
   name: "mdns",
-  register: () => Promise.reject(new Error("a worker registers")),
-  deregister: () => Promise.reject(new Error("a worker deregisters")),
+  register: (record, options) =>
+    record.name === "micro.http.broker"
+      ? mdns.register(record, options)
+      : Promise.reject(new Error("a worker registers")),
+  deregister: (record, options) =>
+    record.name === "micro.http.broker"
+      ? mdns.deregister(record, options)
+      : Promise.reject(new Error("a worker deregisters")),
   getService: (...call) => mdns.getService(...call),
   listServices: (...call) => mdns.listServices(...call),
   watch: (...call) => mdns.watch(...call),
@@ -73,6 +79,10 @@ service.handle("Crowd", {
     return {};
   },
 });
+if (env["TEST_EVENTS"] !== undefined) {
+  service.subscribe("crowd.news", ({ n }: { n: number }) => say(`news ${n}`));
+  service.subscribe("crowd.jobs", ({ n }: { n: number }) => say(`job ${n}`), { queue: "crowd" });
+}
 let told = false;
 const watch = setInterval(() => {
   if (!cluster.isPrimary || !service.ready || told) return;

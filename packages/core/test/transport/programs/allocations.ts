@@ -1,26 +1,26 @@
 // A service, or a caller of one, that tells how many bytes of heap its calls take. Its young generation is so large that
 // nothing is collected in between: what the heap has grown by is what was allocated.
 import { PerformanceObserver } from "node:perf_hooks";
-import type { ServiceDefinition } from "../../../src/definition.ts";
 import { silentLogger } from "../../../src/logger/console-logger.ts";
 import { memoryRegistry } from "../../../src/registry/memory.ts";
+import { defineService, jsonMessage, unary } from "../../../src/schema.ts";
 import { createService } from "../../../src/service/service.ts";
 
 const [role, address = ""] = process.argv.slice(2);
 const registry = memoryRegistry();
-const hello = {
-  name: "Hello",
-  kind: "unary" as const,
-  request: { name: "Request" },
-  response: { name: "Response" },
-};
-const Greeter: ServiceDefinition<{ hello: typeof hello }> = {
-  service: "greeter",
-  type: "Greeter",
-  contentType: "application/json",
-  methods: { hello },
-};
-const service = createService({ name: role, address: "127.0.0.1:0", registry, logger: silentLogger, spreadMs: 0 });
+const Greeter = defineService("greeter", {
+  hello: unary({
+    request: jsonMessage<{ name: string }>("Request"),
+    response: jsonMessage<{ msg: string }>("Response"),
+  }),
+});
+const service = createService({
+  name: role ?? "",
+  address: "127.0.0.1:0",
+  registry,
+  logger: silentLogger,
+  spreadMs: 0,
+});
 if (role === "greeter") {
   service.handle(Greeter, { hello: ({ name }) => ({ msg: `Hello ${name}` }) });
   await service.start();
@@ -58,8 +58,9 @@ const commands: Record<string, (calls: number) => unknown> = {
   },
 };
 
-process.on("message", async ({ command, calls }: { command: string; calls: number }) => {
+async function answer({ command, calls }: { command: string; calls: number }): Promise<void> {
   process.send?.({ result: (await commands[command]?.(calls)) ?? null });
-});
+}
+process.on("message", (message: { command: string; calls: number }) => void answer(message));
 process.on("disconnect", () => process.exit(0));
 process.send?.({ result: service.address ?? null });

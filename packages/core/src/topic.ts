@@ -1,0 +1,70 @@
+/** Typed topics: what is published under a name, checked by the compiler, by the publisher and by the subscriber. */
+import { frameType } from "./codec/table.ts";
+import type { MessageType } from "./definition.ts";
+import type { Value } from "./registry/registry.ts";
+import { isMessageType, isSchema, messageType, pascalCase } from "./schema.ts";
+import type { MessageSource, SourceInput, SourceOutput } from "./schema.ts";
+
+/** A topic and its messages, as {@link defineTopic} makes it: `In` is published, `Out` arrives. */
+export interface TopicDefinition<In = any, Out = In> {
+  readonly topic: string;
+  readonly message: MessageType<In, Out>;
+  /** Content type of what is published by this definition. */
+  readonly contentType: string;
+}
+
+export interface DefineTopicOptions {
+  /** Default: `application/protobuf` for protobuf messages, `application/octet-stream` for `frameType`, else `application/json`. */
+  contentType?: string | undefined;
+  /** Description for the registry, for validators that cannot describe themselves. Default: from the validator's JSON Schema, else the name only. */
+  value?: Value | undefined;
+}
+
+/**
+ * Define a topic: `defineTopic("user.created", z.object({ id: z.number() }))`, or with a message type such as
+ * `jsonMessage<User>("User")` and `protoMessage(User)` give.
+ *
+ * A publisher passes a validator's input and that is what travels; subscribers get its output. Both check.
+ * @throws {TypeError} for an empty name, or a `source` that is neither a validator nor a message type.
+ */
+export function defineTopic<Source extends MessageSource>(
+  topic: string,
+  source: Source,
+  options: DefineTopicOptions = {},
+): TopicDefinition<SourceInput<Source>, SourceOutput<Source>> {
+  if (typeof topic !== "string" || topic === "") throw new TypeError("defineTopic: the topic is empty");
+  if (!isSchema(source) && !isMessageType(source))
+    throw new TypeError(
+      `defineTopic(${JSON.stringify(topic)}): pass a Standard Schema validator (zod, valibot, arktype, …) or a message type`,
+    );
+  // `user.created` holds messages of type `UserCreated`, unless they have a name of their own.
+  const message = messageType(pascalCase(topic) || "Event", source, options.value, false);
+  return { topic, message, contentType: options.contentType ?? defaultContentType(message) };
+}
+
+function defaultContentType(message: MessageType): string {
+  if (message === frameType) return "application/octet-stream";
+  return message.binary === undefined ? "application/json" : "application/protobuf";
+}
+
+/** A topic as publishers and subscribers pass it: by name, or typed. @internal */
+export interface NamedTopic {
+  readonly name: string;
+  /** Undefined for a topic by name. */
+  readonly definition: TopicDefinition | undefined;
+}
+
+/** @param method who asks, for the error. @throws {TypeError} for anything that is no topic. @internal */
+export function readTopic(topic: unknown, method: string): NamedTopic {
+  if (typeof topic === "string" && topic !== "") return { name: topic, definition: undefined };
+  const { topic: name, message, contentType } = (topic ?? {}) as Partial<TopicDefinition>;
+  if (typeof topic !== "object" || typeof name !== "string" || name === "" || !isMessageType(message))
+    throw new TypeError(
+      `${method}: the first argument is the topic, a text that is not empty or what defineTopic() gives`,
+    );
+  if (typeof contentType !== "string" || contentType === "")
+    throw new TypeError(
+      `${method}: the topic ${JSON.stringify(name)} has no content type; define it with defineTopic()`,
+    );
+  return { name, definition: topic as TopicDefinition };
+}
