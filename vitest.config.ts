@@ -8,7 +8,9 @@ const resolve = {
   alias: [
     { find: /^@micro\/core\/testing$/, replacement: source("./packages/core/src/testing/index.ts") },
     { find: /^@micro\/core$/, replacement: source("./packages/core/src/index.ts") },
+    { find: /^@micro\/broker-kafka$/, replacement: source("./packages/broker-kafka/src/index.ts") },
     { find: /^@micro\/broker-nats$/, replacement: source("./packages/broker-nats/src/index.ts") },
+    { find: /^@micro\/broker-rabbitmq$/, replacement: source("./packages/broker-rabbitmq/src/index.ts") },
     { find: /^@micro\/registry-consul$/, replacement: source("./packages/registry-consul/src/index.ts") },
     { find: /^@micro\/registry-etcd$/, replacement: source("./packages/registry-etcd/src/index.ts") },
     { find: /^@micro\/registry-mdns$/, replacement: source("./packages/registry-mdns/src/index.ts") },
@@ -26,7 +28,9 @@ const waiting =
         "**/*fuzz.test.ts",
         "**/mdns.test.ts",
         "**/http-server.test.ts",
+        "packages/broker-rabbitmq/**",
         "packages/registry-{consul,etcd}/**",
+        "packages/broker-kafka/test/!(options).test.ts",
       ]
     : [];
 const limits = { testTimeout: 30_000, hookTimeout: 30_000 };

@@ -7,9 +7,11 @@ import { GoCannot, type Scenario } from "./src/outcome.ts";
 import { ourLog } from "./src/our-service.ts";
 import { type Column, type Generation, type GoServer, Pair, type Via, versions } from "./src/pair.ts";
 import { waitFor } from "./src/wait.ts";
+import { brokers } from "./src/scenarios/brokers.ts";
 import { calls } from "./src/scenarios/calls.ts";
 import { errors } from "./src/scenarios/errors.ts";
 import { fleet } from "./src/scenarios/fleet.ts";
+import { httpBroker } from "./src/scenarios/http-broker.ts";
 import { load } from "./src/scenarios/load.ts";
 import { oldProtocol } from "./src/scenarios/old-protocol.ts";
 import { registries } from "./src/scenarios/registries.ts";
@@ -34,7 +36,7 @@ interface Cell {
 const { values: options } = parseArgs({
   options: {
     peers: { type: "string" },
-    // Registry servers that can be had, and why others cannot.
+    // Servers that can be had, and why others cannot.
     servers: { type: "string", multiple: true },
     missing: { type: "string", multiple: true },
     json: { type: "string" },
@@ -56,6 +58,8 @@ const all = [
   ...time,
   ...streams,
   ...oldProtocol,
+  ...httpBroker,
+  ...brokers(),
   ...load,
   ...fleet,
 ];
@@ -124,6 +128,7 @@ async function runGeneration(generation: Generation): Promise<void> {
   for (const scenario of scenarios) {
     for (const direction of directions) {
       if (scenario[direction] === undefined) continue;
+      if (scenario.generations?.includes(generation) === false) continue;
       for (const via of ways) {
         if (scenario.via !== undefined && scenario.via !== via) continue;
         const column = { pair, generation, via, go, to: via === "address" ? { address: go.address } : {} };

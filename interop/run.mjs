@@ -40,15 +40,15 @@ try {
 }
 
 // Built out here: in the namespace there is no network.
-const registries = [];
-for (const name of ["etcd", "consul"])
+const found = [];
+for (const name of ["etcd", "consul", "nats", "rabbitmq", "kafka-3.9"])
   try {
     await servers.ensureServer(name, (line) => console.log(line));
-    registries.push("--servers", name);
+    found.push("--servers", name);
   } catch (error) {
     if (!(error instanceof servers.Unavailable)) throw error;
     console.log(`interop: scenarios with ${name} are skipped: ${error.message}`);
-    registries.push("--missing", `${name}: ${error.message.split("\n")[0]}`);
+    found.push("--missing", `${name}: ${error.message.split("\n")[0]}`);
   }
 
 // All traffic of the suite, multicast included, stays between its own processes.
@@ -66,7 +66,7 @@ const child = spawn(
     file("matrix.ts"),
     "--peers",
     JSON.stringify(binaries),
-    ...registries,
+    ...found,
     ...args,
   ],
   { stdio: ["ignore", "inherit", "inherit"] },

@@ -20,12 +20,15 @@ export class GoProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
   #wake = Promise.withResolvers<void>();
 
-  constructor(binary: string, parameters: readonly string[], home: string) {
+  /** @param input whether lines are to be written to it; without, its input is empty. */
+  constructor(binary: string, parameters: readonly string[], home: string, input = false) {
     // A clean environment: MICRO_* variables of the caller would override what the peers are told.
     this.#child = spawn(binary, parameters, {
       env: { HOME: home, PATH: "/usr/bin:/bin" },
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [input ? "pipe" : "ignore", "pipe", "pipe"],
     });
+    // It may end before it has read everything; that shows in its lines.
+    this.#child.stdin?.on("error", () => {});
     running.add(this.#child);
     const read = (text: string): void => {
       if (text.startsWith(mark)) {
@@ -77,6 +80,14 @@ export class GoProcess implements AsyncDisposable {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  write(line: unknown): void {
+    this.#child.stdin!.write(`${JSON.stringify(line)}\n`);
+  }
+
+  endInput(): void {
+    this.#child.stdin!.end();
   }
 
   describe(): string {

@@ -1,7 +1,7 @@
 /** How a scenario ends, and the checks it is made of. */
 import assert from "node:assert/strict";
 import { MicroError } from "@micro/core";
-import type { Column } from "./pair.ts";
+import type { Column, Generation } from "./pair.ts";
 import type { Line } from "./go-process.ts";
 
 /** Go cannot do it, which was asserted: the day it can, the scenario fails and is to be rewritten. */
@@ -23,6 +23,8 @@ export interface Scenario {
   readonly tsToGo?: (column: Column) => Promise<Outcome>;
   /** Where the way of finding makes no difference or is the point itself. Default: both. */
   readonly via?: "mdns" | "address";
+  /** Generations that have what it is about. Default: all. */
+  readonly generations?: readonly Generation[];
 }
 
 /** A Go client's result that must be a success. */

@@ -93,6 +93,11 @@ export class Pair {
     return new GoProcess(this.#binary, [command, ...parameters], this.#home);
   }
 
+  /** A command of the peer that reads what to do. */
+  startWithInput(command: string, ...parameters: string[]): GoProcess {
+    return new GoProcess(this.#binary, [command, ...parameters], this.#home, true);
+  }
+
   async startServer(name: string, ...parameters: string[]): Promise<GoServer> {
     const process = this.start("server", "-name", name, ...parameters);
     const { address, id } = await process.line("ready", (line) => line["ready"] === true);

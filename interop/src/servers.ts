@@ -1,22 +1,32 @@
 /** The servers of a run, inside its network namespace. */
-import { startConsul, startEtcd } from "../../scripts/servers.mjs";
+import { startConsul, startEtcd, startKafka, startNats, startRabbitmq } from "../../scripts/servers.mjs";
 
-/** `host:port` by name; empty for what cannot be had here. */
-export const servers: { etcd?: string; consul?: string } = {};
+/** What a run may have. Kafka is the last version that Go's plugins can speak to. */
+const starts = {
+  etcd: async () => startEtcd(),
+  consul: async () => startConsul({ dev: true }),
+  // Bodies of 1 MiB are a third longer inside an envelope.
+  nats: async () => startNats({ config: "max_payload: 8MB" }),
+  rabbitmq: async () => startRabbitmq(),
+  "kafka-3.9": async () => startKafka({ version: "3.9" }),
+} as const;
+
+export type ServerKind = keyof typeof starts;
+
+/** `host:port` by name, of RabbitMQ the URL; empty for what cannot be had here. */
+export const servers: { [kind in ServerKind]?: string } = {};
 
 const running: { dispose(): Promise<void> }[] = [];
 
 export async function startServers(names: readonly string[]): Promise<void> {
-  if (names.includes("etcd")) {
-    const etcd = await startEtcd();
-    running.push(etcd);
-    servers.etcd = etcd.address;
-  }
-  if (names.includes("consul")) {
-    const consul = await startConsul({ dev: true });
-    running.push(consul);
-    servers.consul = consul.address;
-  }
+  const chosen = (Object.keys(starts) as ServerKind[]).filter((kind) => names.includes(kind));
+  await Promise.all(
+    chosen.map(async (kind) => {
+      const server = await starts[kind]();
+      running.push(server);
+      servers[kind] = kind === "rabbitmq" ? server.url : server.address;
+    }),
+  );
 }
 
 export async function stopServers(): Promise<void> {

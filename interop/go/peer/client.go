@@ -173,7 +173,7 @@ func (s *scenario) call() map[string]interface{} {
 	if err := json.Unmarshal([]byte(s.body), request); err != nil {
 		return failure(err)
 	}
-	data := bytes.Repeat([]byte("0123456789abcdef"), s.fill/16+1)[:s.fill]
+	data := filled(s.fill)
 	if s.fill > 0 {
 		reflect.ValueOf(request).Elem().FieldByName("Data").SetBytes(data)
 	}
@@ -188,6 +188,9 @@ func (s *scenario) call() map[string]interface{} {
 	}
 	return map[string]interface{}{"ok": true, "response": response}
 }
+
+// filled gives bytes that the other side can make as well.
+func filled(size int) []byte { return bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size] }
 
 // hello makes one numbered call and says whether the right answer came.
 func (s *scenario) hello(number int) error {

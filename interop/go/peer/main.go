@@ -1,5 +1,5 @@
 // Command peer is a go-micro program on an unmodified go-micro: a server, a client that runs one scenario, a registry
-// reader and a benchmark. It speaks JSON, one object a line, on standard output; everything else there is go-micro's log.
+// reader, a subscriber, a publisher and a benchmark. It speaks JSON, one object a line, on standard output; everything else there is go-micro's log.
 package main
 
 import (
@@ -17,13 +17,16 @@ var commands = map[string]func([]string) error{
 	"client":       runClient,
 	"watch":        runWatch,
 	"registry":     runRegistry,
+	"subscribe":    runSubscribe,
+	"publish":      runPublish,
+	"kafka-topic":  runTopic,
 	"bench-server": runBenchServer,
 	"bench-client": runBenchClient,
 }
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: peer server|client|watch|registry|bench-server|bench-client [flags]")
+		fmt.Fprintln(os.Stderr, "usage: peer server|client|watch|registry|subscribe|publish|kafka-topic|bench-server|bench-client [flags]")
 		os.Exit(2)
 	}
 	command, arguments := os.Args[1], os.Args[2:]

@@ -51,6 +51,7 @@ export const registry: readonly Scenario[] = [
         server: "mucp",
         transport: "http",
         registry: "mdns",
+        broker: "http",
         wire: "micro/1",
         region: "here",
       });

@@ -6,8 +6,12 @@ import (
 	"context"
 	"time"
 
+	"github.com/Shopify/sarama"
 	micro "github.com/micro/go-micro/v2"
+	"github.com/micro/go-micro/v2/broker"
+	brokerhttp "github.com/micro/go-micro/v2/broker/http"
 	"github.com/micro/go-micro/v2/client"
+	clientgrpc "github.com/micro/go-micro/v2/client/grpc"
 	clientmucp "github.com/micro/go-micro/v2/client/mucp"
 	"github.com/micro/go-micro/v2/codec/bytes"
 	"github.com/micro/go-micro/v2/errors"
@@ -17,7 +21,11 @@ import (
 	"github.com/micro/go-micro/v2/registry/mdns"
 	"github.com/micro/go-micro/v2/registry/memory"
 	"github.com/micro/go-micro/v2/server"
+	servergrpc "github.com/micro/go-micro/v2/server/grpc"
 	servermucp "github.com/micro/go-micro/v2/server/mucp"
+	"github.com/micro/go-plugins/broker/kafka/v2"
+	nats "github.com/micro/go-plugins/broker/nats/v2"
+	"github.com/micro/go-plugins/broker/rabbitmq/v2"
 	"github.com/micro/go-plugins/registry/consul/v2"
 )
 
@@ -37,6 +45,9 @@ type (
 	RegisterOpt  = registry.RegisterOption
 	Error        = errors.Error
 	Frame        = bytes.Frame
+	Broker       = broker.Broker
+	Message      = broker.Message
+	Event        = broker.Event
 )
 
 // NewService composes the mucp stack: v2's root package would take gRPC.
@@ -45,11 +56,17 @@ func NewService(contentType string, options ...Option) Service {
 	return micro.NewService(append([]Option{micro.Server(servermucp.NewServer()), micro.Client(clientmucp.NewClient(client.ContentType(contentType)))}, options...)...)
 }
 
+// NewGrpcService composes v2's default stack, with its default content type, but of its own client and server.
+func NewGrpcService(options ...Option) (Service, error) {
+	return micro.NewService(append([]Option{micro.Server(servergrpc.NewServer()), micro.Client(clientgrpc.NewClient())}, options...)...), nil
+}
+
 func Name(name string) Option                  { return micro.Name(name) }
 func ServiceVersion(version string) Option     { return micro.Version(version) }
 func Address(address string) Option            { return micro.Address(address) }
 func Metadata(values map[string]string) Option { return micro.Metadata(values) }
 func UseRegistry(r Registry) Option            { return micro.Registry(r) }
+func UseBroker(b Broker) Option                { return micro.Broker(b) }
 func AfterStart(run func() error) Option       { return micro.AfterStart(run) }
 func MdnsRegistry() Registry                   { return mdns.NewRegistry() }
 
@@ -88,4 +105,46 @@ func WithMetadata(ctx context.Context, values map[string]string) context.Context
 func MetadataOf(ctx context.Context) map[string]string {
 	values, _ := metadata.FromContext(ctx)
 	return values
+}
+
+// The brokers; the http one finds its subscribers in the registry.
+func HttpBroker(r Registry) Broker               { return brokerhttp.NewBroker(broker.Registry(r)) }
+func NatsBroker(address string) Broker           { return nats.NewBroker(broker.Addrs(address)) }
+func RabbitmqBroker(url string) Broker           { return rabbitmq.NewBroker(broker.Addrs(url)) }
+func KafkaBroker(address string) (Broker, error) { return kafka.NewBroker(broker.Addrs(address)), nil }
+
+// CreateKafkaTopic makes a topic of several partitions, which a group of several members needs.
+func CreateKafkaTopic(address, topic string, partitions int) error {
+	config := sarama.NewConfig()
+	config.Version = sarama.V1_0_0_0
+	admin, err := sarama.NewClusterAdmin([]string{address}, config)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	return admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: int32(partitions), ReplicationFactor: 1}, false)
+}
+
+// RegisterSubscriber subscribes through the server; no queue is every subscriber's own copy.
+func RegisterSubscriber(topic string, s Server, handler interface{}, queue string) error {
+	var options []server.SubscriberOption
+	if queue != "" {
+		options = append(options, server.SubscriberQueue(queue))
+	}
+	return micro.RegisterSubscriber(topic, s, handler, options...)
+}
+
+// Subscribe is the broker's own, below the server.
+func Subscribe(b Broker, topic, queue string, handler func(Event) error) error {
+	var options []broker.SubscribeOption
+	if queue != "" {
+		options = append(options, broker.Queue(queue))
+	}
+	_, err := b.Subscribe(topic, handler, options...)
+	return err
+}
+
+// Publish is what generated code and users call: an event of the client, in its content type.
+func Publish(ctx context.Context, topic string, c Client, message interface{}) error {
+	return micro.NewEvent(topic, c).Publish(ctx, message)
 }

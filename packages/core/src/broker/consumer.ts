@@ -28,6 +28,8 @@ export interface Delivery {
    * that cannot take one back. Must not throw.
    */
   giveBack?(): void | Promise<void>;
+  /** The message is given up: its handler failed for good, and there is no dead letter topic. Default: as `ack()`. */
+  drop?(): void | Promise<void>;
 }
 
 /** Settings of {@link Consumer}. */
@@ -213,6 +215,20 @@ export class Consumer {
     return (this.#room ??= Promise.withResolvers()).promise;
   }
 
+  /**
+   * Forget messages that no handler runs for and that the backend has taken back, with a connection or an assignment that
+   * was lost: it will deliver them again, here or elsewhere. What runs is finished; acknowledging it is up to the {@link Delivery}.
+   */
+  revoke(isGone: (delivery: Delivery) => boolean): void {
+    for (const event of this.#unsettled) {
+      if ((event.phase !== "waiting" && event.phase !== "retrying") || !isGone(event.delivery)) continue;
+      event.phase = "settled";
+      // Its pause ends now that it is settled: there is nothing left to wake up for.
+      this.#pauses.get(event)?.();
+      this.#forget(event);
+    }
+  }
+
   /** Report and count a message that cannot even be read; `event` shows what is known of it. */
   unreadable(error: MicroError, delivery: Delivery): void {
     this.#received++;
@@ -359,11 +375,12 @@ export class Consumer {
   }
 
   /** Tell the backend that it is done with. Never rejects. */
-  #settle(event: ConsumedEvent): Promise<void> {
+  #settle(event: ConsumedEvent, dropped = false): Promise<void> {
     event.phase = "settled";
+    const { delivery } = event;
     let told: void | Promise<void> = undefined;
     try {
-      told = event.delivery.ack();
+      told = dropped && delivery.drop !== undefined ? delivery.drop() : delivery.ack();
     } catch (error) {
       this.report(error, event);
     }
@@ -395,7 +412,7 @@ export class Consumer {
     else if (mayRetry && this.#options.lastResort === "retry") this.#retry(event, this.#backoff(event.attempt - 1));
     else {
       this.#dropped++;
-      void this.#settle(event);
+      void this.#settle(event, true);
     }
   }
 
@@ -447,6 +464,7 @@ export class Consumer {
           return;
         }
         await this.#pause(event, redeliveryBackoff(tries));
+        if (isSettled(event)) return;
       }
     }
     if (isSettled(event)) return;

@@ -220,7 +220,10 @@ class ComposedService implements MicroService {
     return this.#primary === undefined ? this.#pieces.server.address : this.#primary.address;
   }
   get ready(): boolean {
-    return this.#ready && this.#registrar?.registered === true;
+    if (!this.#ready) return false;
+    if (this.#primary !== undefined) return this.#primary.registered;
+    // Workers leave the registration to the primary.
+    return this.#link !== undefined || this.#registrar?.registered === true;
   }
   get options(): ServiceSettings {
     return this.#settings;
@@ -453,6 +456,7 @@ class ComposedService implements MicroService {
       await runHooks(settings.beforeStart);
       this.#binding = this.#pieces.server;
       await this.#binding.start();
+      this.#binding = undefined;
       if (this.#stopping !== undefined)
         throw new MicroError("the service was stopped while it started", { id: settings.name, code: "aborted" });
       await this.#register(settings);
@@ -553,8 +557,7 @@ class ComposedService implements MicroService {
   async #stop(): Promise<void> {
     // A registry that does not answer must not keep a service from being stopped.
     if (this.#state === "starting") {
-      // What waits for a broker is not registered yet.
-      if (this.#registrar === undefined) await this.#binding?.stop();
+      await this.#binding?.stop();
       await (this.#primary ?? this.#link ?? this.#registrar)?.stop();
     }
     await this.#starting?.catch(() => {});

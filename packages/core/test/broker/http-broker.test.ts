@@ -674,6 +674,7 @@ describe("httpBroker", () => {
       { registry, maxMessageBytes: 0 },
       { registry, maxConnections: -1 },
       { registry, maxPublishes: Number.NaN },
+      { registry, spreadMs: -1 },
       { registry, tls: { cert: "x" } },
     ])
       expect(() => httpBroker(options as unknown as HttpBrokerOptions)).toThrow(TypeError);

@@ -14,7 +14,9 @@ const elsewhere = new Set([
   "docs/writing-a-broker.md",
   "docs/writing-a-registry.md",
   "docs/coming-from-go.md",
+  "packages/broker-kafka/README.md",
   "packages/broker-nats/README.md",
+  "packages/broker-rabbitmq/README.md",
   "packages/registry-consul/README.md",
   "packages/registry-etcd/README.md",
 ]);

@@ -4,7 +4,16 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { execute, npmProject, packTarballs, temporaryFolder, workspace, writeFiles } from "../support/packed.ts";
 import { codeBlocks } from "../support/markdown.ts";
 
-const packages = ["broker-nats", "core", "protoc-gen-micro", "registry-consul", "registry-etcd", "registry-mdns"];
+const packages = [
+  "broker-kafka",
+  "broker-nats",
+  "broker-rabbitmq",
+  "core",
+  "protoc-gen-micro",
+  "registry-consul",
+  "registry-etcd",
+  "registry-mdns",
+];
 const resources = new AsyncDisposableStack();
 let tarballs: Map<string, string>;
 let project: string;

@@ -192,11 +192,24 @@ describe("a service of several processes", () => {
     await using crowd = new Crowd({ TEST_EVENTS: "yes" });
     await crowd.ready();
     await crowd.client.publish("crowd.news", { n: 0 });
-    await waitFor(() => crowd.count("news 0") === 3 || undefined, () => crowd.notes.join("\n"), 20_000);
+    await waitFor(
+      () => crowd.count("news 0") === 3 || undefined,
+      () => crowd.notes.join("\n"),
+      20_000,
+    );
     const jobs = Array.from({ length: 12 }, (_, n) => n);
     await Promise.all(jobs.map((n) => crowd.client.publish("crowd.jobs", { n })));
-    await waitFor(() => crowd.count(": job ") >= jobs.length || undefined, () => crowd.notes.join("\n"), 20_000);
-    expect(crowd.notes.filter((line) => line.includes(": job ")).map((line) => Number(line.split(" ").at(-1))).toSorted((a, b) => a - b)).toEqual(jobs);
+    await waitFor(
+      () => crowd.count(": job ") >= jobs.length || undefined,
+      () => crowd.notes.join("\n"),
+      20_000,
+    );
+    expect(
+      crowd.notes
+        .filter((line) => line.includes(": job "))
+        .map((line) => Number(line.split(" ").at(-1)))
+        .toSorted((a, b) => a - b),
+    ).toEqual(jobs);
   });
 
   it("stops in the order of a single one, and the primary ends last", async () => {
@@ -342,11 +355,13 @@ describe("a service of several processes", () => {
     expect(await failing.program.end()).toBe(1);
     expect(failing.program.stderr.match(/^Error: this worker cannot go on/gm)?.length).toBe(1);
     expect([failing.count("afterStart"), failing.count("over")]).toEqual([1, 2]);
-    // The others had not come so far.
     for (const workers of [1, 3]) {
       await using stopped = new Crowd({ TEST_FAIL: "stop", TEST_WORKERS: String(workers) });
       expect(await stopped.program.end()).toBe(0);
-      expect([stopped.count("afterStop"), stopped.count("over")]).toEqual([1, workers + 1]);
+      expect(stopped.count("over")).toBe(workers + 1);
+      // Whoever had started stops in good order; the others may or may not have come so far.
+      expect(stopped.count("afterStop")).toBe(stopped.count("afterStart"));
+      expect(stopped.count("afterStop")).toBeGreaterThan(0);
     }
   });
 

@@ -53,9 +53,10 @@ export function httpBroker(options: HttpBrokerOptions): Broker {
   if (typeof options?.registry?.getService !== "function")
     throw new TypeError("httpBroker: `registry` is missing; it finds subscribers there, e.g. mdnsRegistry()");
   const { address = ":0", tls, maxMessageBytes = 64 * 1024 * 1024, maxConnections = 10_000 } = options;
-  const { maxPublishes = 10_000 } = options;
+  const { maxPublishes = 10_000, spreadMs = options.registry.name === "memory" ? 0 : 100 } = options;
   for (const [name, value] of Object.entries({ maxMessageBytes, maxConnections, maxPublishes }))
     if (!(value > 0)) throw new TypeError(`httpBroker: \`${name}\` must be greater than 0, not ${value}`);
+  if (!(spreadMs >= 0)) throw new TypeError("httpBroker: `spreadMs` must be a number of milliseconds, 0 or more");
   if ((tls?.cert === undefined) !== (tls?.key === undefined))
     throw new TypeError("httpBroker: `tls.cert` and `tls.key` go together");
   parseListenAddress(address);
@@ -71,6 +72,7 @@ export function httpBroker(options: HttpBrokerOptions): Broker {
     maxConnections,
     maxPublishes,
     domain: options.domain,
+    spreadMs,
   });
 }
 
@@ -226,7 +228,7 @@ class HttpBroker implements Broker {
     await over.promise;
   }
 
-  /** The subscription holds once the registry shows it. */
+  /** The subscription holds once the registry shows it, here and, a moment later, elsewhere. */
   async #becomeReady({ id: nodeId, subscription }: LocalSubscription, signal: AbortSignal): Promise<void> {
     const until = performance.now() + visibleMs;
     const cache = this.#registryCache();
@@ -240,6 +242,7 @@ class HttpBroker implements Broker {
       }
       await sleep(10, { signal });
     }
+    await sleep(this.#settings.spreadMs, { signal });
     subscription.holds();
   }
 

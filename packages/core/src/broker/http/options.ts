@@ -33,6 +33,11 @@ export interface HttpBrokerOptions {
   maxPublishes?: number | undefined;
   /** Registry domain. Default: none. */
   domain?: string | undefined;
+  /**
+   * When the registry shows a subscription here, publishers elsewhere may not know of it yet: its `ready` waits so much
+   * longer, in milliseconds. Default: 100, and 0 with the memory registry.
+   */
+  spreadMs?: number | undefined;
 }
 
 /** The options with their defaults. */
@@ -48,6 +53,7 @@ export interface HttpBrokerSettings {
   readonly maxConnections: number;
   readonly maxPublishes: number;
   readonly domain: string | undefined;
+  readonly spreadMs: number;
 }
 
 /** Id of the broker's errors. */

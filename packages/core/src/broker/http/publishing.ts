@@ -179,7 +179,6 @@ class MessageDelivery {
       const members = this.#members(queue);
       // Nobody is there any more.
       if (members.length === 0) return undefined;
-      let last: Outcome = late;
       for (const member of shuffled(members, (each) => this.#peers.isEjected(each.id))) {
         if (this.#run.ended) break;
         const outcome = await this.#toMember(member, members.length > 1);
@@ -190,14 +189,14 @@ class MessageDelivery {
         if (outcome.kind === "gone") continue;
         // The next messages go to others first.
         if (outcome.kind !== "busy" && outcome.kind !== "impossible") this.#peers.eject(member.id);
-        tried.set(member.id, outcome);
         if (outcome.kind === "impossible") return failed(who(), outcome);
-        last = outcome;
+        // That time was up says less than what happened before.
+        if (outcome.kind !== "late" || !tried.has(member.id)) tried.set(member.id, outcome);
       }
       if (!this.#run.ended) await this.#run.pause(backoff(rounds));
       if (this.#run.ended) {
         // Whoever has left meanwhile is no reason to complain.
-        return this.#members(queue).length === 0 ? undefined : failed(who(), last, false);
+        return this.#members(queue).length === 0 ? undefined : queueFailed(who(), tried);
       }
       this.#recipients.refresh();
     }
@@ -245,6 +244,13 @@ function failed(who: string, outcome: Outcome, mayBeDead = true): Failure {
   const code =
     kind === "impossible" ? outcome.code : kind === "refused" || kind === "failed" ? "unavailable" : "timeout";
   return { who, reason: textOf(outcome), code, dead: mayBeDead && kind === "refused" };
+}
+
+/** Of a queue nobody took the message: because of trouble, or because all were busy. */
+function queueFailed(who: string, tried: ReadonlyMap<string, Outcome>): Failure {
+  const outcomes = [...tried.values()];
+  const worst = outcomes.find(({ kind }) => kind === "refused" || kind === "failed") ?? outcomes[0] ?? late;
+  return failed(who, worst, false);
 }
 
 /** In random order, those that are to be avoided last. */

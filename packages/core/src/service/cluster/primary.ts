@@ -99,6 +99,11 @@ export class ClusterPrimary {
     return this.#report?.address;
   }
 
+  /** Whether the registry holds the node, as far as is known. */
+  get registered(): boolean {
+    return this.#registrar?.registered === true;
+  }
+
   /**
    * Start all workers, and register.
    * @throws {WorkerEnded} if one of them cannot start. @throws {TypeError} for a second primary in the process.

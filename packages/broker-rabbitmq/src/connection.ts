@@ -1,0 +1,143 @@
+/** One connection that should be there: made again whenever it is lost, to whichever node answers first. */
+import { MicroError, supervise } from "@micro/core";
+import type { Logger, Supervisor } from "@micro/core";
+import { openLink } from "./amqp-client.ts";
+import type { AmqpLink } from "./amqp-client.ts";
+import { fromAmqp, isRefusal } from "./errors.ts";
+import type { RabbitmqSettings } from "./options.ts";
+
+export const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
+
+/** Settings of {@link Connection}. */
+export interface ConnectionOptions {
+  readonly settings: RabbitmqSettings;
+  readonly logger: Logger;
+  /** A new one is there. */
+  readonly onLink: (link: AmqpLink) => void;
+  /** It was lost, or could not be made; `refused` if asking again would not help. */
+  readonly onDown: (reason: MicroError, refused: boolean) => void;
+}
+
+/** Connects with `start()`, not before. */
+export class Connection {
+  readonly #options: ConnectionOptions;
+  #supervisor: Supervisor | undefined;
+  #link: AmqpLink | undefined;
+  /** Where the next attempt begins. */
+  #next = 0;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+  }
+
+  get link(): AmqpLink | undefined {
+    return this.#link;
+  }
+
+  start(): void {
+    this.#supervisor ??= supervise({ run: (task) => this.#run(task.signal, task.up), ...retry });
+  }
+
+  async stop(): Promise<void> {
+    const stopped = this.#supervisor?.stop();
+    await this.#link?.close();
+    await stopped;
+  }
+
+  async #run(signal: AbortSignal, up: () => void): Promise<void> {
+    const { onLink, onDown, logger } = this.#options;
+    let link: AmqpLink | undefined;
+    try {
+      link = await this.#open(signal);
+    } catch (error) {
+      const failure = fromAmqp(error, "connecting");
+      if (!signal.aborted) onDown(failure, isRefusal(failure));
+      throw failure;
+    }
+    if (link === undefined) return;
+    this.#link = link;
+    logger.info(`Broker [rabbitmq] Connected to ${link.address}`);
+    up();
+    onLink(link);
+    const reason = await link.closed;
+    this.#link = undefined;
+    const failure = fromAmqp(reason, `the connection to ${link.address}`);
+    onDown(failure, false);
+    if (signal.aborted) return;
+    logger.info(failure.detail);
+    throw failure;
+  }
+
+  /** The first node that takes us. Undefined if stopped meanwhile. */
+  async #open(signal: AbortSignal): Promise<AmqpLink | undefined> {
+    const { settings } = this.#options;
+    let failure: MicroError | undefined;
+    for (let tries = 0; tries < settings.nodes.length && !signal.aborted; tries++) {
+      const node = settings.nodes[this.#next % settings.nodes.length]!;
+      const opening = openLink(settings, node);
+      try {
+        const link = await untilAborted(opening, signal);
+        if (link !== undefined) return link;
+        // The attempt cannot be called off: what it brings is closed.
+        opening.then(
+          (late) => late.close(),
+          () => {},
+        );
+        return undefined;
+      } catch (error) {
+        this.#next++;
+        const latest = fromAmqp(error, `connecting to ${node.address}`);
+        // That one node is down says less than that another one refuses us.
+        if (failure === undefined || isRefusal(latest) || !isRefusal(failure)) failure = latest;
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return undefined;
+  }
+}
+
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  if (signal.aborted) return Promise.resolve(undefined);
+  return new Promise((resolve, reject) => {
+    const abort = (): void => resolve(undefined);
+    signal.addEventListener("abort", abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+/** Keep something on one connection for as long as there are both: `run` is run again whenever it ends. */
+export function keepOn(
+  link: AmqpLink,
+  options: {
+    /** @param up to be called once it holds. */
+    readonly run: (up: () => void) => Promise<void>;
+    /** True once it is no longer wanted. */
+    readonly ended: () => boolean;
+    /** Told of every failure while it is wanted. */
+    readonly failed: (failure: unknown) => void;
+  },
+): Supervisor {
+  let linkClosed = false;
+  const supervisor = supervise({
+    ...retry,
+    run: async ({ up }) => {
+      if (linkClosed || options.ended()) {
+        void supervisor.stop();
+        return;
+      }
+      try {
+        await options.run(up);
+      } catch (error) {
+        // The connection's end is told elsewhere; it comes with the same turn.
+        await new Promise(setImmediate);
+        if (!linkClosed && !options.ended()) options.failed(error);
+        throw error;
+      }
+    },
+  });
+  void link.closed.then(() => {
+    linkClosed = true;
+    return supervisor.stop();
+  });
+  return supervisor;
+}
