@@ -28,7 +28,7 @@ it("workers need a port to share, and run() to start them", async () => {
 
 it("a node says how many workers share its address only where it has the wire and more than one", () => {
   const { options } = make({ metadata: { "wire-workers": "7", zone: "a" } });
-  const pieces = { server: "mucp", transport: "http", registry: "memory", wire: "micro/1" };
+  const pieces = { server: "mucp", transport: "http", broker: "http", registry: "memory", wire: "micro/1" };
   const metadata = (own: object) =>
     serviceRecord(options, "127.0.0.1:1", { ...pieces, ...own }, []).nodes[0]?.metadata ?? {};
   expect(metadata({ workers: 3 })).toMatchObject({ "wire-workers": "3", zone: "a" });
