@@ -1,6 +1,8 @@
 /** Errors: of handlers, and of the framework. */
 import assert from "node:assert/strict";
+import { jsonCodec } from "@micro/core";
 import { Greeter } from "../definition.ts";
+import { ourProgram } from "../our-service.ts";
 import { GoCannot, type Outcome, type Scenario, failed, rejected } from "../outcome.ts";
 import type { Column } from "../pair.ts";
 
@@ -113,6 +115,40 @@ export const errors: readonly Scenario[] = [
     async tsToGo({ pair, go, to }) {
       const error = await rejected(pair.ours.client.call(go.name, "Plain.Hello", { name: 5 }, to));
       assert.match(error.detail, /router cannot decode request|cannot unmarshal/);
+    },
+  },
+  {
+    name: "a field nobody knows, in JSON for a protobuf message",
+    async tsToGo({ pair, go, to }: Column): Promise<Outcome> {
+      const known = await pair.ours.client.call<{ msg: string }>(go.name, "Greeter.Hello", { name: "x" }, to);
+      assert.deepEqual(known, { msg: "Hello x" });
+      const message = { name: "x", nobodyKnowsThis: 1 };
+      const error = await rejected(pair.ours.client.call(go.name, "Greeter.Hello", message, to));
+      assert.match(error.detail, /unknown field "nobodyKnowsThis"/);
+      return new GoCannot("JSON for a protobuf message may not have fields its type does not know");
+    },
+  },
+  {
+    name: "a content type with a parameter",
+    via: "address",
+    async tsToGo({ pair, go, to }: Column): Promise<Outcome> {
+      const contentType = "application/json; charset=utf-8";
+      await using caller = ourProgram({ name: "caller", registry: "memory", codecs: { [contentType]: jsonCodec } });
+      const error = await rejected(caller.call(go.name, "Plain.Hello", { name: "x" }, { ...to, contentType }));
+      // Go answers 200 with text in the body; ours does not take that for an answer.
+      assert.equal(error.code, "codec");
+      assert.match(error.detail, /charset=utf-8/);
+      assert.deepEqual(await pair.ours.client.call(go.name, "Plain.Hello", { name: "x" }, to), { msg: "Hello x" });
+      return new GoCannot("it knows content types without parameters only");
+    },
+  },
+  {
+    name: "a request it cannot read, as application/octet-stream",
+    async tsToGo({ pair, go, to }: Column): Promise<Outcome> {
+      const options = { ...to, ...limit, contentType: "application/octet-stream" };
+      const error = await rejected(pair.ours.client.call(go.name, "Plain.Hello", Buffer.from("{}"), options));
+      assert.equal(error.code, "timeout", `Go did answer: ${error.message}`);
+      return new GoCannot("it reports no errors as application/octet-stream");
     },
   },
   {

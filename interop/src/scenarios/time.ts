@@ -1,6 +1,7 @@
 /** Deadlines and cancellation, each seen by the other side. */
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
+import { retryAlways } from "@micro/core";
 import type { SleepReport } from "../../gen/greeter.ts";
 import { GoCannot, type Scenario, between, failed, rejected, succeeded } from "../outcome.ts";
 import type { Column } from "../pair.ts";
@@ -61,6 +62,36 @@ export const time: readonly Scenario[] = [
       assert.ok(runs.cancelled);
       between("time left at the start", runs.left, 100, 400);
       between("run time of Go's handler", runs.ran, 100, 3_000);
+    },
+  },
+  {
+    // Both meanings of `Timeout`: the time left of the whole call (v2, ours), and the limit of one attempt (later ones).
+    name: "a method slower than the caller's limit is run again as the caller's generation does",
+    async goToTs(column) {
+      const { pair, via, generation } = column;
+      const key = pair.unique("again");
+      const options = generation === "v2" ? { timeout: "400ms" } : { attempt: "400ms" };
+      const body = { key, ms: 20_000 };
+      const error = failed(await pair.goClient(via, { endpoint: "Plain.Sleep", body, retries: 2, ...options }));
+      assert.equal(error.code, 408);
+      const expected = generation === "v2" ? 1 : 3;
+      const runs = await waitFor(
+        "all runs of our handler end",
+        () => pair.runs.of(key),
+        (seen) => seen.ends >= expected,
+      );
+      assert.deepEqual([runs.runs, runs.ends, runs.cancelled], [expected, expected, true]);
+      if (generation === "v2") return undefined;
+      return new GoCannot("a slow method is run again after each attempt's limit, though it has run");
+    },
+    async tsToGo(column) {
+      const { pair, go, to } = column;
+      const key = pair.unique("again");
+      const options = { ...to, timeoutMs: 400, retries: 2, retry: retryAlways };
+      const error = await rejected(pair.ours.client.call(go.name, "Plain.Sleep", { key, ms: 20_000 }, options));
+      assert.deepEqual([error.code, error.statusCode], ["timeout", 408]);
+      const runs = await goEnded(column, key);
+      assert.deepEqual([runs.runs, runs.cancelled], [1, true]);
     },
   },
   {

@@ -1,5 +1,5 @@
 /** What `Debug.Stats` tells of the process. */
-import { PerformanceObserver } from "node:perf_hooks";
+import { builtin } from "../builtins.ts";
 
 /** See Go's `debug/stats`. */
 export interface ProcessStats {
@@ -26,7 +26,7 @@ export interface ProcessMeter extends Disposable {
 export function processMeter(): ProcessMeter {
   const startedMs = Date.now();
   let pausedMs = 0;
-  const observer = new PerformanceObserver((list) => {
+  const observer = new (builtin.perfHooks().PerformanceObserver)((list) => {
     for (const { duration } of list.getEntries()) pausedMs += duration;
   });
   observer.observe({ entryTypes: ["gc"] });

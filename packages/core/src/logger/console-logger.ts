@@ -1,5 +1,5 @@
 /** The default logger: one line per record on stderr, in go-micro's format (`logger/default.go`) or as JSON. */
-import { inspect } from "node:util";
+import { builtin } from "../builtins.ts";
 import { MicroError } from "../errors.ts";
 import type { LogFields, Logger, LogLevel } from "./logger.ts";
 
@@ -177,7 +177,9 @@ function fieldText(value: unknown, withStack: boolean): string {
   if (value instanceof Error || MicroError.is(value)) return errorText(value, withStack);
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? "invalid date" : value.toISOString();
   if (typeof value === "object" && value !== null)
-    return inspect(value, { depth: 4, breakLength: Infinity, compact: true, maxArrayLength: 20, maxStringLength: 500 });
+    return builtin
+      .util()
+      .inspect(value, { depth: 4, breakLength: Infinity, compact: true, maxArrayLength: 20, maxStringLength: 500 });
   return String(value);
 }
 
@@ -185,7 +187,7 @@ function fieldText(value: unknown, withStack: boolean): string {
 function errorText(error: Error, withStack: boolean): string {
   const code = (error as { code?: unknown }).code;
   const text = typeof code === "string" && code !== "" ? `${code}: ${error.message}` : error.message || error.name;
-  return withStack ? `${text}\n${inspect(error)}` : text;
+  return withStack ? `${text}\n${builtin.util().inspect(error)}` : text;
 }
 
 const pad = (value: number): string => (value < 10 ? `0${value}` : String(value));

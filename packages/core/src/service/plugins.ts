@@ -4,10 +4,10 @@
  * A plugin package exports `plugins`, a list of descriptors. `--registry=etcd` imports `@micro/registry-etcd` from the
  * program's own dependencies and takes its descriptor of kind `registry` and name `etcd`.
  */
-import { readFileSync } from "node:fs";
 import { createRequire, findPackageJSON } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { builtin } from "../builtins.ts";
 import type { Broker } from "../broker/broker.ts";
 import type { Client, ClientOptions, ProtocolClient } from "../client/client.ts";
 import type { Logger } from "../logger/logger.ts";
@@ -217,7 +217,7 @@ function resolveFrom(module: string, base: string): string | undefined {
   // Its `exports` are for `import` alone; Node's synchronous resolver only knows `require`.
   const manifest = findPackageJSON(module, base);
   if (manifest === undefined) return undefined;
-  const { exports } = JSON.parse(readFileSync(manifest, "utf8")) as { exports?: unknown };
+  const { exports } = JSON.parse(builtin.fs().readFileSync(manifest, "utf8")) as { exports?: unknown };
   const target = exportTarget(exports);
   return target === undefined ? undefined : join(dirname(manifest), target);
 }

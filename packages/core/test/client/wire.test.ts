@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { AttemptContext, ClientOptions, ProtocolClient } from "../../src/client/client.ts";
 import { Frame } from "../../src/codec/codec.ts";
+import { protorpcCodec } from "../../src/codec/protorpc.ts";
 import { runInContext, Context } from "../../src/context.ts";
 import type { ServiceDefinition } from "../../src/definition.ts";
 import { badRequest, MicroError } from "../../src/errors.ts";
@@ -237,6 +238,41 @@ describe("nodes of the old protocol", () => {
     await fleet.serve("echo", (handlers) => handlers.handle(Echo, { say: (request) => request }), {});
     expect(await fleet.connect().client(Echo).say({ text: "hello" })).toEqual({ text: "hello" });
     expect(requests[0]).toMatchObject({ contentType: "application/proto-rpc", accept: "application/protobuf" });
+  });
+
+  it("get octets under their own name, in proto-rpc, as Go sends them", async () => {
+    const { fleet, requests } = recorded("http");
+    await using _ = fleet;
+    const text = {
+      name: "Text",
+      binary: {
+        encode: (message: { text: string }) => Buffer.from(message.text),
+        decode: (bytes: Uint8Array) => ({ text: Buffer.from(bytes).toString() }),
+      },
+    };
+    const Echo = {
+      service: "echo",
+      type: "Echo",
+      contentType: "application/octet-stream",
+      methods: { say: { name: "Say", kind: "unary", request: text, response: text } },
+    } as const satisfies ServiceDefinition;
+    const bodies: Buffer[] = [];
+    const { envelope } = protorpcCodec;
+    const listener = await fleet.transport.listen(
+      (exchange) => {
+        const { body, contentType } = exchange;
+        bodies.push(Buffer.from(body));
+        const answer = { kind: "response", endpoint: "Echo.Say", id: "1", error: undefined } as const;
+        exchange.reply({ contentType, body: envelope!.wrap(Buffer.from("heard"), answer) });
+      },
+      { address: "127.0.0.1:0" },
+    );
+    await fleet.register("echo", "echo-1", listener.address, {});
+    expect(await fleet.connect().client(Echo).say({ text: "raw" })).toEqual({ text: "heard" });
+    const contentType = "application/octet-stream";
+    expect(requests[0]).toMatchObject({ contentType, accept: contentType });
+    const sent = envelope!.unwrap(bodies[0]!, "request");
+    expect([sent.envelope.endpoint, Buffer.from(sent.payload).toString()]).toEqual(["Echo.Say", "raw"]);
   });
 
   it("are not meant by an address the caller gives", async () => {

@@ -9,6 +9,7 @@ import { helloRequest, profile } from "./types.ts";
 
 const seconds = Number(process.env["MICRO_FUZZ_SECONDS"] ?? 2);
 const seed = Number(process.env["MICRO_FUZZ_SEED"] ?? Date.now() & 0x7fff_ffff);
+process.stdout.write(`codec fuzz: MICRO_FUZZ_SEED=${seed} MICRO_FUZZ_SECONDS=${seconds}\n`);
 // Eight properties share the time.
 const limits = {
   seed,

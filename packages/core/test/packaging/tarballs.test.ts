@@ -43,6 +43,19 @@ async function sizeOf(path: string): Promise<number> {
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
+/** What one process needs to run `body`, a module: milliseconds of processor time, which others cannot lengthen, and bytes. */
+async function costOf(body: string): Promise<{ ms: number; bytes: number }> {
+  const program = `const rss = process.memoryUsage.rss(), from = process.cpuUsage();
+${body}
+const { user, system } = process.cpuUsage(from);
+console.log(JSON.stringify({ ms: (user + system) / 1000, bytes: process.memoryUsage.rss() - rss }));`;
+  const ended = await execute(process.execPath, ["--input-type=module", "-e", program], project);
+  expect(ended).toMatchObject({ code: 0, stderr: "" });
+  return JSON.parse(ended.stdout);
+}
+
+const median = (numbers: readonly number[]) => numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
+
 function bin(tool: string): string {
   return join(workspace, "packages", "core", "node_modules", ".bin", tool);
 }
@@ -69,6 +82,19 @@ describe("packed tarballs", () => {
       0,
     );
     expect(bytes).toBeLessThanOrEqual(1_500_000);
+  });
+
+  it("importing core costs at most 60 ms and 12 MB over bare Node", async () => {
+    const bare: { ms: number; bytes: number }[] = [];
+    const core: { ms: number; bytes: number }[] = [];
+    for (let round = 0; round < 11; round++) {
+      bare.push(await costOf(""));
+      core.push(await costOf(`await import("@micro/core");`));
+    }
+    const over = (what: "ms" | "bytes") =>
+      median(core.map((cost) => cost[what])) - median(bare.map((cost) => cost[what]));
+    expect(over("ms")).toBeLessThanOrEqual(60);
+    expect(over("bytes")).toBeLessThanOrEqual(12_000_000);
   });
 
   it("a peer dependency on core is published with a version range", async () => {

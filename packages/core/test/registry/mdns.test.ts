@@ -92,6 +92,12 @@ describe("mdns registry on Go's port 5353", () => {
 // A network namespace with nothing but loopback and no multicast route: a container without a network.
 const isolate = ["-rn", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"];
 const canIsolate = spawnSync("unshare", [...isolate, "true"]).status === 0;
+// Two interfaces with a cable between them, with addresses of both families.
+const addInterfaces =
+  "ip link add d0 type veth peer name d1 && for i in 0 1; do ip addr add 10.9.$i.1/24 dev d$i && " +
+  'ip -6 addr add fe80::$i:1/64 dev d$i nodad && ip link set d$i up || exit 1; done; exec "$@"';
+const withInterfaces = ["-rn", "sh", "-c", `ip link set lo up && ${addInterfaces}`, "sh"];
+const canAddInterfaces = spawnSync("unshare", [...withInterfaces, "true"]).status === 0;
 
 describe("mdns registry without a network", () => {
   it.skipIf(!canIsolate)("works over loopback alone", async () => {
@@ -117,6 +123,39 @@ describe("mdns registry without a network", () => {
     });
     expect(ended.stderr).toBe("");
     expect(ended.stdout).toBe("create a\n127.0.0.1:1\ngreeter\n");
+  });
+
+  it.skipIf(!canAddInterfaces).each([
+    ["IPv6 alone", "{ ipv4: false }"],
+    ["IPv4 alone", "{ ipv6: false }"],
+    ["both", "{}"],
+    ["one of several interfaces", `{ interfaces: ["d1"] }`],
+  ])("works over several interfaces, with %s", (_, settings) => {
+    const module = new URL("../../src/registry/mdns/mdns-registry.ts", import.meta.url).pathname;
+    const program = `
+      import { mdnsRegistry } from ${JSON.stringify(module)};
+      const registry = mdnsRegistry(${settings});
+      const other = mdnsRegistry(${settings});
+      const watcher = other.watch();
+      await watcher.ready;
+      await registry.register(${JSON.stringify(greeter("a", "[fd00::1]:1"))});
+      for await (const { action, service } of watcher) {
+        console.log(action, service.nodes[0].id);
+        break;
+      }
+      // One node, however many ways its answers came.
+      console.log((await other.getService("greeter")).map(({ nodes }) => nodes.map(({ address }) => address)).join());
+      await Promise.all([registry, other].map((each) => each[Symbol.asyncDispose]()));
+    `;
+    const ended = spawnSync(
+      "unshare",
+      [...withInterfaces, process.execPath, "--input-type=module", "--eval", program],
+      {
+        encoding: "utf8",
+        timeout: 15_000,
+      },
+    );
+    expect([ended.stderr, ended.stdout]).toEqual(["", "create a\n[fd00::1]:1\n"]);
   });
 });
 

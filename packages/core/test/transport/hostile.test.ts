@@ -149,6 +149,25 @@ describe("refused", () => {
   });
 });
 
+describe("requests that are cut short", () => {
+  const requests = {
+    "with a length": `${head}Content-Length: 12\r\n\r\nhello, world`,
+    "in chunks": `${head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n`,
+  };
+  for (const [name, bytes] of Object.entries(requests))
+    it(`${name} are never run, wherever the cut falls, and their connections end`, async () => {
+      await Promise.all(
+        Array.from({ length: bytes.length }, async (_, length) => {
+          using raw = await RawSocket.connect(listener.address);
+          raw.write(bytes.slice(0, length));
+          raw.socket.end();
+          await raw.until((received, { closed }) => closed && !received.includes(" 200 "), `the end after ${length}`);
+        }),
+      );
+      expect(seen).toEqual([]);
+    });
+});
+
 describe("prototype names", () => {
   it("are plain headers", async () => {
     using raw = await RawSocket.connect(listener.address);

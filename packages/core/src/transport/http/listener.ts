@@ -1,5 +1,4 @@
 /** A bound port and its connections. */
-import { unlinkSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import type { Server as TlsServer } from "node:tls";
@@ -113,7 +112,7 @@ export class HttpListener implements Listener, ConnectionOwner, ArrivingOwner {
     let failure = await this.#tryBind({ path });
     if (failure?.code === "EADDRINUSE" && (await isAbandoned(path))) {
       try {
-        unlinkSync(path);
+        builtin.fs().unlinkSync(path);
       } catch {
         // Somebody else was quicker, or it may not be removed: binding will tell.
       }
