@@ -26,8 +26,8 @@ interface Generation {
   readonly member: GroupMember;
   readonly partitions: readonly number[];
   over: boolean;
-  /** Resolves once all partitions have a position. */
-  located: Promise<void>;
+  /** Resolves once all partitions have a position; undefined when they do. */
+  located: Promise<void> | undefined;
 }
 
 export class GroupFeed implements Feed {
@@ -108,7 +108,7 @@ export class GroupFeed implements Feed {
 
   #assigned(member: GroupMember, partitions: readonly number[], sameMember: boolean): void {
     if (this.#generation !== undefined) this.#generation.over = true;
-    const generation: Generation = { member, partitions, over: false, located: Promise.resolve() };
+    const generation: Generation = { member, partitions, over: false, located: undefined };
     this.#generation = generation;
     for (const [partition, progress] of this.#progress)
       if (!partitions.includes(partition)) this.#revoke(partition, progress);
@@ -119,7 +119,10 @@ export class GroupFeed implements Feed {
       if (sameMember) member.seek(progress.partition, progress.position);
     }
     generation.located = this.#establish(generation, sameMember);
-    generation.located.catch((error: unknown) => this.#debug("the queue's positions are not known yet", error));
+    generation.located.then(
+      () => (generation.located = undefined),
+      (error: unknown) => this.#debug("the queue's positions are not known", error),
+    );
   }
 
   /** It is somebody else's, or not what it was: what waits is not handled here, what runs is not committed. */
@@ -200,7 +203,7 @@ export class GroupFeed implements Feed {
   async #take(batch: GroupBatch): Promise<void> {
     const generation = this.#generation;
     if (generation === undefined) return;
-    await this.#until(generation.located, batch);
+    if (generation.located !== undefined) await this.#until(generation.located, batch);
     const { partition } = batch;
     if (generation.over || this.#stopped) return;
     let progress = this.#progress.get(partition);

@@ -233,6 +233,25 @@ export function openCluster(kafka: Kafka): Cluster {
   return cluster!;
 }
 
+/** The offsets of each partition's beginning or end. */
+export async function fetchOffsets(
+  cluster: Cluster,
+  topic: string,
+  partitions: readonly number[],
+  which: "oldest" | "newest",
+): Promise<Map<number, number>> {
+  const wanted = partitions.map((partition) => ({ partition }));
+  return offsetMap(await cluster.fetchTopicsOffset([{ topic, partitions: wanted, fromBeginning: which === "oldest" }]));
+}
+
+export function offsetMap(topics: readonly { partitions: readonly { partition: number; offset: string }[] }[]) {
+  return new Map(
+    topics.flatMap(({ partitions }) =>
+      partitions.map(({ partition, offset }): [number, number] => [partition, Number(offset)]),
+    ),
+  );
+}
+
 class Topics implements KafkaTopics {
   readonly #kafka: Kafka;
   readonly #settings: KafkaSettings;
@@ -272,9 +291,10 @@ class Topics implements KafkaTopics {
       });
     const { partitions, replicationFactor, config } = createTopics;
     const admin = await (this.#admin ??= this.#connectAdmin());
+    let made: boolean;
     try {
-      // False if somebody else was quicker.
-      await admin.createTopics({
+      // False if somebody else was quicker, who may have wanted it otherwise.
+      made = await admin.createTopics({
         topics: [
           {
             topic,
@@ -293,19 +313,39 @@ class Topics implements KafkaTopics {
       const text = `broker kafka: there is no topic ${topic}, and the user may not make it: make it by hand, or allow the user to (\`Create\`)`;
       throw new MicroError(text, { id: source, code: "forbidden", cause });
     }
-    await this.#appears(topic);
+    await this.#appears(topic, made ? (partitions ?? 1) : 1);
   }
 
-  /** What the controller has made the brokers learn a moment later. */
-  async #appears(topic: string): Promise<void> {
+  /**
+   * What the controller has made the brokers learn a moment later, each of its own partitions. Written to before, some
+   * would refuse, and the client would send once more what the others have taken.
+   */
+  async #appears(topic: string, wanted: number): Promise<void> {
     const end = performance.now() + this.#settings.requestTimeoutMs;
-    while (!(await this.#exists(topic))) {
-      if (performance.now() > end)
-        throw new MicroError(`broker kafka: the topic ${topic} was made, but does not appear`, {
-          id: source,
-          code: "unavailable",
-        });
-      await sleep(appearPollMs);
+    const cluster = openCluster(this.#kafka);
+    try {
+      await cluster.connect();
+      for (;;) {
+        try {
+          await cluster.addMultipleTargetTopics([topic]);
+          await cluster.refreshMetadata();
+          const partitions = cluster.findTopicPartitionMetadata(topic).map(({ partitionId }) => partitionId);
+          if (partitions.length >= wanted) {
+            await fetchOffsets(cluster, topic, partitions, "newest");
+            return;
+          }
+        } catch (error) {
+          if (typeOf(error) === undefined || performance.now() > end) throw error;
+        }
+        if (performance.now() > end)
+          throw new MicroError(`broker kafka: the topic ${topic} was made, but is not ready`, {
+            id: source,
+            code: "unavailable",
+          });
+        await sleep(appearPollMs);
+      }
+    } finally {
+      await cluster.disconnect();
     }
   }
 

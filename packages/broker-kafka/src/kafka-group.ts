@@ -1,7 +1,7 @@
 /** A member of a consumer group, by the Kafka client: what `kafka-client.ts` is for producing. */
 import type { Broker, Cluster, Consumer, EachBatchPayload } from "kafkajs";
 import type { Logger } from "@micro/core";
-import { KafkaClient } from "./kafka-client.ts";
+import { KafkaClient, fetchOffsets, offsetMap } from "./kafka-client.ts";
 import type { KafkaRecord } from "./kafka-client.ts";
 import type { KafkaSettings } from "./options.ts";
 import { rangeAssigner } from "./range-assigner.ts";
@@ -210,25 +210,6 @@ class KafkaGroupMember implements GroupMember {
   leave(): Promise<void> {
     return this.#client.close(() => this.#consumer.disconnect());
   }
-}
-
-/** The offsets of each partition's beginning or end. */
-export async function fetchOffsets(
-  cluster: Cluster,
-  topic: string,
-  partitions: readonly number[],
-  which: "oldest" | "newest",
-): Promise<Map<number, number>> {
-  const wanted = partitions.map((partition) => ({ partition }));
-  return offsetMap(await cluster.fetchTopicsOffset([{ topic, partitions: wanted, fromBeginning: which === "oldest" }]));
-}
-
-function offsetMap(topics: readonly { partitions: readonly { partition: number; offset: string }[] }[]) {
-  return new Map(
-    topics.flatMap(({ partitions }) =>
-      partitions.map(({ partition, offset }): [number, number] => [partition, Number(offset)]),
-    ),
-  );
 }
 
 function groupBatch(payload: EachBatchPayload): GroupBatch {

@@ -6,9 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Broker, Cluster } from "kafkajs";
 import type { Logger } from "@micro/core";
 import { typeOf } from "./errors.ts";
-import { KafkaClient, openCluster } from "./kafka-client.ts";
+import { KafkaClient, fetchOffsets, openCluster } from "./kafka-client.ts";
 import type { KafkaRecord } from "./kafka-client.ts";
-import { fetchOffsets } from "./kafka-group.ts";
 import type { KafkaSettings } from "./options.ts";
 
 /** What came of one partition. */
