@@ -91,24 +91,34 @@ export class Publisher {
 
   async #serve(link: AmqpLink, up: () => void): Promise<void> {
     await this.#topology.ensureExchange(link);
-    let channel = await this.#open(link);
-    let resent = await this.#resend(channel);
-    while (resent === "one refused") {
-      channel = await this.#open(link);
-      resent = await this.#resend(channel);
-    }
-    this.#resending = false;
-    if (channel.isOpen) {
-      up();
+    try {
+      let channel = await this.#open(link);
+      let resent = await this.#resend(channel);
+      while (resent === "one refused") {
+        channel = await this.#open(link);
+        resent = await this.#resend(channel);
+      }
+      this.#resending = false;
+      if (channel.isOpen) {
+        up();
+        this.#updateGate();
+      }
+      const ended = await channel.closed;
+      if (resent === "all" && ended !== undefined) this.#accuse(ended);
+      throw failure(
+        "unavailable",
+        `the channel was closed${ended === undefined ? "" : `: ${serverText(ended)}`}`,
+        ended,
+      );
+    } catch (error) {
+      this.#down = error;
+      throw error;
+    } finally {
+      this.#channel = undefined;
+      this.#resending = false;
       this.#updateGate();
+      this.#topology.forgetExchange(link);
     }
-    const ended = await channel.closed;
-    this.#channel = undefined;
-    this.#down = ended ?? new Error("the channel was closed");
-    this.#updateGate();
-    this.#topology.forgetExchange(link);
-    if (resent === "all" && ended !== undefined) this.#accuse(ended);
-    throw failure("unavailable", `the channel was closed${ended === undefined ? "" : `: ${serverText(ended)}`}`, ended);
   }
 
   async #open(link: AmqpLink): Promise<AmqpConfirmChannel> {

@@ -5,7 +5,8 @@ import { Acknowledger } from "./acknowledger.ts";
 import type { AmqpChannel, AmqpLink, AmqpMessage } from "./amqp-client.ts";
 import { serverText, source } from "./errors.ts";
 import { ReceivedMessage, keyMatcher } from "./messages.ts";
-import type { QueueSettings, RabbitmqSettings } from "./options.ts";
+import type { RabbitmqSettings } from "./options.ts";
+import type { QueueSettings } from "./subscribe-options.ts";
 import type { Topology } from "./topology.ts";
 
 /** Settings of {@link QueueFeed}. */
