@@ -2,7 +2,8 @@
 import { connect, credentials } from "amqplib";
 import type { Channel, ChannelModel, ConfirmChannel, ConsumeMessage, Message, Options } from "amqplib";
 import { fromAmqp } from "./errors.ts";
-import type { RabbitmqArgument, RabbitmqNode, RabbitmqSettings } from "./options.ts";
+import type { RabbitmqNode, RabbitmqSettings } from "./options.ts";
+import type { RabbitmqArgument } from "./subscribe-options.ts";
 
 type Arguments = Readonly<Record<string, RabbitmqArgument>>;
 

@@ -4,14 +4,8 @@ import { pluginFlags, pluginOptions } from "./plugin.ts";
 import { rabbitmqBroker } from "./rabbitmq-broker.ts";
 
 export { rabbitmqBroker } from "./rabbitmq-broker.ts";
-export type {
-  ExchangeKind,
-  RabbitmqArgument,
-  RabbitmqBrokerOptions,
-  RabbitmqPublishOptions,
-  RabbitmqSubscribeOptions,
-  RabbitmqTlsOptions,
-} from "./options.ts";
+export type { ExchangeKind, RabbitmqBrokerOptions, RabbitmqPublishOptions, RabbitmqTlsOptions } from "./options.ts";
+export type { RabbitmqArgument, RabbitmqSubscribeOptions } from "./subscribe-options.ts";
 
 /** What `createService({ plugins })` and the loading by name take. */
 export const plugins: readonly BrokerPlugin[] = [

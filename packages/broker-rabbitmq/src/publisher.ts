@@ -91,6 +91,37 @@ export class Publisher {
 
   async #serve(link: AmqpLink, up: () => void): Promise<void> {
     await this.#topology.ensureExchange(link);
+    try {
+      let channel = await this.#open(link);
+      let resent = await this.#resend(channel);
+      while (resent === "one refused") {
+        channel = await this.#open(link);
+        resent = await this.#resend(channel);
+      }
+      this.#resending = false;
+      if (channel.isOpen) {
+        up();
+        this.#updateGate();
+      }
+      const ended = await channel.closed;
+      if (resent === "all" && ended !== undefined) this.#accuse(ended);
+      throw failure(
+        "unavailable",
+        `the channel was closed${ended === undefined ? "" : `: ${serverText(ended)}`}`,
+        ended,
+      );
+    } catch (error) {
+      this.#down = error;
+      throw error;
+    } finally {
+      this.#channel = undefined;
+      this.#resending = false;
+      this.#updateGate();
+      this.#topology.forgetExchange(link);
+    }
+  }
+
+  async #open(link: AmqpLink): Promise<AmqpConfirmChannel> {
     const channel = await link.openConfirmChannel();
     channel.onReturned = (messageId) => {
       const entry = this.#mandatory.get(messageId);
@@ -100,52 +131,46 @@ export class Publisher {
     this.#sent = 0;
     this.#sentBytes = 0;
     this.#resending = true;
-    const resent = await this.#resend(channel);
-    this.#resending = false;
-    if (channel.isOpen) {
-      up();
-      this.#updateGate();
-    }
-    const ended = await channel.closed;
-    this.#channel = undefined;
-    this.#down = ended ?? new Error("the channel was closed");
-    this.#updateGate();
-    this.#topology.forgetExchange(link);
-    // A missing exchange is made again, and no message's fault.
-    if (resent && ended !== undefined && replyCode(ended) !== reply.notFound) this.#accuse(ended);
-    throw failure("unavailable", `the channel was closed${ended === undefined ? "" : `: ${serverText(ended)}`}`, ended);
+    return channel;
   }
 
   /** What one of the unconfirmed messages did to the channel must not happen to all of them for ever. */
   #accuse(reason: Error): void {
-    if (this.#unconfirmed.size > 1) {
-      this.#suspicious = true;
-      return;
-    }
-    for (const entry of this.#unconfirmed)
-      this.#settle(entry, fromAmqp(reason, `the message for ${entry.outgoing.key}`));
+    // A missing exchange is made again, and no message's fault.
+    if (replyCode(reason) === reply.notFound) return;
+    const [only] = this.#unconfirmed;
+    if (this.#unconfirmed.size === 1 && only !== undefined) this.#condemn(only, reason);
+    else if (this.#unconfirmed.size > 1) this.#suspicious = true;
   }
 
-  /** True if the channel is through with all of it. */
-  async #resend(channel: AmqpConfirmChannel): Promise<boolean> {
+  #condemn(entry: Unconfirmed, reason: Error): void {
+    const { exchange } = entry.outgoing;
+    // Nobody's message is taken there: no need to try each.
+    const forAll = replyCode(reason) === reply.accessRefused && /access to exchange/.test(serverText(reason));
+    for (const each of forAll ? this.#unconfirmed : [entry])
+      if (each.outgoing.exchange === exchange)
+        this.#settle(each, fromAmqp(reason, `the message for ${each.outgoing.key}`));
+  }
+
+  async #resend(channel: AmqpConfirmChannel): Promise<"all" | "one refused" | "not all"> {
     const left = [...this.#unconfirmed];
     if (!this.#suspicious) {
       for (const entry of left) this.#write(channel, entry);
-      return true;
+      return "all";
     }
     // One at a time: the one after which the channel ends is the one the server does not want.
     for (const entry of left) {
       if (entry.settled) continue;
       const confirmed = new Promise<void>((resolve) => this.#write(channel, entry, resolve));
-      const ended = await Promise.race([confirmed.then(() => undefined), channel.closed.then((error) => ({ error }))]);
-      if (ended === undefined && channel.isOpen) continue;
-      const error = ended === undefined ? await channel.closed : ended.error;
-      if (error !== undefined && replyCode(error) !== reply.notFound)
-        this.#settle(entry, fromAmqp(error, `the message for ${entry.outgoing.key}`));
-      return false;
+      await Promise.race([confirmed, channel.closed]);
+      if (channel.isOpen) continue;
+      const reason = await channel.closed;
+      if (reason === undefined || replyCode(reason) === reply.notFound) return "not all";
+      this.#condemn(entry, reason);
+      return "one refused";
     }
     this.#suspicious = false;
-    return true;
+    return "all";
   }
 
   /** @throws {MicroError} or rejects, as `Broker.publish` says; `not_found` for a mandatory message no queue takes. */

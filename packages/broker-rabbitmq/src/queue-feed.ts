@@ -5,7 +5,8 @@ import { Acknowledger } from "./acknowledger.ts";
 import type { AmqpChannel, AmqpLink, AmqpMessage } from "./amqp-client.ts";
 import { serverText, source } from "./errors.ts";
 import { ReceivedMessage, keyMatcher } from "./messages.ts";
-import type { QueueSettings, RabbitmqSettings } from "./options.ts";
+import type { RabbitmqSettings } from "./options.ts";
+import type { QueueSettings } from "./subscribe-options.ts";
 import type { Topology } from "./topology.ts";
 
 /** Settings of {@link QueueFeed}. */
@@ -138,6 +139,11 @@ export class QueueFeed {
     if (this.#session === session) this.#session = undefined;
     session.acknowledger.flush();
     session.channel.close().catch(() => {});
+    this.#revoke(session);
+  }
+
+  /** What waits for its turn and came with this session will come with another one. */
+  #revoke(session: Session): void {
     const gone = (delivery: Delivery): boolean =>
       delivery instanceof QueueDelivery && delivery.session === session && !session.exclusive;
     for (const feed of this.#feeds()) feed.#options.consumer.revoke(gone);
@@ -189,14 +195,16 @@ export class QueueFeed {
   /** To be called once everything is settled; what is not goes back to the queue. */
   async close(): Promise<void> {
     const { byQueue, queue } = this.#options;
+    for (const timer of this.#pauses) clearTimeout(timer);
+    const session = this.#session;
+    if (session !== undefined) {
+      session.acknowledger.flush();
+      await limited(session.channel.close());
+      this.#revoke(session);
+    }
     const feeds = byQueue.get(queue.name);
     feeds?.delete(this);
     if (feeds?.size === 0) byQueue.delete(queue.name);
-    for (const timer of this.#pauses) clearTimeout(timer);
-    const session = this.#session;
-    if (session === undefined) return;
-    session.acknowledger.flush();
-    await limited(session.channel.close());
   }
 }
 

@@ -14,11 +14,12 @@ import type { AmqpLink } from "./amqp-client.ts";
 import { Connection, keepOn } from "./connection.ts";
 import { closedError, fromAmqp, isRefusal } from "./errors.ts";
 import { checkTopic, writeProperties } from "./messages.ts";
-import { readOptions, readSubscribeOptions } from "./options.ts";
+import { readOptions } from "./options.ts";
 import type { RabbitmqBrokerOptions, RabbitmqSettings } from "./options.ts";
 import { Publisher } from "./publisher.ts";
 import type { Outgoing } from "./publisher.ts";
 import { QueueFeed } from "./queue-feed.ts";
+import { readSubscribeOptions } from "./subscribe-options.ts";
 import { Topology } from "./topology.ts";
 
 /**

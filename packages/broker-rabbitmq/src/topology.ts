@@ -3,7 +3,8 @@ import { MicroError } from "@micro/core";
 import type { Logger } from "@micro/core";
 import type { AmqpChannel, AmqpLink } from "./amqp-client.ts";
 import { fromAmqp, reply, replyCode, serverText, source } from "./errors.ts";
-import type { QueueSettings, RabbitmqSettings } from "./options.ts";
+import type { RabbitmqSettings } from "./options.ts";
+import type { QueueSettings } from "./subscribe-options.ts";
 
 /** What one broker declares. What exists already with weaker or stronger settings is used as it is. */
 export class Topology {

@@ -1,0 +1,92 @@
+/** Settings of one subscription, their check, and the queue they ask for. */
+import type { RabbitmqSettings } from "./options.ts";
+
+/** A value of a table of arguments. */
+export type RabbitmqArgument = string | number | boolean;
+
+/** What AMQP has for one subscription. */
+export interface RabbitmqSubscribeOptions {
+  /** The queue survives the server and stays without consumers. Only for subscriptions with a queue name. Default: the broker's `durable`. */
+  durable?: boolean | undefined;
+  /** The queue goes with its last consumer. Default: the opposite of `durable`. */
+  autoDelete?: boolean | undefined;
+  /** A `quorum` queue is always durable. Default: what the server makes by default. */
+  queueType?: "classic" | "quorum" | undefined;
+  /** Further arguments of the queue, e.g. `{ "x-max-length": 1000, "x-dead-letter-exchange": "dead" }`. */
+  arguments?: Readonly<Record<string, RabbitmqArgument>> | undefined;
+  /** Arguments of the binding: Go's `Headers` option. */
+  bindingArguments?: Readonly<Record<string, RabbitmqArgument>> | undefined;
+  /** Consumers of a higher priority get messages first. Default: 0. */
+  priority?: number | undefined;
+  /**
+   * A message that failed for good, without a `deadLetter` topic: goes on being retried here, or is rejected, which
+   * hands it to the queue's `x-dead-letter-exchange`, or drops it if there is none (Go's default). Default: `retry`.
+   */
+  onFailure?: "retry" | "reject" | undefined;
+}
+
+/** How a subscription's queue is declared. */
+export interface QueueSettings {
+  /** Empty: named by the server, for this subscription alone. */
+  readonly name: string;
+  readonly durable: boolean;
+  readonly autoDelete: boolean;
+  readonly exclusive: boolean;
+  readonly arguments: Readonly<Record<string, RabbitmqArgument>>;
+  readonly bindingArguments: Readonly<Record<string, RabbitmqArgument>>;
+  readonly priority: number | undefined;
+}
+
+/** @throws {TypeError} naming the option that is wrong. */
+export function readSubscribeOptions(
+  settings: RabbitmqSettings,
+  topic: string,
+  queue: string | undefined,
+  options: RabbitmqSubscribeOptions = {},
+): QueueSettings {
+  const { durable, autoDelete, queueType, priority, onFailure } = options;
+  if (queueType !== undefined && queueType !== "classic" && queueType !== "quorum")
+    throw wrongOption("queueType` must be `classic` or `quorum`");
+  if (onFailure !== undefined && onFailure !== "retry" && onFailure !== "reject")
+    throw wrongOption("onFailure` must be `retry` or `reject`");
+  if (priority !== undefined && !Number.isInteger(priority)) throw wrongOption("priority` must be a whole number");
+  if (queueType === "quorum" && durable === false) throw wrongOption("durable` cannot be false for a quorum queue");
+  // Without an exchange a topic is the name of a queue.
+  const name = queue ?? (settings.exchange === "" ? topic : "");
+  if (name === "" && (durable === true || queueType === "quorum"))
+    throw wrongOption("durable` needs a `queue`: one named by the server could not be found again");
+  if (name.startsWith("amq.")) throw new TypeError("subscribe: `queue` must not begin with `amq.`, the server's own");
+  if (Buffer.byteLength(name) > 255) throw new TypeError("subscribe: `queue` must be of at most 255 bytes");
+  const isDurable = name !== "" && (durable ?? (queueType === "quorum" || settings.durable));
+  return {
+    name,
+    durable: isDurable,
+    autoDelete: name === "" || (autoDelete ?? !isDurable),
+    exclusive: name === "",
+    arguments: {
+      ...(queueType === undefined ? {} : { "x-queue-type": queueType }),
+      ...readArguments("arguments", options.arguments),
+    },
+    bindingArguments: readArguments("bindingArguments", options.bindingArguments),
+    priority,
+  };
+}
+
+function wrongOption(rule: string): TypeError {
+  return new TypeError(`subscribe: \`rabbitmq.${rule}`);
+}
+
+function readArguments(
+  option: string,
+  table: Readonly<Record<string, RabbitmqArgument>> = {},
+): Record<string, RabbitmqArgument> {
+  const read = Object.create(null) as Record<string, RabbitmqArgument>;
+  for (const [name, value] of Object.entries(table)) {
+    if (!["string", "number", "boolean"].includes(typeof value) || Buffer.byteLength(name) > 128)
+      throw new TypeError(
+        `subscribe: \`rabbitmq.${option}\` must hold texts, numbers and booleans: ${JSON.stringify(name.slice(0, 64))} does not`,
+      );
+    read[name] = value;
+  }
+  return read;
+}
