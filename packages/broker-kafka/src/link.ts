@@ -31,6 +31,7 @@ export class Link {
   #lose: ((reason: unknown) => void) | undefined;
   /** Why, and that those concerned know. */
   #refusal: string | undefined;
+  #lost = false;
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -114,13 +115,15 @@ export class Link {
     this.#lose = lost.resolve;
     this.#refusal = undefined;
     this.#current = link;
-    logger.info(`Broker [kafka] Connected to ${where}`);
+    // The service says so of the first one.
+    logger.log(this.#lost ? "info" : "debug", `Broker [kafka] Connected to ${where}`);
     up();
     onUp();
     gate.open();
     for (const { resolve } of this.#waiting) resolve(link);
     const reason = await Promise.race([link.lost, lost.promise, aborted.promise]);
     this.#current = undefined;
+    this.#lost = true;
     const failure = MicroError.is(reason) ? reason : fromKafka(reason, `the connection to ${where}`);
     if (!signal.aborted) {
       gate.close(failure);

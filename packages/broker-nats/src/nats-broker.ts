@@ -61,6 +61,7 @@ class NatsBroker implements Broker {
   readonly #tried = Promise.withResolvers<void>();
   #supervisor: Supervisor | undefined;
   #link: NatsLink | undefined;
+  #lost = false;
   /** Bytes published on this link, those before the last flush, and those the server has read. */
   #sent = 0;
   #flushedAt = 0;
@@ -112,12 +113,14 @@ class NatsBroker implements Broker {
     this.#link = link;
     this.#sent = this.#flushedAt = this.#read = 0;
     this.#flushing = undefined;
-    this.#logger.info(`Broker [nats] Connected to ${link.server}`);
+    // The service says so of the first one.
+    this.#logger.log(this.#lost ? "info" : "debug", `Broker [nats] Connected to ${link.server}`);
     for (const active of this.#active) this.#serve(active, link);
     up();
     this.#gate.open();
     const reason = await link.closed;
     this.#link = undefined;
+    this.#lost = true;
     this.#streams.clear();
     this.#gate.close(reason ?? "the connection was closed");
     if (signal.aborted) return;

@@ -23,6 +23,7 @@ export class Connection {
   readonly #options: ConnectionOptions;
   #supervisor: Supervisor | undefined;
   #link: AmqpLink | undefined;
+  #lost = false;
   /** Where the next attempt begins. */
   #next = 0;
 
@@ -56,11 +57,13 @@ export class Connection {
     }
     if (link === undefined) return;
     this.#link = link;
-    logger.info(`Broker [rabbitmq] Connected to ${link.address}`);
+    // The service says so of the first one.
+    logger.log(this.#lost ? "info" : "debug", `Broker [rabbitmq] Connected to ${link.address}`);
     up();
     onLink(link);
     const reason = await link.closed;
     this.#link = undefined;
+    this.#lost = true;
     const failure = fromAmqp(reason, `the connection to ${link.address}`);
     onDown(failure, false);
     if (signal.aborted) return;

@@ -14,9 +14,16 @@ export interface Ended {
 }
 
 /** Run a program to its end; never rejects for its exit code. */
-export function execute(command: string, args: readonly string[], cwd: string, timeoutMs = 180_000): Promise<Ended> {
+export function execute(
+  command: string,
+  args: readonly string[],
+  cwd: string,
+  timeoutMs = 180_000,
+  variables: Readonly<Record<string, string>> = {},
+): Promise<Ended> {
+  const options = { cwd, timeout: timeoutMs, maxBuffer: 64 << 20, env: { ...process.env, ...variables } };
   return new Promise((resolve) => {
-    execFile(command, [...args], { cwd, timeout: timeoutMs, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+    execFile(command, [...args], options, (error, stdout, stderr) => {
       const code = error === null ? 0 : typeof error.code === "number" ? error.code : 1;
       resolve({ code, stdout, stderr });
     });
