@@ -1,4 +1,5 @@
 /** What a service that chooses Kafka by name gives the broker: addresses, user, certificates. */
+import { joinPem } from "@micro/core";
 import type { FlagDefinition, PluginContext } from "@micro/core";
 import type { KafkaBrokerOptions, KafkaSaslOptions } from "./options.ts";
 
@@ -26,15 +27,7 @@ export function pluginOptions({ addresses, logger, service, tls, flags }: Plugin
     ...(addresses.length === 0 ? {} : { addresses }),
     clientId: service,
     ...(username === undefined || password === undefined ? {} : { sasl: { mechanism, username, password } }),
-    ...(tls.secure ? { tls: { ca: join(ca), cert: join(cert), key, passphrase, servername } } : {}),
+    ...(tls.secure ? { tls: { ca: joinPem(ca), cert: joinPem(cert), key, passphrase, servername } } : {}),
     logger,
   };
-}
-
-/** Several certificates are one text in PEM. */
-function join(
-  pem: string | Uint8Array | readonly (string | Uint8Array)[] | undefined,
-): string | Uint8Array | undefined {
-  if (!Array.isArray(pem)) return pem as string | Uint8Array | undefined;
-  return pem.map((part: string | Uint8Array) => Buffer.from(part).toString()).join("\n");
 }

@@ -1,4 +1,5 @@
 /** What a service that chooses RabbitMQ by name gives the broker: addresses, user, certificates, durability. */
+import { joinPem } from "@micro/core";
 import type { FlagDefinition, PluginContext } from "@micro/core";
 import type { RabbitmqBrokerOptions } from "./options.ts";
 
@@ -34,15 +35,7 @@ export function pluginOptions({ addresses, logger, service, tls, flags }: Plugin
     exchange: flag("rabbitmq_exchange"),
     durable: durable === "true",
     name: service,
-    ...(secure ? { tls: { ca: join(tls.tls?.ca), cert: join(tls.tls?.cert), key: join(tls.tls?.key) } } : {}),
+    ...(secure ? { tls: { ca: joinPem(tls.tls?.ca), cert: joinPem(tls.tls?.cert), key: joinPem(tls.tls?.key) } } : {}),
     logger,
   };
-}
-
-/** Several certificates are one text in PEM. */
-function join(
-  pem: string | Uint8Array | readonly (string | Uint8Array)[] | undefined,
-): string | Uint8Array | undefined {
-  if (!Array.isArray(pem)) return pem as string | Uint8Array | undefined;
-  return pem.map((part: string | Uint8Array) => Buffer.from(part).toString()).join("\n");
 }

@@ -1,4 +1,5 @@
 /** What a service that chooses Consul by name gives the registry: addresses, token, certificates. */
+import { joinPem } from "@micro/core";
 import type { FlagDefinition, PluginContext } from "@micro/core";
 import type { ConsulRegistryOptions } from "./options.ts";
 
@@ -21,17 +22,9 @@ export function pluginOptions({ addresses, logger, tls, flags }: PluginContext):
     ...(own.length === 0 ? {} : { addresses: own }),
     token: flag("consul_http_token"),
     ...(secure && tls.tls !== undefined
-      ? { tls: { ca: join(tls.tls.ca), cert: join(tls.tls.cert), key: tls.tls.key } }
+      ? { tls: { ca: joinPem(tls.tls.ca), cert: joinPem(tls.tls.cert), key: tls.tls.key } }
       : {}),
     ...(secure ? { insecureSkipVerify: tls.insecureSkipVerify } : {}),
     logger,
   };
-}
-
-/** Several certificates are one text in PEM. */
-function join(
-  pem: string | Uint8Array | readonly (string | Uint8Array)[] | undefined,
-): string | Uint8Array | undefined {
-  if (!Array.isArray(pem)) return pem as string | Uint8Array | undefined;
-  return pem.map((part: string | Uint8Array) => Buffer.from(part).toString()).join("\n");
 }

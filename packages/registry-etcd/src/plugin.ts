@@ -1,4 +1,5 @@
 /** What a service that chooses etcd by name gives the registry: addresses, user, certificates. */
+import { joinPem } from "@micro/core";
 import type { FlagDefinition, PluginContext } from "@micro/core";
 import type { EtcdRegistryOptions } from "./options.ts";
 
@@ -22,16 +23,8 @@ export function pluginOptions({ addresses, logger, tls, flags }: PluginContext):
     // As Go: one without the other counts for nothing.
     ...(username === undefined || password === undefined ? {} : { username, password }),
     ...(secure && tls.tls !== undefined
-      ? { tls: { ca: join(tls.tls.ca), cert: join(tls.tls.cert), key: tls.tls.key } }
+      ? { tls: { ca: joinPem(tls.tls.ca), cert: joinPem(tls.tls.cert), key: tls.tls.key } }
       : {}),
     logger,
   };
-}
-
-/** Several certificates are one text in PEM. */
-function join(
-  pem: string | Uint8Array | readonly (string | Uint8Array)[] | undefined,
-): string | Uint8Array | undefined {
-  if (!Array.isArray(pem)) return pem as string | Uint8Array | undefined;
-  return pem.map((part: string | Uint8Array) => Buffer.from(part).toString()).join("\n");
 }

@@ -60,3 +60,11 @@ function pem(value: string | Uint8Array | readonly (string | Uint8Array)[]): str
 function onePem(part: string | Uint8Array): string | Buffer {
   return typeof part === "string" ? part : Buffer.from(part);
 }
+
+/** Several certificates as one text, for clients that take only one. */
+export function joinPem(
+  pem: string | Uint8Array | readonly (string | Uint8Array)[] | undefined,
+): string | Uint8Array | undefined {
+  if (pem === undefined || typeof pem === "string" || pem instanceof Uint8Array) return pem;
+  return pem.map((part) => Buffer.from(part).toString()).join("\n");
+}
