@@ -63,8 +63,9 @@ function onePem(part: string | Uint8Array): string | Buffer {
 
 /** Several certificates as one text, for clients that take only one. */
 export function joinPem(
-  pem: string | Uint8Array | readonly (string | Uint8Array)[] | undefined,
+  certificates: string | Uint8Array | readonly (string | Uint8Array)[] | undefined,
 ): string | Uint8Array | undefined {
-  if (pem === undefined || typeof pem === "string" || pem instanceof Uint8Array) return pem;
-  return pem.map((part) => Buffer.from(part).toString()).join("\n");
+  if (certificates === undefined || typeof certificates === "string" || certificates instanceof Uint8Array)
+    return certificates;
+  return certificates.map((part) => Buffer.from(part).toString()).join("\n");
 }
