@@ -80,17 +80,21 @@ function run(command, parameters, options) {
 
 /**
  * Build what is not built yet.
- * @returns paths of the binaries: `v2`, `v4`, `v5`, and `netns` (a program in a network namespace of its own)
+ * @returns paths of the binaries: `v2`, `v4`, `v5`, `v5-grpc` (for the benchmark), and `netns` (a program in a network namespace of its own)
  * @throws {Unavailable} where they cannot be had; any other error is a defect
  */
 export async function buildPeers(log = () => {}) {
   if (process.platform !== "linux") throw new Unavailable("the peers run in a network namespace, which needs Linux");
   const { go, version } = findGo();
-  const hash = createHash("sha256").update(version);
+  const hash = createHash("sha256")
+    .update(version)
+    .update(readFileSync(fileURLToPath(import.meta.url)));
   for (const file of filesBelow(sources)) hash.update(`\0${relative(sources, file)}\0`).update(readFileSync(file));
   const cache = cacheDirectory();
   const target = join(cache, hash.digest("hex").slice(0, 16));
-  const names = [...generations, "netns"];
+  // v5's gRPC client and server replace grpc-go's codec and with it break the etcd registry of the same program: what
+  // the benchmark needs of them is a program of its own.
+  const names = [...generations, "v5-grpc", "netns"];
   const binaries = Object.fromEntries(names.map((name) => [name, join(target, name)]));
   if (Object.values(binaries).every((binary) => existsSync(binary))) {
     log(`go peers: up to date in ${target}`);
@@ -104,7 +108,7 @@ export async function buildPeers(log = () => {}) {
     for (const name of names) {
       const started = Date.now();
       const module = join(work, name);
-      cpSync(join(sources, name), module, { recursive: true });
+      cpSync(join(sources, name.replace("-grpc", "")), module, { recursive: true });
       if (name !== "netns") cpSync(join(sources, "peer"), join(module, "peer"), { recursive: true });
       log(`go peers: building ${name} (${version.split(" ")[2]})`);
       const { code, output } = await run(
@@ -113,8 +117,8 @@ export async function buildPeers(log = () => {}) {
           "build",
           "-trimpath",
           "-buildvcs=false",
-          // The benchmark's gRPC peers: only this generation's modules have what they need.
-          ...(name === "v5" ? ["-tags", "grpcbench"] : []),
+          // Only this generation's modules have what the benchmark's gRPC peers need.
+          ...(name === "v5-grpc" ? ["-tags", "grpcbench"] : []),
           "-o",
           join(work, "out", name),
           name === "netns" ? "." : "./peer",

@@ -66,7 +66,7 @@ async function buildGoPeer() {
   const script = join(root, "interop", "build.mjs");
   const { buildPeers, Unavailable } = await import(script);
   try {
-    return (await buildPeers((line) => process.stderr.write(`${line}\n`))).v5;
+    return (await buildPeers((line) => process.stderr.write(`${line}\n`)))["v5-grpc"];
   } catch (error) {
     if (!(error instanceof Unavailable)) throw error;
     process.stderr.write(`go-micro is left out: ${error.message}\n`);

@@ -115,6 +115,15 @@ const laterFlags: ReadonlyMap<string, string> = new Map([
   ["debug-profile", "profiler"],
 ]);
 
+/** Variables of go-micro that no flag stands for: they send all calls elsewhere, so that not heeding them is worth a word. */
+const laterVariables: readonly [variable: string, piece: string][] = [
+  ["MICRO_PROXY", "proxy"],
+  ["MICRO_NETWORK", "network"],
+  ["MICRO_NETWORK_ADDRESS", "network"],
+  ["MICRO_ROUTER", "router"],
+  ["MICRO_ROUTER_ADDRESS", "router"],
+];
+
 /** Definitions of the flags above, and `help` and `version` unless the program has flags of these names. */
 export function serviceFlagDefinitions(own: readonly FlagDefinition[]): FlagDefinition[] {
   const taken = new Set(own.map((flag) => flag.name));
@@ -163,7 +172,6 @@ export function applyServiceFlags(values: FlagValues, own: readonly FlagDefiniti
 export function ignoredVariables(
   env: Readonly<Record<string, string | undefined>>,
 ): [variable: string, piece: string][] {
-  return [...laterFlags]
-    .map(([name, piece]): [string, string] => [variableOf(name), piece])
-    .filter(([variable]) => (env[variable] ?? "") !== "");
+  const ofFlags = [...laterFlags].map(([name, piece]): [string, string] => [variableOf(name), piece]);
+  return [...ofFlags, ...laterVariables].filter(([variable]) => (env[variable] ?? "") !== "");
 }

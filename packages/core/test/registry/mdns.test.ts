@@ -100,7 +100,8 @@ const withInterfaces = ["-rn", "sh", "-c", `ip link set lo up && ${addInterfaces
 const canAddInterfaces = spawnSync("unshare", [...withInterfaces, "true"]).status === 0;
 
 describe("mdns registry without a network", () => {
-  it.skipIf(!canIsolate)("works over loopback alone", async () => {
+  it("works over loopback alone", async ({ skip }) => {
+    skip(!canIsolate, "`unshare` cannot make a network namespace here");
     const module = new URL("../../src/registry/mdns/mdns-registry.ts", import.meta.url).pathname;
     const program = `
       import { mdnsRegistry } from ${JSON.stringify(module)};
@@ -125,12 +126,13 @@ describe("mdns registry without a network", () => {
     expect(ended.stdout).toBe("create a\n127.0.0.1:1\ngreeter\n");
   });
 
-  it.skipIf(!canAddInterfaces).each([
+  it.for([
     ["IPv6 alone", "{ ipv4: false }"],
     ["IPv4 alone", "{ ipv6: false }"],
     ["both", "{}"],
-    ["one of several interfaces", `{ interfaces: ["d1"] }`],
-  ])("works over several interfaces, with %s", (_, settings) => {
+    ["one of them alone", `{ interfaces: ["d1"] }`],
+  ])("works over several interfaces, with %s", ([, settings], { skip }) => {
+    skip(!canAddInterfaces, "`unshare` and `ip` cannot make interfaces here");
     const module = new URL("../../src/registry/mdns/mdns-registry.ts", import.meta.url).pathname;
     const program = `
       import { mdnsRegistry } from ${JSON.stringify(module)};

@@ -206,8 +206,9 @@ describe("flags of every service", () => {
   });
 
   it("tell which variables are ignored because their piece does not exist", () => {
-    expect(ignoredVariables({ MICRO_AUTH: "jwt", MICRO_STORE: "", MICRO_UNKNOWN: "x" })).toEqual([
+    expect(ignoredVariables({ MICRO_AUTH: "jwt", MICRO_STORE: "", MICRO_UNKNOWN: "x", MICRO_PROXY: "p:1" })).toEqual([
       ["MICRO_AUTH", "auth"],
+      ["MICRO_PROXY", "proxy"],
     ]);
   });
 
