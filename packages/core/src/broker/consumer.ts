@@ -218,11 +218,14 @@ export class Consumer {
    * is finished; acknowledging it is up to the {@link Delivery}.
    */
   recall(which: (delivery: Delivery) => boolean): void {
-    for (const event of this.#unsettled) {
-      if ((event.phase !== "waiting" && event.phase !== "retrying") || !which(event.delivery)) continue;
-      // Its pause ends before it is settled: there is nothing left to wake up for.
+    const recalled = [...this.#unsettled].filter(({ delivery }) => which(delivery));
+    // Those that wait first: one between attempts leaves a place that the next one would take.
+    for (const event of recalled) if (event.phase === "waiting") this.#giveBack(event);
+    for (const event of recalled) {
+      if (event.phase !== "retrying") continue;
       const wake = this.#pauses.get(event);
       this.#giveBack(event);
+      // There is nothing left to wait for.
       wake?.();
     }
   }
