@@ -220,13 +220,15 @@ export class Consumer {
    * was lost: it will deliver them again, here or elsewhere. What runs is finished; acknowledging it is up to the {@link Delivery}.
    */
   revoke(isGone: (delivery: Delivery) => boolean): void {
-    for (const event of this.#unsettled) {
-      if ((event.phase !== "waiting" && event.phase !== "retrying") || !isGone(event.delivery)) continue;
-      event.phase = "settled";
-      // Its pause ends now that it is settled: there is nothing left to wake up for.
-      this.#pauses.get(event)?.();
-      this.#forget(event);
-    }
+    const gone = [...this.#unsettled].filter(
+      ({ phase, delivery }) => (phase === "waiting" || phase === "retrying") && isGone(delivery),
+    );
+    const wakes = gone.map((event) => this.#pauses.get(event));
+    // All of them first: forgetting one between attempts leaves a place that another one would take.
+    for (const event of gone) event.phase = "settled";
+    for (const event of gone) this.#forget(event);
+    // There is nothing left to wait for.
+    for (const wake of wakes) wake?.();
   }
 
   /** Report and count a message that cannot even be read; `event` shows what is known of it. */
@@ -464,6 +466,7 @@ export class Consumer {
           return;
         }
         await this.#pause(event, redeliveryBackoff(tries));
+        if (isSettled(event)) return;
         if (isSettled(event)) return;
       }
     }

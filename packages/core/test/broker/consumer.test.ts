@@ -47,6 +47,31 @@ describe("Consumer", () => {
     expect(told.acked).toEqual(["a"]);
   });
 
+  it("gives back what it is told to, but for what runs", async () => {
+    const gate = Promise.withResolvers<void>();
+    const handled: string[] = [];
+    const { consumer, told, delivery } = consumerOf(
+      async (event) => {
+        handled.push(name(event));
+        if (name(event) === "fails") throw new Error("not yet");
+        await gate.promise;
+      },
+      { concurrency: 2, backoff: () => 60_000, prefetch: 4 },
+    );
+    const mine = ["fails", "runs", "waits"].map((each) => delivery(each));
+    for (const each of mine) void consumer.deliver(each);
+    const full = consumer.deliver(delivery("stays"));
+    await settle(() => told.errors.length === 1);
+    consumer.revoke((each) => mine.includes(each));
+    await full;
+    expect(told.givenBack).toEqual(["fails", "waits"]);
+    gate.resolve();
+    await settle(() => consumer.stats.inFlight === 0);
+    expect(handled).toEqual(["fails", "runs", "stays"]);
+    expect(told.acked.toSorted()).toEqual(["runs", "stays"]);
+    expect(consumer.stats.dropped).toBe(0);
+  });
+
   it("says when there is room again", async () => {
     const gate = Promise.withResolvers<void>();
     const { consumer, delivery } = consumerOf(() => gate.promise, { prefetch: 2 });
