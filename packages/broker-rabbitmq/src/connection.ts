@@ -6,7 +6,7 @@ import type { AmqpLink } from "./amqp-client.ts";
 import { fromAmqp, isRefusal } from "./errors.ts";
 import type { RabbitmqSettings } from "./options.ts";
 
-export const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
+const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
 
 /** Settings of {@link Connection}. */
 export interface ConnectionOptions {
@@ -18,12 +18,24 @@ export interface ConnectionOptions {
   readonly onDown: (reason: MicroError, refused: boolean) => void;
 }
 
+/** Something that should hold for as long as a connection does. */
+export interface KeepOptions {
+  /** @param up to be called once it holds. Run again whenever it ends. */
+  readonly run: (up: () => void) => Promise<void>;
+  /** True once it is no longer wanted. */
+  readonly ended: () => boolean;
+  /** Told of every failure while it is wanted. */
+  readonly failed: (failure: unknown) => void;
+}
+
 /** Connects with `start()`, not before. */
 export class Connection {
   readonly #options: ConnectionOptions;
   #supervisor: Supervisor | undefined;
   #link: AmqpLink | undefined;
   #lost = false;
+  /** What is kept on this link. */
+  readonly #kept = new Set<Supervisor>();
   /** Where the next attempt begins. */
   #next = 0;
 
@@ -45,6 +57,34 @@ export class Connection {
     await stopped;
   }
 
+  /** Keep something on this link for as long as there are both. @returns what ends it. */
+  keep(link: AmqpLink, { run, ended, failed }: KeepOptions): () => void {
+    const isOver = (): boolean => this.#link !== link || ended();
+    const stop = (): void => {
+      this.#kept.delete(supervisor);
+      void supervisor.stop();
+    };
+    const supervisor = supervise({
+      ...retry,
+      run: async ({ up }) => {
+        if (isOver()) {
+          stop();
+          return;
+        }
+        try {
+          await run(up);
+        } catch (error) {
+          // The link's own end is told elsewhere; it comes with the same turn.
+          await new Promise(setImmediate);
+          if (!isOver()) failed(error);
+          throw error;
+        }
+      },
+    });
+    this.#kept.add(supervisor);
+    return stop;
+  }
+
   async #run(signal: AbortSignal, up: () => void): Promise<void> {
     const { onLink, onDown, logger } = this.#options;
     let link: AmqpLink | undefined;
@@ -56,6 +96,10 @@ export class Connection {
       throw failure;
     }
     if (link === undefined) return;
+    if (signal.aborted) {
+      await link.close();
+      return;
+    }
     this.#link = link;
     // The service says so of the first one.
     logger.log(this.#lost ? "info" : "debug", `Broker [rabbitmq] Connected to ${link.address}`);
@@ -64,6 +108,8 @@ export class Connection {
     const reason = await link.closed;
     this.#link = undefined;
     this.#lost = true;
+    for (const supervisor of this.#kept) void supervisor.stop();
+    this.#kept.clear();
     const failure = fromAmqp(reason, `the connection to ${link.address}`);
     onDown(failure, false);
     if (signal.aborted) return;
@@ -106,41 +152,4 @@ function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | und
     signal.addEventListener("abort", abort, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
-}
-
-/** Keep something on one connection for as long as there are both: `run` is run again whenever it ends. */
-export function keepOn(
-  link: AmqpLink,
-  options: {
-    /** @param up to be called once it holds. */
-    readonly run: (up: () => void) => Promise<void>;
-    /** True once it is no longer wanted. */
-    readonly ended: () => boolean;
-    /** Told of every failure while it is wanted. */
-    readonly failed: (failure: unknown) => void;
-  },
-): Supervisor {
-  let linkClosed = false;
-  const supervisor = supervise({
-    ...retry,
-    run: async ({ up }) => {
-      if (linkClosed || options.ended()) {
-        void supervisor.stop();
-        return;
-      }
-      try {
-        await options.run(up);
-      } catch (error) {
-        // The connection's end is told elsewhere; it comes with the same turn.
-        await new Promise(setImmediate);
-        if (!linkClosed && !options.ended()) options.failed(error);
-        throw error;
-      }
-    },
-  });
-  void link.closed.then(() => {
-    linkClosed = true;
-    return supervisor.stop();
-  });
-  return supervisor;
 }

@@ -7,7 +7,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ConnectionGate, MicroError, publishTimeout } from "@micro/core";
 import type { PublishOptions } from "@micro/core";
 import type { AmqpConfirmChannel, AmqpLink, AmqpProperties, Confirmation } from "./amqp-client.ts";
-import { keepOn } from "./connection.ts";
 import { closedError, fromAmqp, isRefusal, reply, replyCode, serverText, source } from "./errors.ts";
 import type { RabbitmqSettings } from "./options.ts";
 import type { Topology } from "./topology.ts";
@@ -68,18 +67,13 @@ export class Publisher {
     this.gate = new ConnectionGate({ name: "rabbitmq", backend, maxWaiting: settings.maxWaiting });
   }
 
-  /** Publish over this connection until it ends. */
+  /** This connection is to be published over. */
   attach(link: AmqpLink): void {
     this.#blocked = undefined;
     link.onBlocked = (reason) => {
       this.#blocked = reason;
       this.#updateGate();
     };
-    keepOn(link, {
-      run: (up) => this.#serve(link, up),
-      ended: () => false,
-      failed: (error) => this.down(fromAmqp(error, "publishing")),
-    });
   }
 
   /** There is no connection. Who waits learns at once what waiting cannot mend. */
@@ -89,7 +83,8 @@ export class Publisher {
     if (isRefusal(reason)) this.gate.fail(reason);
   }
 
-  async #serve(link: AmqpLink, up: () => void): Promise<void> {
+  /** Publish over a channel of this connection until the channel ends. @param up called once it is through with what was left. */
+  async run(link: AmqpLink, up: () => void): Promise<void> {
     await this.#topology.ensureExchange(link);
     try {
       let channel = await this.#open(link);

@@ -8,10 +8,9 @@ import type {
   PublishOptions,
   SubscribeOptions,
   Subscriber,
-  Supervisor,
 } from "@micro/core";
 import type { AmqpLink } from "./amqp-client.ts";
-import { Connection, keepOn } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import { closedError, fromAmqp, isRefusal } from "./errors.ts";
 import { checkTopic, writeProperties } from "./messages.ts";
 import { readOptions } from "./options.ts";
@@ -38,7 +37,8 @@ interface Active {
   readonly feed: QueueFeed;
   /** The last refusal that was told: the next attempt's is the same most of the time. */
   refusal: string | undefined;
-  keeper: Supervisor | undefined;
+  /** Ends what keeps it on the present connection. */
+  release: (() => void) | undefined;
 }
 
 class RabbitmqBroker implements Broker {
@@ -63,7 +63,14 @@ class RabbitmqBroker implements Broker {
     this.#publishing = new Connection({
       settings,
       logger,
-      onLink: (link) => publisher.attach(link),
+      onLink: (link) => {
+        publisher.attach(link);
+        this.#publishing.keep(link, {
+          run: (up) => publisher.run(link, up),
+          ended: () => false,
+          failed: (error) => publisher.down(fromAmqp(error, "publishing")),
+        });
+      },
       onDown: (reason) => publisher.down(reason),
     });
     this.#consuming = new Connection({
@@ -153,7 +160,7 @@ class RabbitmqBroker implements Broker {
       close: async () => {
         this.#active.delete(active);
         await feed.close();
-        void active.keeper?.stop();
+        active.release?.();
       },
     });
     checkTopic(topic);
@@ -165,7 +172,7 @@ class RabbitmqBroker implements Broker {
       topology: this.#topology,
       byQueue: this.#feeds,
     });
-    const active: Active = { subscription, feed, refusal: undefined, keeper: undefined };
+    const active: Active = { subscription, feed, refusal: undefined, release: undefined };
     this.#active.add(active);
     this.#consuming.start();
     const { link } = this.#consuming;
@@ -176,7 +183,7 @@ class RabbitmqBroker implements Broker {
   /** Keep a subscription on this connection for as long as there are both. */
   #serve(active: Active, link: AmqpLink): void {
     const { subscription, feed } = active;
-    active.keeper = keepOn(link, {
+    active.release = this.#consuming.keep(link, {
       ended: () => subscription.ended,
       run: (up) =>
         feed.run(link, () => {

@@ -156,6 +156,24 @@ describe.skipIf(missing !== undefined)("a server of its own", { timeout: 60_000 
     await works({ addresses: ["amqp://127.0.0.1:9", server.url] });
   });
 
+  it("is left no channel and no queue by subscriptions that ended", async () => {
+    await using broker = rabbitmqBroker({ addresses: [server.url] });
+    await broker.subscribe("stays", () => {}).ready;
+    const count = async (what: string): Promise<number> =>
+      (await server.control(what, "name", "--no-table-headers", "--silent")).split("\n").filter((line) => line !== "")
+        .length;
+    const before = [await count("list_channels"), await count("list_queues")];
+    for (let round = 0; round < 5; round++) {
+      const subscribers = Array.from({ length: 20 }, () => broker.subscribe("leaves", () => {}));
+      // One of them before it holds.
+      await at(subscribers).unsubscribe();
+      await Promise.all(subscribers.slice(1).map(({ ready }) => ready));
+      await Promise.all(subscribers.map((each) => each.unsubscribe()));
+    }
+    const after = [await count("list_channels"), await count("list_queues")];
+    expect(after).toEqual(before);
+  });
+
   it("that closes all connections gets them back, without a word to error handlers", async () => {
     await using broker = rabbitmqBroker({ addresses: [server.url], durable: true, exchange: "closing" });
     const errors: MicroError[] = [];
