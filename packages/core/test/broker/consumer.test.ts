@@ -64,7 +64,7 @@ describe("Consumer", () => {
     await settle(() => told.errors.length === 1);
     consumer.recall((each) => mine.includes(each));
     await full;
-    expect(told.givenBack).toEqual(["fails", "waits"]);
+    expect(told.givenBack.toSorted()).toEqual(["fails", "waits"]);
     gate.resolve();
     await settle(() => consumer.stats.inFlight === 0);
     expect(handled).toEqual(["fails", "runs", "stays"]);
