@@ -139,17 +139,16 @@ export class Publisher {
   /** Never rejects: each publish learns of its own fate. */
   async #drain(queue: TopicQueue): Promise<void> {
     if (queue.sending) return;
+    // `resume()` comes when there is one.
+    const link = this.#link.current;
+    if (link === undefined) return;
     queue.sending = true;
-    while (queue.waiting.length > 0) {
-      const link = this.#link.current;
-      // `resume()` comes when there is one.
-      if (link === undefined) break;
-      const batch = takeBatch(queue);
-      if (batch.length > 0) await this.#send(link, queue, batch);
-    }
+    const batch = takeBatch(queue);
+    if (batch.length > 0) await this.#send(link, queue, batch);
     queue.sending = false;
     if (queue.waiting.length === 0) this.#queues.delete(queue.topic);
-    else if (this.#link.current !== undefined) this.#schedule(queue);
+    // In another turn: those who waited for this batch may have more, which should not miss the next one.
+    else this.#schedule(queue);
   }
 
   async #send(link: KafkaLink, queue: TopicQueue, batch: readonly Pending[]): Promise<void> {
