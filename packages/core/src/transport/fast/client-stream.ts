@@ -119,6 +119,10 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
     return this.#inbox.queue.receive();
   }
 
+  poll(): ExchangeMessage | undefined {
+    return this.#inbox.queue.poll();
+  }
+
   cancel(reason?: unknown): void {
     const error = cancelled(reason, this.#state === "waiting");
     if (this.#state === "over") {

@@ -8,6 +8,8 @@ import { headBytes, maxReasonBytes, writeUint16, writeUint32 } from "./frames.ts
 /** A connection that says little keeps little. */
 const minSlabBytes = 2 * 1024;
 const maxSlabBytes = 64 * 1024;
+/** What is gathered in a turn before it is sent without waiting for the turn's end: the peer begins meanwhile. */
+const burstBytes = 16 * 1024;
 /** Above this an exchange with more to send waits. */
 const congestedBytes = 128 * 1024;
 
@@ -44,16 +46,28 @@ export class FrameWriter {
 
   /** Room for `length` bytes in {@link bytes}. @returns where they begin. */
   reserve(length: number): number {
-    if (this.#end + length > this.bytes.length) {
-      this.flush();
-      if (this.#end + length > this.bytes.length) {
-        const size = Math.min(Math.max(minSlabBytes, 2 * this.bytes.length), maxSlabBytes);
-        this.bytes = Buffer.allocUnsafeSlow(Math.max(size, length));
-        this.#start = 0;
-        this.#end = 0;
-      }
-    }
+    if (this.#end + length > this.bytes.length) this.#makeRoom(length);
     return this.#end;
+  }
+
+  #makeRoom(length: number): void {
+    const pending = this.#end - this.#start;
+    if (pending > 0 && pending + length <= burstBytes) {
+      // A few larger writes are cheaper than many small ones.
+      const before = this.bytes;
+      const size = Math.min(Math.max(minSlabBytes, 2 * before.length), burstBytes);
+      this.bytes = Buffer.allocUnsafeSlow(Math.max(size, pending + length));
+      this.bytes.set(before.subarray(this.#start, this.#end));
+      this.#start = 0;
+      this.#end = pending;
+      return;
+    }
+    this.flush();
+    if (this.#end + length <= this.bytes.length) return;
+    const size = Math.min(Math.max(minSlabBytes, 2 * this.bytes.length), maxSlabBytes);
+    this.bytes = Buffer.allocUnsafeSlow(Math.max(size, length));
+    this.#start = 0;
+    this.#end = 0;
   }
 
   /** The room reserved last is filled with `length` bytes. */
