@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
@@ -37,6 +38,8 @@ const limits = { testTimeout: 30_000, hookTimeout: 30_000 };
 
 export default defineConfig({
   test: {
+    // Tests wait more than they work: for windows, timeouts, servers.
+    maxWorkers: availableParallelism() + 1,
     projects: [
       {
         resolve,
