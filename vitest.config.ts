@@ -55,10 +55,10 @@ export default defineConfig({
         resolve,
         test: { name: "slow", include: [`packages/*/test/${slow}`], fileParallelism: false, testTimeout: 120_000 },
       },
-      // Real servers that are killed, frozen, cut off and emptied: minutes, one file at a time.
+      // Real servers that are killed, frozen, cut off and emptied: minutes, most of them spent waiting.
       {
         resolve,
-        test: { name: "faults", include: [`packages/*/test/${faults}`], fileParallelism: false, testTimeout: 180_000 },
+        test: { name: "faults", include: [`packages/*/test/${faults}`], testTimeout: 180_000 },
       },
       // Packed tarballs in empty folders.
       {
