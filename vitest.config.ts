@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
@@ -37,6 +38,8 @@ const limits = { testTimeout: 30_000, hookTimeout: 30_000 };
 
 export default defineConfig({
   test: {
+    // Tests wait more than they work: for windows, timeouts, servers.
+    maxWorkers: availableParallelism() + 1,
     projects: [
       {
         resolve,
@@ -52,10 +55,10 @@ export default defineConfig({
         resolve,
         test: { name: "slow", include: [`packages/*/test/${slow}`], fileParallelism: false, testTimeout: 120_000 },
       },
-      // Real servers that are killed, frozen, cut off and emptied: minutes, one file at a time.
+      // Real servers that are killed, frozen, cut off and emptied: minutes, most of them spent waiting.
       {
         resolve,
-        test: { name: "faults", include: [`packages/*/test/${faults}`], fileParallelism: false, testTimeout: 180_000 },
+        test: { name: "faults", include: [`packages/*/test/${faults}`], testTimeout: 180_000 },
       },
       // Packed tarballs in empty folders.
       {

@@ -310,8 +310,11 @@ class NatsBroker implements Broker {
 
   async #disconnect(options: { timeoutMs?: number | undefined }): Promise<void> {
     await Promise.all([...this.#active].map(({ subscription }) => subscription.unsubscribe(options)));
+    // The first attempt to connect decides whether anybody listens.
+    if (this.#supervisor !== undefined) await this.#tried.promise;
     const link = this.#link;
-    // What was published is sent, if the server still listens.
+    // What was published is sent, if the server still listens: each publish has its own deadline.
+    if (link !== undefined) await Promise.race([Promise.allSettled(this.#publishing), link.closed]);
     if (link !== undefined)
       await publishWithin(link.flush(), { broker: "nats", topic: "*", timeoutMs: 2_000 }).catch(() => {});
     this.#gate.fail(closedError(), true);

@@ -282,13 +282,19 @@ describe.skipIf(missing !== undefined)("a server of its own", { timeout: 60_000 
     await broker.publish("frozen", { body });
     server.freeze();
     try {
+      // The signal takes its time. The publish that notices stays unconfirmed, the first of ten.
+      const isAnswered = (): Promise<boolean> =>
+        broker.publish("frozen", { body }, { timeoutMs: 400 }).then(
+          () => true,
+          () => false,
+        );
+      for (let tries = 0; tries < 1_000 && (await isAnswered()); tries++);
       const publishes = Array.from({ length: 20 }, () => broker.publish("frozen", { body }, { timeoutMs: 700 }));
       const codes = (await Promise.allSettled(publishes)).map((outcome) =>
         outcome.status === "fulfilled" ? "published" : (outcome.reason as MicroError).code,
       );
-      expect(codes.filter((code) => code === "unavailable")).toHaveLength(5);
-      // A publish may have been quicker than the signal.
-      expect(codes.filter((code) => code === "timeout").length).toBeGreaterThanOrEqual(10);
+      expect(codes.filter((code) => code === "unavailable")).toHaveLength(6);
+      expect(codes.filter((code) => code === "timeout")).toHaveLength(14);
       await expect(broker.publish("frozen", { body }, { timeoutMs: 4_000 })).rejects.toThrow(
         /cannot be reached|no answer/,
       );
