@@ -8,7 +8,11 @@ import { headBytes, maxReasonBytes, writeUint16, writeUint32 } from "./frames.ts
 /** A connection that says little keeps little. */
 const minSlabBytes = 2 * 1024;
 const maxSlabBytes = 64 * 1024;
-/** What is gathered in a turn before it is sent without waiting for the turn's end: the peer begins meanwhile. */
+/**
+ * What is gathered in a turn before it is sent without waiting for the turn's end, so that the peer begins meanwhile: a
+ * buffer full of small frames, or a few large ones.
+ */
+const burstFrames = 4;
 const burstBytes = 16 * 1024;
 /** Above this an exchange with more to send waits. */
 const congestedBytes = 128 * 1024;
@@ -52,8 +56,7 @@ export class FrameWriter {
 
   #makeRoom(length: number): void {
     const pending = this.#end - this.#start;
-    if (pending > 0 && pending + length <= burstBytes) {
-      // A few larger writes are cheaper than many small ones.
+    if (pending > 0 && pending + length <= Math.min(burstBytes, burstFrames * length)) {
       const before = this.bytes;
       const size = Math.min(Math.max(minSlabBytes, 2 * before.length), burstBytes);
       this.bytes = Buffer.allocUnsafeSlow(Math.max(size, pending + length));
