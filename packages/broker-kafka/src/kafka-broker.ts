@@ -72,7 +72,16 @@ interface Active {
   supervisor: Supervisor | undefined;
   /** Why it does not hold, and that the error handler knows. */
   failure: string | undefined;
+  /** Attempts in a row that met a coordinator not ready yet. */
+  settling: number;
 }
+
+const settlingTypes: ReadonlySet<string> = new Set([
+  "GROUP_LOAD_IN_PROGRESS",
+  "GROUP_COORDINATOR_NOT_AVAILABLE",
+  "NOT_COORDINATOR_FOR_GROUP",
+]);
+const maxSettling = 10;
 
 class KafkaBroker implements Broker {
   readonly name = "kafka";
@@ -197,7 +206,7 @@ class KafkaBroker implements Broker {
       explicit: autoAck === false,
     };
     const feed: Feed = queue === undefined ? new BroadcastFeed(feedOptions) : new GroupFeed(feedOptions, queue);
-    const active: Active = { subscription, supervisor: undefined, failure: undefined };
+    const active: Active = { subscription, supervisor: undefined, failure: undefined, settling: 0 };
     if (options.signal?.aborted === true) return subscription;
     this.#active.add(active);
     this.#start();
@@ -219,6 +228,7 @@ class KafkaBroker implements Broker {
       await feed.run(signal, () => {
         held = true;
         active.failure = undefined;
+        active.settling = 0;
         up();
         subscription.holds();
       });
@@ -228,6 +238,8 @@ class KafkaBroker implements Broker {
       link.topics.forget(topic);
       // Deleted, or so new that not every broker knows of it: the next attempt makes it, or says that there is none.
       if (typeOf(error) === "UNKNOWN_TOPIC_OR_PARTITION") throw failure;
+      // A group's coordinator that is starting, or has just moved: worth a word only if that lasts.
+      if (settlingTypes.has(typeOf(error) ?? "") && ++active.settling <= maxSettling) throw failure;
       // Once: it is tried again every two seconds.
       const known = active.failure === failure.detail;
       active.failure = failure.detail;
