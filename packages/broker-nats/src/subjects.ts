@@ -2,12 +2,18 @@
 import { MicroError } from "@micro/core";
 import { source } from "./errors.ts";
 
+/** Topics that have passed: a program publishes to few, again and again. */
+const checked = new Set<string>();
+const maxChecked = 1_000;
+
 /** @throws {MicroError} `bad_request` for what no message can be published to. */
 export function checkTopic(topic: string): void {
+  if (checked.has(topic)) return;
   if (typeof topic !== "string" || topic === "")
     throw new TypeError("publish: the topic must be a text that is not empty");
   if (!isSubject(topic)) throw invalid(topic, "words between dots, without blanks");
   if (isPattern(topic)) throw invalid(topic, "a message goes to one topic: `*` and `>` are for subscriptions");
+  if (checked.size < maxChecked) checked.add(topic);
 }
 
 /** @throws {MicroError} `bad_request` for what cannot be subscribed to. */

@@ -68,6 +68,7 @@ function decodeUsual(text: string): BrokerMessage | undefined {
   if (at < 0) return undefined;
   const encoded = text.slice(at + middle.length, -2);
   const { length } = encoded;
+  // Node also takes the alphabet for URLs, which Go refuses.
   if (length % 4 !== 0 || encoded.includes("-") || encoded.includes("_")) return undefined;
   const body = Buffer.from(encoded, "base64");
   const padding = encoded.endsWith("==") ? 2 : encoded.endsWith("=") ? 1 : 0;
