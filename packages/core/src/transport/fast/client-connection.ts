@@ -526,6 +526,8 @@ export class FastConnection {
       } else if (this.#entries.size > 0) next = Math.min(next, now + silenceMs);
     }
     if (next !== Number.POSITIVE_INFINITY) this.#arm(next, now);
+    // Nothing runs, and nothing is waited for: an idle connection keeps little.
+    else if (this.#entries.size === 0) this.writer.release();
   }
 
   #oldest(): number {
