@@ -59,7 +59,7 @@ const targets = [
 
 const inFlights = [1, 16, 128];
 const rounds = options.quick ? 3 : 5;
-const ms = options.quick ? 300 : 1500;
+const ms = options.quick ? 250 : 1500;
 const pinned = process.platform === "linux" && cpus().length >= 2 && spawnSync("taskset", ["-V"]).status === 0;
 
 async function buildGoPeer() {
