@@ -377,7 +377,7 @@ const unaryCases: Cases = {
         throw reason;
       }),
     );
-    await fails(call("Slow.Call", {}, { timeoutMs: 50 }), "timeout");
+    await fails(call("Slow.Call", {}, { timeoutMs: 300 }), "timeout");
     await until(() => server.stats.inFlight === 0, "the handler has ended");
     assert.ok(reason?.code === "timeout" || reason?.code === "aborted", `the signal's reason is ${reason?.code}`);
   },
