@@ -1,4 +1,4 @@
-// `npm run bench -- [--quick] [--json FILE] [--only TARGET,TARGET]`: side by side, interleaved, server and client on a core each.
+// `npm run bench -- [--quick] [--json FILE] [--only TARGET,…] [--cells hello@1,stream@16,…] [--rounds N]`: side by side, interleaved, server and client on a core each.
 import { spawn, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -9,7 +9,13 @@ import { parseArgs } from "node:util";
 import { installAndBuild, must, root, toolchain } from "./toolchain.mjs";
 
 const { values: options } = parseArgs({
-  options: { quick: { type: "boolean", default: false }, json: { type: "string" }, only: { type: "string" } },
+  options: {
+    quick: { type: "boolean", default: false },
+    json: { type: "string" },
+    only: { type: "string" },
+    cells: { type: "string" },
+    rounds: { type: "string" },
+  },
 });
 const tools = await toolchain();
 await installAndBuild(tools);
@@ -58,7 +64,12 @@ const targets = [
 ].filter((target) => options.only === undefined || options.only.split(",").includes(target.name));
 
 const inFlights = [1, 16, 128];
-const rounds = options.quick ? 3 : 5;
+const rounds = Number(options.rounds ?? (options.quick ? 3 : 5));
+if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`--rounds ${options.rounds}: a whole number from 1 on`);
+const allCells = ["hello", "echo", "stream"].flatMap((workload) => inFlights.map((n) => `${workload}@${n}`));
+const wanted = options.cells?.split(",") ?? allCells;
+for (const cell of wanted)
+  if (!allCells.includes(cell)) throw new Error(`--cells ${cell}: there are only ${allCells.join(", ")}`);
 const ms = options.quick ? 250 : 1500;
 const pinned = process.platform === "linux" && cpus().length >= 2 && spawnSync("taskset", ["-V"]).status === 0;
 
@@ -165,7 +176,7 @@ for (let round = 0; round < rounds; round++) {
   for (const workload of ["hello", "echo", "stream"]) {
     for (const inFlight of inFlights) {
       for (const target of targets) {
-        if (!target.workloads.includes(workload)) continue;
+        if (!target.workloads.includes(workload) || !wanted.includes(`${workload}@${inFlight}`)) continue;
         const before = cpuTimeUs(target.pid);
         const result = await target.ask({ workload, inFlight, ms });
         result.serverCpuUs = before === undefined ? Number.NaN : (cpuTimeUs(target.pid) - before) / result.units;
@@ -181,12 +192,15 @@ const results = {};
 for (const [key, list] of samples) {
   const [cell, name] = key.split(" ");
   const pick = (field) => median(list.map((sample) => sample[field]));
+  const own = samples.get(`${cell} micro`);
   (results[cell] ??= {})[name] = {
     perSecond: Math.round(pick("perSecond")),
     p50Ms: pick("p50"),
     p99Ms: pick("p99"),
     clientCpuUs: pick("clientCpuUs"),
     serverCpuUs: pick("serverCpuUs"),
+    // Of neighbours in time: what slows the whole machine for a while does not show in it.
+    ratio: own === undefined ? undefined : median(list.map((sample, round) => own[round].perSecond / sample.perSecond)),
   };
 }
 
@@ -207,15 +221,11 @@ for (const workload of ["hello", "echo", "stream"]) {
   for (const target of targets) {
     if (!target.workloads.includes(workload)) continue;
     const cells = inFlights.map((inFlight) => {
-      const cell = results[`${workload}@${inFlight}`];
-      const own = cell.micro;
+      const result = results[`${workload}@${inFlight}`]?.[target.name];
       // Not one call came to its end in the time.
-      if (cell[target.name].perSecond === 0) return "–";
-      const ratio =
-        own === undefined || target.name === "micro"
-          ? ""
-          : ` (${(own.perSecond / cell[target.name].perSecond).toFixed(2)}×)`;
-      return `${cell[target.name].perSecond.toLocaleString("en-US")}${ratio}; ${cell[target.name].p50Ms.toFixed(2)}`;
+      if (result === undefined || result.perSecond === 0) return "–";
+      const ratio = result.ratio === undefined || target.name === "micro" ? "" : ` (${result.ratio.toFixed(2)}×)`;
+      return `${result.perSecond.toLocaleString("en-US")}${ratio}; ${result.p50Ms.toFixed(2)}`;
     });
     lines.push(`| ${target.label} | ${cells.join(" | ")} |`);
   }
