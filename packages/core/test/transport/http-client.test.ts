@@ -303,13 +303,10 @@ describe("bursts of a server", () => {
   });
 
   it("are read to their last item when the connection has ended behind them", async () => {
-    let closed = false;
-    const server = await fakeServer((_, socket) => {
-      socket.on("close", () => (closed = true));
-      socket.end(burst);
-    });
+    let ended = false;
+    const server = await fakeServer((_, socket) => socket.end(burst, () => (ended = true)));
     const stream = await client().open(server.address, request, {});
-    await waitFor(() => closed, "the connection to end");
+    await waitFor(() => ended, "the server to end the connection");
     for (let index = 0; index < count; index++)
       expect(Buffer.from((await stream.receive())?.body ?? []).toString()).toBe(`item ${index}`);
     expect((await failure(stream.receive())).detail).toBe("stream ended without its end marker");

@@ -124,7 +124,7 @@ export class Peer {
   #connect(): void {
     const most = this.node.pipelined ? 1 : Math.min(maxPlainConnections, this.#waiting.size + this.#busy());
     if (this.#connections.size >= most) return;
-    this.#connections.add(new PeerConnection(this, openSocket(this.#target, this.#tls), this.#tls !== undefined));
+    this.#connections.add(new PeerConnection(this, this.#target, this.#tls));
   }
 
   #busy(): number {
@@ -148,8 +148,10 @@ class PeerConnection {
   #ended = false;
   heardAt = performance.now();
 
-  constructor(peer: Peer, socket: Socket, secure: boolean) {
+  constructor(peer: Peer, target: DialAddress, tls: ConnectionOptions | undefined) {
     this.#peer = peer;
+    // Nothing of what is read outlives the reading.
+    const socket = openSocket(target, tls, (chunk) => this.#receive(chunk));
     this.#socket = socket;
     this.#writer = new SocketWriter(socket);
     this.#parser = new MessageParser("response", limits, (head, body) => {
@@ -158,14 +160,13 @@ class PeerConnection {
       this.#answer(outcomeOf(head.status, body.toString("utf8", 0, 200).trim()), head.close);
     });
     this.#timer = setTimeout(() => this.#lost(`not connected within ${dialTimeoutMs} ms`, true), dialTimeoutMs);
-    socket.once(secure ? "secureConnect" : "connect", () => {
+    socket.once(tls === undefined ? "connect" : "secureConnect", () => {
       clearTimeout(this.#timer);
       this.open = true;
       this.heardAt = performance.now();
       peer.pump(this);
       this.#keepAlive();
     });
-    socket.on("data", (chunk: Buffer) => this.#receive(chunk));
     socket.on("error", (error: NodeJS.ErrnoException) =>
       this.#lost(this.open ? (error.code ?? error.message) : dialError(peer.node.address, error).detail, !this.open),
     );

@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import { MicroError } from "../../errors.ts";
 import type { DialAddress } from "./address.ts";
-import { dialError, openSocket, transportId } from "./dial.ts";
+import { dialError, isReadBuffer, openSocket, transportId } from "./dial.ts";
 import { FramingError } from "./framing-error.ts";
 import type { Head } from "./head.ts";
 import { MessageParser, type MessageLimits } from "./message-parser.ts";
@@ -46,14 +46,13 @@ export class ClientConnection {
       if (head.status < 200 && head.status !== 101) user.informed();
       else user.message(head, body);
     });
-    const socket = openSocket(target, tls);
+    const socket = openSocket(target, tls, (chunk) => this.#read(isReadBuffer(chunk) ? Buffer.from(chunk) : chunk));
     this.socket = socket;
     this.writer = new SocketWriter(socket);
     socket.once(tls === undefined ? "connect" : "secureConnect", () => {
       this.#connected = true;
       if (!this.#lost) user.connected();
     });
-    socket.on("data", (chunk: Buffer) => this.#read(chunk));
     socket.on("end", () => this.#ended());
     socket.on("error", (error) => this.#failed(error));
     socket.on("close", () => {

@@ -8,10 +8,35 @@ import type { DialAddress } from "./address.ts";
 /** Id of the transport's own errors; go-micro's client uses it as well (`client/rpc_client.go`). */
 export const transportId = "go.micro.client.transport";
 
-/** Start connecting. The socket's `readyEvent` tells when it can be used. */
-export function openSocket(target: DialAddress, tls: ConnectionOptions | undefined): Socket {
+/** Where all plain sockets that were opened here read: one at a time, and a connection that says nothing keeps nothing. */
+const readBuffer = Buffer.allocUnsafeSlow(64 * 1024);
+
+/** True for a view of bytes that the next read overwrites. */
+export function isReadBuffer(bytes: Uint8Array): boolean {
+  return bytes.buffer === readBuffer.buffer;
+}
+
+/**
+ * Start connecting. The socket's `readyEvent` tells when it can be used.
+ * @param read takes what comes; the bytes are its own only until it returns.
+ */
+export function openSocket(
+  target: DialAddress,
+  tls: ConnectionOptions | undefined,
+  read: (chunk: Buffer) => void,
+): Socket {
   const { host, port, path } = target;
-  if (tls === undefined) return netConnect(path === undefined ? { host, port, noDelay: true } : { path });
+  if (tls === undefined)
+    return netConnect({
+      ...(path === undefined ? { host, port, noDelay: true } : { path }),
+      onread: {
+        buffer: readBuffer,
+        callback(length) {
+          read(readBuffer.subarray(0, length));
+          return true;
+        },
+      },
+    });
   // RFC 6066 allows no addresses as server name.
   const servername = tls.servername ?? (isIP(host) === 0 ? host : undefined);
   const socket = builtin.tls().connect({
@@ -21,6 +46,7 @@ export function openSocket(target: DialAddress, tls: ConnectionOptions | undefin
     ...(servername === undefined ? {} : { servername }),
   });
   socket.setNoDelay(true);
+  socket.on("data", read);
   return socket;
 }
 

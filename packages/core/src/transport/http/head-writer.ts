@@ -137,7 +137,7 @@ export function replyLines(message: OutgoingMessage): string {
 let lastContentType = "";
 let lastContentTypeLine = "";
 
-function contentTypeLine(contentType: string): string {
+export function contentTypeLine(contentType: string): string {
   if (contentType !== lastContentType) {
     lastContentTypeLine = contentType === "" ? "" : `Content-Type: ${headerValue(contentType)}\r\n`;
     lastContentType = contentType;

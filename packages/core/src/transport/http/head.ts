@@ -266,8 +266,15 @@ function badByte(code: number): FramingError {
 
 /** Digits only: signs, blanks, hexadecimal and lists of lengths are how requests are smuggled. */
 function parseLength(value: string): number {
-  if (!/^\d{1,15}$/.test(value)) throw new FramingError(400, "Content-Length is not a decimal number");
-  return Number(value);
+  let number = 0;
+  for (let index = 0; index < value.length; index++) {
+    const digit = value.charCodeAt(index) - 48;
+    if (digit < 0 || digit > 9) number = Number.NaN;
+    number = 10 * number + digit;
+  }
+  if (!(number >= 0) || value.length === 0 || value.length > 15)
+    throw new FramingError(400, "Content-Length is not a decimal number");
+  return number;
 }
 
 /** Without blanks at either end. Not `trim()`, which also strips 0xA0, a part of UTF-8 sequences. */

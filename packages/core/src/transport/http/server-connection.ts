@@ -157,10 +157,12 @@ export class ServerConnection implements AcceptedConnection {
     }
   }
 
-  /** Write a reply. `lines` is its head without the end. */
-  write(lines: string, body: Uint8Array, close: boolean): void {
+  /** Write a reply. `lines` is its head without the end; a body as text is ASCII. */
+  write(lines: string, body: Uint8Array | string, close: boolean): void {
     this.#lastActive = this.#owner.tick;
-    this.#writer.write(close ? `${lines}Connection: close\r\n\r\n` : `${lines}\r\n`, body);
+    const head = close ? `${lines}Connection: close\r\n\r\n` : `${lines}\r\n`;
+    if (typeof body === "string") this.#writer.writeText(head + body);
+    else this.#writer.write(head, body);
     if (close) this.closeWhenFlushed();
     else this.#checkUnsent();
   }

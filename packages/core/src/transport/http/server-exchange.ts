@@ -6,7 +6,7 @@ import { ReceiveQueue } from "../receive-queue.ts";
 import type { OutgoingMessage, ServerExchange, ServerStream } from "../transport.ts";
 import { transportId } from "./dial.ts";
 import { decodeValue, type Head } from "./head.ts";
-import { headerValue, replyLines } from "./head-writer.ts";
+import { contentTypeLine, headerValue, replyLines } from "./head-writer.ts";
 import type { ServerConnection } from "./server-connection.ts";
 import { repeatableHead } from "./socket-writer.ts";
 
@@ -16,6 +16,9 @@ interface EarlyMessage {
   readonly head: Head;
   readonly body: Buffer;
 }
+
+/** The system takes text of this size without a buffer of its own. */
+const maxTextBytes = 8 * 1024;
 
 export class HttpServerExchange implements ServerExchange, ServerStream {
   readonly #connection: ServerConnection;
@@ -109,25 +112,33 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   }
 
   reply(message: OutgoingMessage): void {
+    this.#answer(message.body.length, replyLines(message), message.body);
+  }
+
+  replyText(contentType: string, body: string): void {
+    const length = Buffer.byteLength(body, "utf8");
+    if (length === body.length && length <= maxTextBytes) this.#answer(length, contentTypeLine(contentType), body);
+    else this.reply({ contentType, body: Buffer.from(body, "utf8") });
+  }
+
+  /** @param body as text: ASCII only. */
+  #answer(length: number, lines: string, body: Uint8Array | string): void {
     if (this.#state !== "open") return;
     this.#state = "ended";
     this.#cancellation?.end();
     if (this.#gone === undefined) {
       const id = this.#head.id ?? this.#head.stream;
-      this.#connection.write(
-        `HTTP/1.1 200 OK\r\nContent-Length: ${message.body.length}\r\n${
-          id === undefined ? "" : `Micro-Id: ${id}\r\n`
-        }${replyLines(message)}`,
-        message.body,
-        this.#head.close,
-      );
+      const head = `HTTP/1.1 200 OK\r\nContent-Length: ${length}\r\n${
+        id === undefined ? "" : `Micro-Id: ${id}\r\n`
+      }${lines}`;
+      this.#connection.write(head, body, this.#head.close);
     }
     const early = this.#early;
     this.#early = undefined;
     this.#letGo();
     this.#connection.finished(this);
     // What was filed here as a part of a stream are requests of their own, since this was none.
-    if (early !== undefined) for (const { head, body } of early) this.#connection.dispatch(head, body);
+    if (early !== undefined) for (const request of early) this.#connection.dispatch(request.head, request.body);
   }
 
   stream(): ServerStream {

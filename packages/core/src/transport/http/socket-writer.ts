@@ -65,6 +65,12 @@ export class SocketWriter {
     }
   }
 
+  /** Write a whole message at once, one byte a character. */
+  writeText(text: string): void {
+    this.flush();
+    if (this.#socket.writable) this.#socket.write(text, "latin1");
+  }
+
   /** Write with what else is sent in this turn. A promise asks the sender to wait; it resolves when there is room, or no more use. */
   gather(head: string, body: Uint8Array): void | Promise<void> {
     if (body.length > maxCopiedBytes) this.write(head, body);
