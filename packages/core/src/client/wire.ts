@@ -123,6 +123,15 @@ export function decodeReply(
   where: { toString(): string },
 ): unknown {
   const { codec, contentType } = wire;
+  const text = codec.decodeText !== undefined && type !== frameType ? message.text?.() : undefined;
+  // An empty body is a mistake, and Go's text that begins like this is no answer: both are told below.
+  if (text !== undefined && text !== "" && text[0] !== "u" && text[0] !== "U") {
+    try {
+      return codec.decodeText!(text, type);
+    } catch (cause) {
+      throw codecError(`the answer of ${where.toString()} cannot be decoded`, cause);
+    }
+  }
   const body = message.body;
   // Go answers an unknown content type with a text and no error ("Unsupported", newest "unsupported").
   if ((body[0] === 0x75 || body[0] === 0x55) && isUnsupported(message, contentType))

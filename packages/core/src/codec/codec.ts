@@ -34,6 +34,10 @@ export interface Codec {
   encode(message: unknown, type: MessageType | undefined): Uint8Array;
   /** @throws {MicroError} `codec` saying where the bytes are wrong. Never touches a prototype. */
   decode(body: Uint8Array, type: MessageType | undefined): unknown;
+  /** As `encode`, as text that is the body in UTF-8. Optional: a transport may write it in place. */
+  encodeText?(message: unknown, type: MessageType | undefined): string;
+  /** As `decode`, for a body that a transport has as text already. Optional: spares the way over bytes. */
+  decodeText?(text: string, type: MessageType | undefined): unknown;
   readonly envelope?: EnvelopeFormat | undefined;
 }
 

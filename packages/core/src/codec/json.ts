@@ -5,6 +5,7 @@ import type { Codec } from "./codec.ts";
 import { checkDepth, parseJsonText, utf8Text } from "./json-text.ts";
 
 const id = "codec.json";
+const shortestHostile = '{"__proto__":0}'.length;
 
 /**
  * JSON, for content type `application/json`.
@@ -20,8 +21,14 @@ export const jsonCodec: Codec = {
   encode(message, type) {
     return Buffer.from(`${encodeJsonText(message, type)}\n`);
   },
+  encodeText(message, type) {
+    return `${encodeJsonText(message, type)}\n`;
+  },
   decode(body, type) {
     return body.length === 0 ? fromJson({}, type) : decodeJsonText(utf8Text(id, body), type);
+  },
+  decodeText(text, type) {
+    return text === "" ? fromJson({}, type) : decodeJsonText(text, type);
   },
 };
 
@@ -45,7 +52,7 @@ export function decodeJsonText(text: string, type: MessageType | undefined): unk
   // Protobuf types read 64-bit integers from text as well, and Go up to v5.13 writes them as numbers: keep all digits.
   const value = type?.json !== undefined && /\d{16}/.test(text) ? parseKeepingIntegers(text) : parseJsonText(id, text);
   // "proto" is part of both refused keys; a key written with escapes has a \u in it.
-  if (text.includes("proto") || text.includes("\\u")) refuseHostileKeys(value);
+  if (text.length >= shortestHostile && (text.includes("proto") || text.includes("\\u"))) refuseHostileKeys(value);
   return fromJson(value, type);
 }
 
@@ -87,10 +94,19 @@ function stringifyValue(value: unknown): string | undefined {
     if (!(cause instanceof TypeError) || !cause.message.includes("BigInt")) throw cause;
     return JSON.stringify(value, special);
   }
-  // A look at what came out is cheaper than a replacer on every value: so do views, buffers, maps and sets appear in it.
-  if (text !== undefined && (text.includes('{"0":') || text.includes("{}") || text.includes('{"type":"Buffer"')))
-    return JSON.stringify(value, special);
-  return text;
+  // A look at what came out is cheaper than a replacer on every value.
+  return text !== undefined && maybeSpecial(text) ? JSON.stringify(value, special) : text;
+}
+
+/** Views, buffers, maps and sets appear as `{"0":…`, `{"type":"Buffer"…` and `{}`. */
+function maybeSpecial(text: string): boolean {
+  // Most messages are one object with nothing inside: a look at its beginning is enough.
+  if (text.indexOf("{", 1) === -1) {
+    if (text.charCodeAt(0) !== 0x7b) return false;
+    const first = text.charCodeAt(2);
+    if (text.length > 2 && first !== 0x30 && first !== 0x74) return false;
+  }
+  return text.includes('{"0":') || text.includes("{}") || text.includes('{"type":"Buffer"');
 }
 
 /** Replacer for values that `JSON.stringify` refuses or mangles. */

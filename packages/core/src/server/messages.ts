@@ -1,5 +1,5 @@
 /** Messages of one exchange: bytes to checked message and back. */
-import type { Codec } from "../codec/codec.ts";
+import { Frame, type Codec } from "../codec/codec.ts";
 import { decodeMessage, encodeMessage } from "../codec/table.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError, badRequest } from "../errors.ts";
@@ -82,13 +82,34 @@ export function encodeResult(
   service: string,
 ): Uint8Array {
   try {
-    const value =
-      message === undefined || (message === null && type !== undefined) ? emptyMessage(codec, type) : message;
-    return encodeMessage(codec, value, type);
+    return encodeMessage(codec, orEmpty(codec, message, type), type);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new MicroError(`Unable to encode body: ${reason}`, { id: service, code: "internal", cause: error });
+    throw unencodable(error, service);
   }
+}
+
+/** As {@link encodeResult}, as text; undefined for what has to be bytes. */
+export function encodeResultText(
+  codec: Codec,
+  message: unknown,
+  type: MessageType | undefined,
+  service: string,
+): string | undefined {
+  if (codec.encodeText === undefined || codec.envelope !== undefined || message instanceof Frame) return undefined;
+  try {
+    return codec.encodeText(orEmpty(codec, message, type), type);
+  } catch (error) {
+    throw unencodable(error, service);
+  }
+}
+
+function orEmpty(codec: Codec, message: unknown, type: MessageType | undefined): unknown {
+  return message === undefined || (message === null && type !== undefined) ? emptyMessage(codec, type) : message;
+}
+
+function unencodable(error: unknown, service: string): MicroError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new MicroError(`Unable to encode body: ${reason}`, { id: service, code: "internal", cause: error });
 }
 
 /** Check a message on its way out. @returns what its type makes of it, or a promise of that. */

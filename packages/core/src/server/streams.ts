@@ -10,6 +10,7 @@ import {
   checkResult,
   decodeRequest,
   encodeResult,
+  encodeResultText,
   invalid,
   isThenable,
   undecodable,
@@ -130,10 +131,17 @@ export class StreamCall implements Call {
     if (this.#ended) return;
     const { codec, contentType, envelopeId } = this.format;
     const { method, endpoint } = this.plan;
-    let body = encodeResult(codec, message, method.response, this.#host.service);
-    if (codec.envelope !== undefined)
-      body = codec.envelope.wrap(body, { kind: "response", endpoint, id: envelopeId, error: undefined });
-    const sent = this.#stream.send({ contentType, body });
+    const { service } = this.#host;
+    const stream = this.#stream;
+    let sent;
+    const text = stream.sendText === undefined ? undefined : encodeResultText(codec, message, method.response, service);
+    if (text !== undefined) sent = stream.sendText!(contentType, text);
+    else {
+      let body = encodeResult(codec, message, method.response, service);
+      if (codec.envelope !== undefined)
+        body = codec.envelope.wrap(body, { kind: "response", endpoint, id: envelopeId, error: undefined });
+      sent = stream.send({ contentType, body });
+    }
     if (sent === undefined) return;
     // Not Promise.race(): waiting for a slow reader must end with the call, and leave nothing behind if it does not.
     return new Promise((resolve, reject) => {

@@ -4,7 +4,16 @@ import type { MicroError } from "../errors.ts";
 import type { ServerExchange } from "../transport/transport.ts";
 import { type Call, type CallHost, callerGone } from "./call.ts";
 import { errorForCaller, errorMessage, logFailure } from "./failure.ts";
-import { type MessageFormat, checkResult, decodeRequest, encodeResult, invalid, isThenable } from "./messages.ts";
+import {
+  type MessageFormat,
+  checkResult,
+  decodeRequest,
+  encodeResult,
+  encodeResultText,
+  invalid,
+  isThenable,
+  noBytes,
+} from "./messages.ts";
 import type { Plan } from "./router.ts";
 
 /** Stays free of promises, timers and signals as long as the handler answers at once. */
@@ -93,9 +102,13 @@ export class UnaryCall implements Call {
   #reply(result: unknown): void {
     if (this.#over) return;
     const { codec, contentType, envelopeId } = this.format;
-    let body: Uint8Array;
+    const { response } = this.plan.method;
+    const { exchange } = this;
+    let text: string | undefined;
+    let body: Uint8Array = noBytes;
     try {
-      body = encodeResult(codec, result, this.plan.method.response, this.#host.service);
+      if (exchange.replyText !== undefined) text = encodeResultText(codec, result, response, this.#host.service);
+      if (text === undefined) body = encodeResult(codec, result, response, this.#host.service);
       if (codec.envelope !== undefined)
         body = codec.envelope.wrap(body, {
           kind: "response",
@@ -108,8 +121,9 @@ export class UnaryCall implements Call {
     }
     this.#over = true;
     try {
+      if (text !== undefined) exchange.replyText!(contentType, text);
       // Go leaves the content type out where there is no content.
-      this.exchange.reply({ contentType: body.length === 0 ? undefined : contentType, body });
+      else exchange.reply({ contentType: body.length === 0 ? undefined : contentType, body });
     } finally {
       this.#host.finished(this, false);
     }

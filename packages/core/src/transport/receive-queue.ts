@@ -9,8 +9,6 @@ export interface ReceiveQueueLimits {
   readonly maxBytes?: number;
   /** Called when a full queue has fallen to half its limits. */
   readonly onRoom?: () => void;
-  /** Called with each item that the reader takes. */
-  readonly onTaken?: (item: unknown) => void;
 }
 
 interface Waiting<T> {
@@ -22,7 +20,6 @@ export class ReceiveQueue<T extends { readonly length: number } | { readonly bod
   readonly #maxItems: number;
   readonly #maxBytes: number;
   readonly #onRoom: (() => void) | undefined;
-  readonly #onTaken: ((item: unknown) => void) | undefined;
   #items: (T | undefined)[] = [];
   #first = 0;
   #bytes = 0;
@@ -35,7 +32,6 @@ export class ReceiveQueue<T extends { readonly length: number } | { readonly bod
     this.#maxItems = limits.maxItems ?? 64;
     this.#maxBytes = limits.maxBytes ?? 256 * 1024;
     this.#onRoom = limits.onRoom;
-    this.#onTaken = limits.onTaken;
   }
 
   get full(): boolean {
@@ -59,7 +55,6 @@ export class ReceiveQueue<T extends { readonly length: number } | { readonly bod
     if (waiting !== undefined) {
       this.#waiting = undefined;
       waiting.resolve(item);
-      this.#onTaken?.(item);
       return;
     }
     this.#items.push(item);
@@ -120,7 +115,6 @@ export class ReceiveQueue<T extends { readonly length: number } | { readonly bod
       this.#full = false;
       this.#onRoom?.();
     }
-    this.#onTaken?.(item);
     return item;
   }
 }

@@ -52,6 +52,8 @@ export interface ExchangeMessage {
   readonly notRun: boolean;
   readonly contentType: string;
   readonly body: Uint8Array;
+  /** The body as text, where that is cheaper than decoding the bytes and they are known to be UTF-8. Default: never. */
+  text?(): string | undefined;
 }
 
 /** The caller's end of a stream. */
@@ -114,6 +116,8 @@ export interface ServerExchange {
   readonly cancellation: Cancellation;
   /** Answer a unary exchange and end it. Once. Does nothing if the peer is gone. */
   reply(message: OutgoingMessage): void;
+  /** As `reply`, of a message that is only a body, given as text. Optional: spares a buffer where it can be written in place. */
+  replyText?(contentType: string, body: string): void;
   /** Treat the exchange as a stream; its opening body is dropped. */
   stream(): ServerStream;
 }
@@ -122,6 +126,8 @@ export interface ServerExchange {
 export interface ServerStream {
   /** Send one message. A returned promise means "wait before the next". Rejects with `aborted` when the peer is gone. */
   send(message: OutgoingMessage): void | Promise<void>;
+  /** As `send`, of a message that is only a body, given as text. Optional: spares a buffer a message where it can be written in place. */
+  sendText?(contentType: string, body: string): void | Promise<void>;
   /** The next message, undefined once the peer has half-closed. One call at a time. @throws {MicroError} `aborted` when the peer is gone. */
   receive(): Promise<Uint8Array | undefined>;
   /** End the stream: with an error, or as finished. Once; later calls do nothing. */

@@ -35,6 +35,19 @@ describe("jsonCodec writing", () => {
     expect(encode({ view: new Uint8Array([0, 9, 8, 0]).subarray(1, 3) })).toBe('{"view":"CQg="}\n');
   });
 
+  it("sees bytes and maps however little is around them", () => {
+    expect(encode([new Uint8Array([255])])).toBe('["/w=="]\n');
+    expect(encode(Buffer.alloc(0))).toBe('""\n');
+    expect(encode({ a: new Uint8Array(0) })).toBe('{"a":""}\n');
+    expect(encode({ type: "Buffer", data: Buffer.from([255]) })).toBe('{"type":"Buffer","data":"/w=="}\n');
+    expect(failure(() => encode(new Map())).detail).toContain("a Map has no JSON form");
+    expect(encode({})).toBe("{}\n");
+    expect(encode({ 0: 1 })).toBe('{"0":1}\n');
+    expect(encode({ type: "Buffer" })).toBe('{"type":"Buffer"}\n');
+    for (const value of ["", "{", "{}", 0, true, null, [], [[]]])
+      expect(encode(value)).toBe(`${JSON.stringify(value)}\n`);
+  });
+
   it("leaves objects alone that look like bytes", () => {
     expect(encode({ "0": "a", empty: {}, like: { type: "Buffer", data: "x" } })).toBe(
       '{"0":"a","empty":{},"like":{"type":"Buffer","data":"x"}}\n',

@@ -6,6 +6,7 @@ import type { ClientExchangeEntry, FastConnection } from "./client-connection.ts
 import { dataFlag, ExchangeError, resetCode } from "./frames.ts";
 import { Inbox } from "./inbox.ts";
 import { emptyFields, FastMessage, hasFields, keepBody, readFields, type ReceivedFields } from "./message.ts";
+import { unpackBytes } from "./message-queue.ts";
 import { Sender } from "./sender.ts";
 
 /** Makes calls on the other wire. */
@@ -32,7 +33,7 @@ export class FastCall implements ClientExchangeEntry {
   #onAbort: (() => void) | undefined;
   // Only for what does not fit a frame.
   #sender: Sender | undefined;
-  #inbox: Inbox<FastMessage> | undefined;
+  #inbox: Inbox<Uint8Array> | undefined;
   #fields: ReceivedFields | undefined;
   #flags = 0;
 
@@ -111,8 +112,8 @@ export class FastCall implements ClientExchangeEntry {
 
   #assemble(flags: number, bytes: Uint8Array, start: number, end: number): void {
     const connection = this.#connection as FastConnection;
-    const inbox = (this.#inbox ??= new Inbox(this.numericId, connection.share));
-    inbox.spend(end - start);
+    const inbox = (this.#inbox ??= new Inbox<Uint8Array>(this.numericId, connection.share, unpackBytes));
+    inbox.spend(end - start, flags);
     let from = start;
     if (!inbox.inside) {
       this.#fields = readFields(flags, bytes, start, end, this.#request.contentType);

@@ -100,7 +100,7 @@ export class FastConnection {
   constructor(owner: FastConnectionOwner, now: number) {
     this.#owner = owner;
     this.#heardAt = now;
-    const socket = openSocket(owner.target, owner.tls);
+    const socket = openSocket(owner.target, owner.tls, (chunk) => this.#read(chunk));
     this.#socket = socket;
     this.writer = new FrameWriter(socket, () => this.turns.run());
     this.turns = new Turns(this.writer);
@@ -109,7 +109,6 @@ export class FastConnection {
       this.#frame(type, flags, id, bytes, start, end),
     );
     socket.once(owner.tls === undefined ? "connect" : "secureConnect", () => this.#connected());
-    socket.on("data", (chunk: Buffer) => this.#read(chunk));
     socket.on("drain", () => this.writer.flushAll());
     socket.on("end", () => this.#lost(undefined));
     socket.on("error", (error) => this.#lost(error));
@@ -301,7 +300,7 @@ export class FastConnection {
   }
 
   #negotiate(chunk: Buffer): void {
-    this.#answer = this.#answer.length === 0 ? chunk : Buffer.concat([this.#answer, chunk]);
+    this.#answer = Buffer.concat([this.#answer, chunk]);
     let answer;
     try {
       answer = parsePreface(this.#answer);

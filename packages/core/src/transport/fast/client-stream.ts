@@ -3,9 +3,9 @@ import { MicroError } from "../../errors.ts";
 import { cancelled, transportId } from "../http/dial.ts";
 import type { ClientExchange, ExchangeMessage, ExchangeOptions, ExchangeRequest } from "../transport.ts";
 import type { ClientExchangeEntry, FastConnection } from "./client-connection.ts";
-import { dataFlag, ExchangeError, resetCode } from "./frames.ts";
+import { dataFlag, ExchangeError, frameCost, resetCode } from "./frames.ts";
 import { Inbox } from "./inbox.ts";
-import { FastMessage, hasFields, messageFields, readFields, type ReceivedFields } from "./message.ts";
+import { FastMessage, hasFields, messageFields, PackedMessage, readFields, type ReceivedFields } from "./message.ts";
 import { Sender } from "./sender.ts";
 
 /** Opens streams on the other wire. */
@@ -33,7 +33,7 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
   readonly #fallBack: StreamFallback;
   #connection!: FastConnection;
   #sender!: Sender;
-  #inbox!: Inbox<FastMessage>;
+  #inbox!: Inbox<FastMessage | PackedMessage>;
   #state: "waiting" | "open" | "half closed" | "over" = "waiting";
   #failure: MicroError | undefined;
   #onAbort: (() => void) | undefined;
@@ -81,7 +81,11 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
   begin(connection: FastConnection, now: number): void {
     connection.sendOpen(this, this.#request, true, noBytes, now);
     this.#sender = new Sender(this.numericId, connection.turns);
-    this.#inbox = new Inbox(this.numericId, connection.share);
+    this.#inbox = new Inbox<FastMessage | PackedMessage>(
+      this.numericId,
+      connection.share,
+      (slab, from, to) => new PackedMessage(this.#request.contentType, slab, from, to),
+    );
     this.#state = "open";
     this.#opened(this);
   }
@@ -135,7 +139,8 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
 
   data(flags: number, bytes: Uint8Array, start: number, end: number): void {
     const inbox = this.#inbox;
-    inbox.spend(end - start);
+    if (flags === 0 && inbox.pack(bytes, start, end)) return;
+    inbox.spend(end - start, flags);
     let from = start;
     if (!inbox.inside) {
       this.#fields = hasFields(flags) ? readFields(flags, bytes, start, end, this.#request.contentType) : undefined;
@@ -143,7 +148,7 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
       this.#cost = 0;
       from = this.#fields?.bodyStart ?? start;
     } else if (hasFields(flags)) throw new ExchangeError("fields inside of a message");
-    this.#cost += end - start;
+    this.#cost += end - start + frameCost(flags);
     const body = inbox.body((flags & dataFlag.more) !== 0, bytes, from, end);
     if (body === undefined) return;
     const fields = this.#fields;

@@ -14,6 +14,10 @@ const maxSlabBytes = 64 * 1024;
  */
 const burstFrames = 4;
 const burstBytes = 16 * 1024;
+/** Up to here a loop is cheaper than a call. */
+const shortText = 48;
+/** Longer text is better off as bytes of its own. */
+export const maxTextLength = 8 * 1024;
 /** Above this an exchange with more to send waits. */
 const congestedBytes = 128 * 1024;
 
@@ -110,6 +114,28 @@ export class FrameWriter {
     // Cheaper than the call for a few bytes.
     const { bytes } = this;
     for (let index = 0; index < length; index++) bytes[at + index] = body[from + index]!;
+  }
+
+  /** A frame whose payload is text of at most {@link maxTextLength}, as UTF-8. @returns how many bytes that took. */
+  textFrame(type: number, flags: number, id: number, text: string): number {
+    const most = text.length <= shortText ? 3 * text.length : Buffer.byteLength(text, "utf8");
+    const at = this.reserve(headBytes + most);
+    const length = this.#text(at + headBytes, text);
+    this.head(at, length, type, flags, id);
+    this.commit(headBytes + length);
+    return length;
+  }
+
+  #text(at: number, text: string): number {
+    const { bytes } = this;
+    const { length } = text;
+    if (length > shortText) return bytes.write(text, at, "utf8");
+    for (let index = 0; index < length; index++) {
+      const code = text.charCodeAt(index);
+      if (code > 0x7f) return bytes.write(text, at, "utf8");
+      bytes[at + index] = code;
+    }
+    return length;
   }
 
   /** A frame whose payload is at hand. */

@@ -14,6 +14,8 @@ export const frameType = {
 
 export const openFlag = { more: 1, stream: 2, timeout: 4, metadata: 8, all: 15 } as const;
 export const dataFlag = { more: 1, end: 2, type: 4, error: 8, notRun: 16, metadata: 32, all: 63 } as const;
+/** Of what stands before a body. */
+export const fieldFlags: number = dataFlag.type | dataFlag.error | dataFlag.notRun | dataFlag.metadata;
 export const defineKind = { forget: 0, route: 1, field: 2 } as const;
 
 export const resetCode = {
@@ -33,8 +35,10 @@ export const maxPayloadBytes = 0xffff;
 export const maxId = 0x7fff_ffff;
 /** Messages are cut at this size. */
 export const chunkBytes = 32 * 1024;
-/** What a DATA frame costs beside its payload. */
-export const frameCost = 64;
+/** What a DATA frame costs beside its payload: little, since small messages wait packed, more if it has fields to be kept. */
+export function frameCost(flags: number): number {
+  return (flags & fieldFlags) === 0 ? 16 : 128;
+}
 export const initialWindow = 64 * 1024;
 export const maxWindow = 1024 * 1024;
 /** How far the windows of a connection together may grow above their beginnings. */

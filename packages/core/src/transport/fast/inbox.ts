@@ -1,10 +1,10 @@
 /** What an exchange receives: puts messages together, and pays credit back as they are read. */
 import type { MicroError } from "../../errors.ts";
 import { ByteBuffer } from "../http/byte-buffer.ts";
-import { ReceiveQueue } from "../receive-queue.ts";
 import { ExchangeError, frameCost, frameType, initialWindow, maxWindow, maxWindowGrowth, resetCode } from "./frames.ts";
 import type { FrameWriter } from "./frame-writer.ts";
 import { keepBody } from "./message.ts";
+import { maxPackedBytes, MessageQueue, type Unpack } from "./message-queue.ts";
 
 /** What all inboxes of a connection share. */
 export class InboxShare {
@@ -25,13 +25,16 @@ export class InboxShare {
   }
 }
 
+const packedCost = frameCost(0);
+
+/** A cost is that of the frames it came in. */
 type InboxItem = Uint8Array | { readonly body: Uint8Array; readonly cost: number };
 
 /** Credit that the peer has to send with. Only for exchanges whose peer needs more than it began with. */
 export class Inbox<T extends InboxItem> {
   readonly #id: number;
   readonly #share: InboxShare;
-  readonly queue: ReceiveQueue<T>;
+  readonly queue: MessageQueue<T>;
   #window = initialWindow;
   /** Credit that the peer still has. */
   #outstanding = initialWindow;
@@ -40,14 +43,10 @@ export class Inbox<T extends InboxItem> {
   #parts: ByteBuffer | undefined;
   #over = false;
 
-  constructor(id: number, share: InboxShare) {
+  constructor(id: number, share: InboxShare, unpack: Unpack<T>) {
     this.#id = id;
     this.#share = share;
-    this.queue = new ReceiveQueue<T>({
-      maxItems: Number.POSITIVE_INFINITY,
-      maxBytes: Number.POSITIVE_INFINITY,
-      onTaken: (item) => this.#taken(item as T),
-    });
+    this.queue = new MessageQueue<T>(unpack, (taken) => this.#taken(taken));
   }
 
   /** The body of a request, or of a reply, that goes on in DATA frames, has begun outside of one. */
@@ -61,8 +60,8 @@ export class Inbox<T extends InboxItem> {
   }
 
   /** A DATA frame has come; whoever calls this makes an item of the body, or drops it. @throws {ExchangeError} */
-  spend(payloadLength: number): void {
-    this.#outstanding -= payloadLength + frameCost;
+  spend(payloadLength: number, flags: number): void {
+    this.#outstanding -= payloadLength + frameCost(flags);
     if (this.#outstanding < 0) throw new ExchangeError("more was sent than there was credit for", resetCode.flow);
   }
 
@@ -81,6 +80,19 @@ export class Inbox<T extends InboxItem> {
     }
     this.#pay();
     return undefined;
+  }
+
+  /**
+   * Take a message that came in one frame and is nothing but its body, if it is small.
+   * @returns false if it is not: nothing has happened then. @throws {ExchangeError}
+   */
+  pack(bytes: Uint8Array, start: number, end: number): boolean {
+    const length = end - start;
+    if (length > maxPackedBytes || length > this.#share.maxMessageBytes || this.#parts !== undefined) return false;
+    this.spend(length, 0);
+    this.#unread += packedCost + length;
+    this.queue.pack(bytes, start, end);
+    return true;
   }
 
   push(item: T): void {
@@ -116,8 +128,8 @@ export class Inbox<T extends InboxItem> {
     return new ExchangeError(`the message is larger than ${this.#share.maxMessageBytes} bytes`, resetCode.tooLarge);
   }
 
-  #taken(item: T): void {
-    this.#unread -= cost(item);
+  #taken(taken: T | number): void {
+    this.#unread -= typeof taken === "number" ? packedCost + taken : cost(taken);
     this.#pay();
   }
 
@@ -137,5 +149,5 @@ export class Inbox<T extends InboxItem> {
 }
 
 function cost(item: InboxItem): number {
-  return frameCost + (item instanceof Uint8Array ? item.length : item.cost);
+  return item instanceof Uint8Array ? packedCost + item.length : item.cost;
 }

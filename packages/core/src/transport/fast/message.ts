@@ -1,8 +1,20 @@
 /** What stands before the body of a listener's message: content type, error, metadata. */
 import { Metadata } from "../../metadata.ts";
+import { isReadBuffer } from "../http/dial.ts";
 import type { ExchangeMessage, OutgoingMessage } from "../transport.ts";
 import { type Fields, literalFields, readLiteralFields } from "./dictionary.ts";
-import { dataFlag, ExchangeError, maxFieldsBytes, readText, readUint16, resetCode, WireError } from "./frames.ts";
+import type { Slab } from "./message-queue.ts";
+import {
+  dataFlag,
+  ExchangeError,
+  fieldFlags,
+  frameCost,
+  maxFieldsBytes,
+  readText,
+  readUint16,
+  resetCode,
+  WireError,
+} from "./frames.ts";
 
 const noFields: Fields = [];
 const noBytes = new Uint8Array(0);
@@ -59,8 +71,6 @@ export interface ReceivedFields {
   readonly bodyStart: number;
 }
 
-const fieldFlags = dataFlag.type | dataFlag.error | dataFlag.notRun | dataFlag.metadata;
-
 export function hasFields(flags: number): boolean {
   return (flags & fieldFlags) !== 0;
 }
@@ -95,7 +105,7 @@ export class FastMessage implements ExchangeMessage {
   readonly error: string | undefined;
   readonly notRun: boolean;
   readonly body: Uint8Array;
-  /** Payload bytes it came in: what it holds of its exchange's credit until it is read. */
+  /** Of the frames it came in: what it holds of its exchange's credit until it is read. */
   readonly cost: number;
   readonly #fields: Fields;
   #header: Metadata | undefined;
@@ -128,6 +138,46 @@ export class FastMessage implements ExchangeMessage {
   }
 }
 
+/** A message that is nothing but its body, in a slab until somebody wants it. */
+export class PackedMessage implements ExchangeMessage {
+  readonly contentType: string;
+  readonly #slab: Slab;
+  readonly #start: number;
+  readonly #end: number;
+
+  constructor(contentType: string, slab: Slab, start: number, end: number) {
+    this.contentType = contentType;
+    this.#slab = slab;
+    this.#start = start;
+    this.#end = end;
+  }
+
+  get error(): undefined {
+    return undefined;
+  }
+
+  get notRun(): boolean {
+    return false;
+  }
+
+  get body(): Uint8Array {
+    return this.#slab.bytes.subarray(this.#start, this.#end);
+  }
+
+  get cost(): number {
+    return this.#end - this.#start + frameCost(0);
+  }
+
+  text(): string | undefined {
+    return this.#slab.text(this.#start, this.#end);
+  }
+
+  get header(): Metadata {
+    const { contentType } = this;
+    return contentType === "" ? new Metadata() : new Metadata([["Content-Type", contentType]]);
+  }
+}
+
 export function setFields(entries: Map<string, string>, fields: Fields): void {
   for (let index = 0; index < fields.length; index += 2) entries.set(fields[index]!, fields[index + 1]!);
 }
@@ -138,7 +188,7 @@ export const emptyFields: Fields = noFields;
 export function keepBody(bytes: Uint8Array, start: number, end: number): Uint8Array {
   const length = end - start;
   if (length === 0) return noBytes;
-  if (length * 8 > bytes.length && length > 1024) return bytes.subarray(start, end);
+  if (length * 8 > bytes.length && length > 1024 && !isReadBuffer(bytes)) return bytes.subarray(start, end);
   const copy = Buffer.allocUnsafe(length);
   if (length > 48) copy.set(bytes.subarray(start, end));
   else for (let index = 0; index < length; index++) copy[index] = bytes[start + index]!;

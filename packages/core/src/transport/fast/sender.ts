@@ -9,7 +9,7 @@ import {
   maxCredit,
   maxPayloadBytes,
 } from "./frames.ts";
-import type { FrameWriter } from "./frame-writer.ts";
+import { type FrameWriter, maxTextLength } from "./frame-writer.ts";
 import type { MessageFields } from "./message.ts";
 
 /** Not worth a frame of its own while more credit is to come. */
@@ -83,14 +83,25 @@ export class Sender {
   /** Send a message. A promise asks to wait; it resolves when there is room, or no more use. */
   send(fields: MessageFields, flags: number, body: Uint8Array): void | Promise<void> {
     const length = fields.bytes.length + body.length;
+    const cost = length + frameCost(fields.flags);
     const { writer } = this.#turns;
-    if (this.idle && length <= chunkBytes && this.#credit >= length + frameCost && !writer.congested) {
-      this.#credit -= length + frameCost;
+    if (this.idle && length <= chunkBytes && this.#credit >= cost && !writer.congested) {
+      this.#credit -= cost;
       this.#write(flags | fields.flags, fields.bytes, body, 0, body.length);
       return undefined;
     }
     this.#enqueue({ flags: flags | fields.flags, body, fields: fields.bytes, sent: 0, begun: false });
     return (this.#room ??= Promise.withResolvers()).promise;
+  }
+
+  /** Send a small message that is only a body, if that can be done at once. @returns false if not: nothing has happened then. */
+  sendText(body: string, maxBytes: number): boolean {
+    const most = 3 * body.length; // As UTF-8.
+    const { writer } = this.#turns;
+    if (body.length > maxTextLength || most > maxBytes) return false;
+    if (!this.idle || this.#credit < most + frameCost(0) || writer.congested) return false;
+    this.#credit -= writer.textFrame(frameType.data, 0, this.id, body) + frameCost(0);
+    return true;
   }
 
   /** END, behind what waits. */
@@ -159,14 +170,15 @@ export class Sender {
       return true;
     }
     const left = body.length - message.sent;
-    const piece = Math.min(left, chunkBytes, maxPayloadBytes - fields.length, this.#credit - frameCost - fields.length);
+    // Fields stand in the first frame, END in the last.
+    const first = message.begun ? message.flags & dataFlag.end : message.flags;
+    const cost = fields.length + frameCost(first);
+    const piece = Math.min(left, chunkBytes, maxPayloadBytes - fields.length, this.#credit - cost);
     if (piece < left && piece < minPieceBytes) return false;
     if (piece < 0) return false;
     const last = piece === left;
-    this.#credit -= piece + fields.length + frameCost;
+    this.#credit -= piece + cost;
     this.#turns.count(-piece);
-    // Fields stand in the first frame, END in the last.
-    const first = message.begun ? message.flags & dataFlag.end : message.flags;
     const flags = last ? first : (first & ~dataFlag.end) | dataFlag.more;
     const from = message.sent;
     message.sent += piece;

@@ -22,7 +22,7 @@ import {
   resetCode,
   WireError,
 } from "./frames.ts";
-import { FrameWriter } from "./frame-writer.ts";
+import { FrameWriter, maxTextLength } from "./frame-writer.ts";
 import { InboxShare } from "./inbox.ts";
 import { emptyFields, keepBody, type MessageFields } from "./message.ts";
 import { encodePreface, parsePreface, refusingPreface, type WireSettings, wireVersion } from "./preface.ts";
@@ -310,6 +310,13 @@ export class FastServerConnection implements AcceptedConnection {
     if (fields.bytes.length > 0) writer.body(start, fields.bytes);
     writer.body(start + fields.bytes.length, body);
     writer.commit(headBytes + length);
+    return true;
+  }
+
+  /** As {@link sendReply}, of a body as text, if it is small. */
+  sendReplyText(id: number, body: string): boolean {
+    if (body.length > maxTextLength) return false;
+    this.writer.textFrame(frameType.data, dataFlag.end, id, body);
     return true;
   }
 

@@ -7,6 +7,7 @@ import type { Fields, Route } from "./dictionary.ts";
 import { dataFlag, ExchangeError, frameType, resetCode } from "./frames.ts";
 import { Inbox } from "./inbox.ts";
 import { messageFields, setFields } from "./message.ts";
+import { unpackBytes } from "./message-queue.ts";
 import { Sender } from "./sender.ts";
 import type { FastServerConnection } from "./server-connection.ts";
 
@@ -84,12 +85,30 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   }
 
   reply(message: OutgoingMessage): void {
-    if (this.#state !== "open") return;
+    if (!this.#closes()) return;
+    if (this.#gone === undefined) this.#last(message);
+    this.#connection.finished(this);
+  }
+
+  replyText(contentType: string, body: string): void {
+    if (!this.#closes()) return;
+    if (this.#gone === undefined) {
+      const inPlace =
+        this.#sender === undefined &&
+        contentType === this.#route.contentType &&
+        3 * body.length <= this.#connection.peer.maxMessageBytes &&
+        this.#connection.sendReplyText(this.numericId, body);
+      if (!inPlace) this.#last({ contentType, body: Buffer.from(body, "utf8") });
+    }
+    this.#connection.finished(this);
+  }
+
+  #closes(): boolean {
+    if (this.#state !== "open") return false;
     this.#state = "ended";
     this.#cancellation?.end();
     this.#inbox?.close();
-    if (this.#gone === undefined) this.#last(message);
-    this.#connection.finished(this);
+    return true;
   }
 
   stream(): ServerStream {
@@ -112,6 +131,17 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     } catch (error) {
       return Promise.reject(this.#unsendable(error));
     }
+  }
+
+  sendText(contentType: string, body: string): void | Promise<void> {
+    if (
+      this.#state === "stream" &&
+      this.#gone === undefined &&
+      contentType === this.#route.contentType &&
+      this.#outgoing().sendText(body, this.#connection.peer.maxMessageBytes)
+    )
+      return undefined;
+    return this.send({ contentType, body: Buffer.from(body, "utf8") });
   }
 
   receive(): Promise<Uint8Array | undefined> {
@@ -168,7 +198,8 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     if (this.#halfClosed || this.#inbox?.queue.closed === true)
       throw new ExchangeError("a message behind the end of the caller's messages");
     const inbox = this.#incoming();
-    inbox.spend(end - start);
+    if (flags === 0 && this.dispatched && inbox.pack(bytes, start, end)) return false;
+    inbox.spend(end - start, flags);
     const body = inbox.body((flags & dataFlag.more) !== 0, bytes, start, end);
     if (body === undefined) return false;
     if (!this.dispatched) {
@@ -241,7 +272,7 @@ export class FastServerExchange implements ServerExchange, ServerStream {
 
   #incoming(): Inbox<Uint8Array> {
     if (this.#inbox === undefined) {
-      this.#inbox = new Inbox(this.numericId, this.#connection.share);
+      this.#inbox = new Inbox(this.numericId, this.#connection.share, unpackBytes);
       if (this.#halfClosed) this.#inbox.queue.end();
     }
     return this.#inbox;

@@ -1,0 +1,200 @@
+/** Messages of an exchange between its connection and the one who reads them. */
+import { isAscii } from "node:buffer";
+import type { MicroError } from "../../errors.ts";
+
+/** Larger messages are better off on their own. */
+export const maxPackedBytes = 1024;
+const minSlabBytes = 512;
+const maxSlabBytes = 16 * 1024;
+/** Length of a packed message, in two bytes of seven bits: so a slab of ASCII messages is ASCII throughout. */
+const lengthBytes = 2;
+
+/**
+ * Small messages one behind the other, as bytes: a burst that waits for its reader costs neither an object nor a buffer
+ * each, and becomes text at one stroke. Nothing in it is written twice, so that views of it stay what they are.
+ */
+export class Slab {
+  readonly bytes: Buffer;
+  #written = 0;
+  #read = 0;
+  /** Of `#textStart` to `#textEnd`, if all that is ASCII. */
+  #text: string | undefined;
+  #textStart = 0;
+  #textEnd = 0;
+
+  constructor(size: number) {
+    this.bytes = Buffer.allocUnsafe(size);
+  }
+
+  get empty(): boolean {
+    return this.#read === this.#written;
+  }
+
+  /** @returns false when there is no room for it. */
+  add(source: Uint8Array, start: number, end: number): boolean {
+    const { bytes } = this;
+    const length = end - start;
+    let at = this.#written;
+    if (at + lengthBytes + length > bytes.length) return false;
+    bytes[at] = length >>> 7;
+    bytes[at + 1] = length & 0x7f;
+    at += lengthBytes;
+    if (length > 48) bytes.set(source.subarray(start, end), at);
+    else for (let index = 0; index < length; index++) bytes[at + index] = source[start + index]!;
+    this.#written = at + length;
+    return true;
+  }
+
+  /** Where the message that was read last ends. */
+  get end(): number {
+    return this.#read;
+  }
+
+  /** Move on to the next message. @returns where it begins. */
+  next(): number {
+    const { bytes } = this;
+    const start = this.#read + lengthBytes;
+    this.#read = start + ((bytes[start - 2]! << 7) | bytes[start - 1]!);
+    return start;
+  }
+
+  /** The bytes from `start` to `end` as text; undefined unless they and their neighbours are ASCII, or they stand alone. */
+  text(start: number, end: number): string | undefined {
+    if (end > this.#textEnd) {
+      const written = this.#written;
+      // One message alone is not worth it.
+      if (written === end) return undefined;
+      const { bytes } = this;
+      this.#textStart = start;
+      this.#textEnd = written;
+      this.#text = isAscii(bytes.subarray(start, written)) ? bytes.toString("latin1", start, written) : undefined;
+    }
+    return this.#text?.slice(start - this.#textStart, end - this.#textStart);
+  }
+}
+
+/** Makes a message of the packed bytes from `start` to `end`. */
+export type Unpack<T> = (slab: Slab, start: number, end: number) => T;
+
+export function unpackBytes(slab: Slab, start: number, end: number): Uint8Array {
+  return slab.bytes.subarray(start, end);
+}
+
+interface Waiting<T> {
+  resolve(item: T | undefined): void;
+  reject(error: Error): void;
+}
+
+/** It bounds nothing: whoever fills it gives credit for what the reader has taken. */
+export class MessageQueue<T extends object> {
+  readonly #unpack: Unpack<T>;
+  /** Called with each message that the reader takes: itself, or the length it had packed. */
+  readonly #onTaken: (taken: T | number) => void;
+  #items: (T | Slab | undefined)[] = [];
+  #first = 0;
+  /** The last of the items, if it is one. */
+  #slab: Slab | undefined;
+  #slabBytes = minSlabBytes;
+  #ended = false;
+  #failure: MicroError | undefined;
+  #waiting: Waiting<T> | undefined;
+
+  constructor(unpack: Unpack<T>, onTaken: (taken: T | number) => void) {
+    this.#unpack = unpack;
+    this.#onTaken = onTaken;
+  }
+
+  /** No message will follow: ended or failed. */
+  get closed(): boolean {
+    return this.#ended || this.#failure !== undefined;
+  }
+
+  /** Ignored once closed. */
+  push(item: T): void {
+    if (this.closed) return;
+    this.#slab = undefined;
+    this.#items.push(item);
+    this.#serve();
+  }
+
+  /** Copies a message of at most {@link maxPackedBytes}; ignored once closed. */
+  pack(bytes: Uint8Array, start: number, end: number): void {
+    if (this.closed) return;
+    if (this.#slab === undefined || !this.#slab.add(bytes, start, end)) {
+      this.#slab = new Slab(Math.max(this.#slabBytes, lengthBytes + end - start));
+      this.#slabBytes = Math.min(2 * this.#slabBytes, maxSlabBytes);
+      this.#slab.add(bytes, start, end);
+      this.#items.push(this.#slab);
+    } else if (this.#first === this.#items.length) this.#items.push(this.#slab);
+    if (this.#waiting !== undefined) this.#serve();
+  }
+
+  /** What is queued can still be read, then the end. */
+  end(): void {
+    if (this.closed) return;
+    this.#ended = true;
+    this.#waiting?.resolve(undefined);
+    this.#waiting = undefined;
+  }
+
+  /** What is queued can still be read unless `drop`, then the error. */
+  fail(error: MicroError, drop: boolean): void {
+    if (drop) {
+      this.#items = [];
+      this.#first = 0;
+      this.#slab = undefined;
+    }
+    if (this.#failure !== undefined || (this.#ended && !drop)) return;
+    this.#failure = error;
+    this.#waiting?.reject(error);
+    this.#waiting = undefined;
+  }
+
+  receive(): Promise<T | undefined> {
+    if (this.#waiting !== undefined)
+      return Promise.reject(new TypeError("receive() is called while an earlier call is waiting: one at a time"));
+    if (this.#first < this.#items.length) return Promise.resolve(this.#shift());
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#ended) return Promise.resolve(undefined);
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+    });
+  }
+
+  /** A message that is there already, undefined otherwise. */
+  poll(): T | undefined {
+    return this.#waiting === undefined && this.#first < this.#items.length ? this.#shift() : undefined;
+  }
+
+  #serve(): void {
+    const waiting = this.#waiting;
+    if (waiting === undefined) return;
+    this.#waiting = undefined;
+    waiting.resolve(this.#shift());
+  }
+
+  #shift(): T {
+    const item = this.#items[this.#first] as T | Slab;
+    if (!(item instanceof Slab)) {
+      this.#advance();
+      this.#onTaken(item);
+      return item;
+    }
+    const start = item.next();
+    const { end } = item;
+    if (item.empty) this.#advance();
+    this.#onTaken(end - start);
+    return this.#unpack(item, start, end);
+  }
+
+  #advance(): void {
+    this.#items[this.#first++] = undefined;
+    if (this.#first === this.#items.length) {
+      this.#items.length = 0;
+      this.#first = 0;
+    } else if (this.#first > 1024) {
+      this.#items.splice(0, this.#first);
+      this.#first = 0;
+    }
+  }
+}
