@@ -1,4 +1,5 @@
 /** What every codec must do. */
+import { isUtf8 } from "node:buffer";
 import assert from "node:assert/strict";
 import type { Codec } from "../codec/codec.ts";
 import type { MessageType } from "../definition.ts";
@@ -83,6 +84,21 @@ export function codecConformance(
       carries(codec, "Grüße 世界 👋🏽 \u0000\u0007\t\r\n\\\"'<>&\u2028\u2029\ufeff\ufffd"),
     "text: keeps 1 MiB": async ({ codec }) => carries(codec, "0123456789abcdef".repeat(oneMebibyte / 16)),
     "text: keeps 1 MiB of multi-byte characters": async ({ codec }) => carries(codec, "é€😀x".repeat(oneMebibyte / 8)),
+    "text forms, where there are any: are the bytes in UTF-8, and read back alike": async ({ codec }) => {
+      const contents = ["", "plain", 'Grüße 世界 👋🏽 \u0000\r\n\\"\ud800\ufffd', "x".repeat(10_000)];
+      const all = contents.map((content) => ({ message: message(content), type }));
+      for (const { message: sample, type: sampleType = type } of [...all, ...samples]) {
+        const body = codec.encode(sample, sampleType);
+        const encoded = codec.encodeText?.(sample, sampleType);
+        if (encoded !== undefined) assertSame(new Uint8Array(Buffer.from(encoded)), new Uint8Array(body), "text");
+        if (codec.decodeText === undefined) continue;
+        const asText = codec.decodeText(Buffer.from(body).toString("utf8"), sampleType);
+        assertSame(asText, codec.decode(body, sampleType), "what text decodes to");
+      }
+      for (const body of options.invalid ?? [])
+        if (codec.decodeText !== undefined && isUtf8(body))
+          assertCodecError(() => codec.decodeText?.(Buffer.from(body).toString("utf8"), type));
+    },
     "isolation: a message may be changed once it is encoded": async ({ codec }) => {
       for (const { name, message: sample, type: sampleType = type } of samples) {
         const copy = structuredClone(sample);

@@ -178,6 +178,58 @@ const cases: Readonly<Record<string, SuiteCase<TransportFixture>>> = {
     assert.equal(text(reply.body), "undefined");
   },
 
+  "text is sent as UTF-8, in replies and in streams, where it can be given as text": async (fixture) => {
+    const texts = [
+      "a",
+      "",
+      "é",
+      "x\u{1f600}\u0000\r\n",
+      "y".repeat(47),
+      "é".repeat(47),
+      "z".repeat(9_000),
+      "世".repeat(60_000),
+    ];
+    await using bench = await Bench.start(fixture, (exchange) => {
+      const contentType = "application/json";
+      if (exchange.endpoint === "T.Call") {
+        const content = texts[Number(text(exchange.body))]!;
+        if (exchange.replyText === undefined) exchange.reply({ contentType, body: bytes(content) });
+        else exchange.replyText(contentType, content);
+        return;
+      }
+      const stream = exchange.stream();
+      void (async () => {
+        for (const content of [...texts, ...texts]) {
+          await (stream.sendText === undefined
+            ? stream.send({ contentType, body: bytes(content) })
+            : stream.sendText(contentType, content));
+          await stream.send({ contentType, body: bytes("-") });
+        }
+        stream.end();
+      })();
+    });
+    for (const [index, content] of texts.entries()) {
+      const reply = await bench.client.call(bench.address, request("T.Call", bytes(String(index))), patient());
+      assert.equal(text(reply.body), content);
+      assert.equal(reply.contentType, "application/json");
+      assert.ok(reply.text?.() === undefined || reply.text() === content);
+    }
+    const stream = await bench.client.open(bench.address, request("T.Stream"), patient());
+    const received: string[] = [];
+    for (let message = await stream.receive(); message !== undefined; message = await stream.receive()) {
+      // Both, in either order: neither must spoil the other.
+      const early = received.length % 2 === 0 ? message.text?.() : undefined;
+      received.push(text(message.body));
+      const late = message.text?.();
+      assert.ok(early === undefined || early === received.at(-1));
+      assert.ok(late === undefined || late === received.at(-1));
+    }
+    assert.deepEqual(
+      received,
+      [...texts, ...texts].flatMap((content) => [content, "-"]),
+    );
+  },
+
   "an error comes back as the reply's error": async (fixture) => {
     const error = `{"id":"test","code":404,"detail":"no bób","status":"Not Found"}`;
     await using bench = await Bench.start(fixture, (exchange) => exchange.reply({ error, body: noBytes }));
