@@ -56,7 +56,8 @@ class NatsBroker implements Broker {
   readonly #gate: ConnectionGate;
   readonly #active = new Set<Active>();
   readonly #publishing = new Set<Promise<void>>();
-  readonly #streams = new Map<string, Promise<string>>();
+  /** Topics whose stream is there, and the making of those that are not yet. */
+  readonly #streams = new Map<string, Promise<void> | undefined>();
   /** Resolves with the outcome of the first attempt to connect. */
   readonly #tried = Promise.withResolvers<void>();
   #supervisor: Supervisor | undefined;
@@ -214,15 +215,18 @@ class NatsBroker implements Broker {
     const remaining = (): number => Math.max(0, deadline - performance.now());
     const msgID = crypto.randomUUID();
     for (let tries = 0; ; tries++) {
-      await this.#gate.pass({ ...options, timeoutMs: remaining() });
+      const waiting = this.#gate.pass(tries === 0 ? options : { ...options, timeoutMs: remaining() });
+      if (waiting !== undefined) await waiting;
       const link = this.#link;
       if (link === undefined) continue;
       this.#checkSize(link, topic, payload);
       try {
-        const within = { ...options, broker: "nats", topic, timeoutMs: remaining() };
-        await publishWithin(this.#ensureStream(link, topic), within);
-        const stored = link.jetstream.publish(topic, payload, { msgID, timeout: Math.ceil(Math.max(1, remaining())) });
-        await publishWithin(stored, { ...within, timeoutMs: remaining() });
+        const made = this.#ensureStream(link, topic);
+        if (made !== undefined)
+          await publishWithin(made, { ...options, broker: "nats", topic, timeoutMs: remaining() });
+        const timeoutMs = remaining();
+        const stored = link.jetstream.publish(topic, payload, { msgID, timeout: Math.ceil(Math.max(1, timeoutMs)) });
+        await publishWithin(stored, { ...options, broker: "nats", topic, timeoutMs });
         return;
       } catch (error) {
         const failure = fromNats(error, `publishing to ${topic}`);
@@ -234,14 +238,21 @@ class NatsBroker implements Broker {
     }
   }
 
-  /** Looked up once a topic and connection. */
-  #ensureStream(link: NatsLink, topic: string): Promise<string> {
-    const known = this.#streams.get(topic);
-    if (known !== undefined) return known;
-    const made = ensureStream(link, topic, this.#settings.jetstream!);
-    made.catch(() => this.#streams.delete(topic));
-    if (this.#streams.size >= 10_000) this.#streams.clear();
-    this.#streams.set(topic, made);
+  /** Looked up once a topic and connection. @returns undefined once it is known to be there. */
+  #ensureStream(link: NatsLink, topic: string): Promise<void> | undefined {
+    if (this.#streams.has(topic)) return this.#streams.get(topic);
+    const streams = this.#streams;
+    const made = ensureStream(link, topic, this.#settings.jetstream!).then(
+      () => {
+        if (streams.get(topic) === made) streams.set(topic, undefined);
+      },
+      (error: unknown) => {
+        if (streams.get(topic) === made) streams.delete(topic);
+        throw error;
+      },
+    );
+    if (streams.size >= 10_000) streams.clear();
+    streams.set(topic, made);
     return made;
   }
 
