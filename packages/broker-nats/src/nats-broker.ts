@@ -245,6 +245,7 @@ class NatsBroker implements Broker {
     const made = ensureStream(link, topic, this.#settings.jetstream!).then(
       () => {
         if (streams.get(topic) === made) streams.set(topic, undefined);
+        return undefined;
       },
       (error: unknown) => {
         if (streams.get(topic) === made) streams.delete(topic);

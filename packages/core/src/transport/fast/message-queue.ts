@@ -1,6 +1,6 @@
 /** Messages of an exchange between its connection and the one who reads them. */
 import { isAscii } from "node:buffer";
-import type { MicroError } from "../../errors.ts";
+import { ReaderQueue } from "../reader-queue.ts";
 
 /** Larger messages are better off on their own. */
 export const maxPackedBytes = 1024;
@@ -80,41 +80,27 @@ export function unpackBytes(slab: Slab, start: number, end: number): Uint8Array 
   return slab.bytes.subarray(start, end);
 }
 
-interface Waiting<T> {
-  resolve(item: T | undefined): void;
-  reject(error: Error): void;
-}
-
 /** It bounds nothing: whoever fills it gives credit for what the reader has taken. */
-export class MessageQueue<T extends object> {
+export class MessageQueue<T extends object> extends ReaderQueue<T, T | Slab> {
   readonly #unpack: Unpack<T>;
   /** Called with each message that the reader takes: itself, or the length it had packed. */
   readonly #onTaken: (taken: T | number) => void;
-  #items: (T | Slab | undefined)[] = [];
-  #first = 0;
-  /** The last of the items, if it is one. */
+  /** The last of what is kept, if it is one; or the last one that was. */
   #slab: Slab | undefined;
   #slabBytes = minSlabBytes;
-  #ended = false;
-  #failure: MicroError | undefined;
-  #waiting: Waiting<T> | undefined;
 
   constructor(unpack: Unpack<T>, onTaken: (taken: T | number) => void) {
+    super();
     this.#unpack = unpack;
     this.#onTaken = onTaken;
-  }
-
-  /** No message will follow: ended or failed. */
-  get closed(): boolean {
-    return this.#ended || this.#failure !== undefined;
   }
 
   /** Ignored once closed. */
   push(item: T): void {
     if (this.closed) return;
     this.#slab = undefined;
-    this.#items.push(item);
-    this.#serve();
+    this.keep(item);
+    if (this.awaited) this.hand(this.take());
   }
 
   /** Copies a message of at most {@link maxPackedBytes}; ignored once closed. */
@@ -124,77 +110,27 @@ export class MessageQueue<T extends object> {
       this.#slab = new Slab(Math.max(this.#slabBytes, lengthBytes + end - start));
       this.#slabBytes = Math.min(2 * this.#slabBytes, maxSlabBytes);
       this.#slab.add(bytes, start, end);
-      this.#items.push(this.#slab);
-    } else if (this.#first === this.#items.length) this.#items.push(this.#slab);
-    if (this.#waiting !== undefined) this.#serve();
+      this.keep(this.#slab);
+    } else if (this.length === 0) this.keep(this.#slab);
+    if (this.awaited) this.hand(this.take());
   }
 
-  /** What is queued can still be read, then the end. */
-  end(): void {
-    if (this.closed) return;
-    this.#ended = true;
-    this.#waiting?.resolve(undefined);
-    this.#waiting = undefined;
+  protected override clear(): void {
+    super.clear();
+    this.#slab = undefined;
   }
 
-  /** What is queued can still be read unless `drop`, then the error. */
-  fail(error: MicroError, drop: boolean): void {
-    if (drop) {
-      this.#items = [];
-      this.#first = 0;
-      this.#slab = undefined;
+  protected override take(): T {
+    const { first } = this;
+    if (!(first instanceof Slab)) {
+      this.advance();
+      this.#onTaken(first);
+      return first;
     }
-    if (this.#failure !== undefined || (this.#ended && !drop)) return;
-    this.#failure = error;
-    this.#waiting?.reject(error);
-    this.#waiting = undefined;
-  }
-
-  receive(): Promise<T | undefined> {
-    if (this.#waiting !== undefined)
-      return Promise.reject(new TypeError("receive() is called while an earlier call is waiting: one at a time"));
-    if (this.#first < this.#items.length) return Promise.resolve(this.#shift());
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    if (this.#ended) return Promise.resolve(undefined);
-    return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
-    });
-  }
-
-  /** A message that is there already, undefined otherwise. */
-  poll(): T | undefined {
-    return this.#waiting === undefined && this.#first < this.#items.length ? this.#shift() : undefined;
-  }
-
-  #serve(): void {
-    const waiting = this.#waiting;
-    if (waiting === undefined) return;
-    this.#waiting = undefined;
-    waiting.resolve(this.#shift());
-  }
-
-  #shift(): T {
-    const item = this.#items[this.#first] as T | Slab;
-    if (!(item instanceof Slab)) {
-      this.#advance();
-      this.#onTaken(item);
-      return item;
-    }
-    const start = item.next();
-    const { end } = item;
-    if (item.empty) this.#advance();
+    const start = first.next();
+    const { end } = first;
+    if (first.empty) this.advance();
     this.#onTaken(end - start);
-    return this.#unpack(item, start, end);
-  }
-
-  #advance(): void {
-    this.#items[this.#first++] = undefined;
-    if (this.#first === this.#items.length) {
-      this.#items.length = 0;
-      this.#first = 0;
-    } else if (this.#first > 1024) {
-      this.#items.splice(0, this.#first);
-      this.#first = 0;
-    }
+    return this.#unpack(first, start, end);
   }
 }
