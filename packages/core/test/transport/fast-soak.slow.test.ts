@@ -65,8 +65,19 @@ it("an hour of calls, streams, cancellations and deadlines leaves nothing behind
     } else if (kind === 3) await client.call(address, request("T.Call", index, 100_000), { wire });
     else await client.call(address, request("T.Call", index, 100), { wire, deadline: performance.now() + 20_000 });
   };
-  const heaps: number[] = [];
-  const buffers: number[] = [];
+  /** The least of several looks: what was collected is given back beside the program, at a time of its own. */
+  const memory = async (): Promise<{ heap: number; buffers: number }> => {
+    const least = { heap: Infinity, buffers: Infinity };
+    for (let look = 0; look < 20; look++) {
+      collect();
+      const { heapUsed, arrayBuffers } = process.memoryUsage();
+      least.heap = Math.min(least.heap, heapUsed);
+      least.buffers = Math.min(least.buffers, arrayBuffers);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return least;
+  };
+  let first: { heap: number; buffers: number } | undefined;
   const until = performance.now() + limitMs;
   for (let round = 0; round < rounds && (round < leastRounds || performance.now() < until); round++) {
     let next = 0;
@@ -77,14 +88,12 @@ it("an hour of calls, streams, cancellations and deadlines leaves nothing behind
     );
     // Resets and ends of the last exchanges are on their way.
     await waitFor(() => running === 0, "the end of all handlers");
-    collect();
-    const { heapUsed, arrayBuffers } = process.memoryUsage();
-    heaps.push(heapUsed);
-    buffers.push(arrayBuffers);
+    // The first rounds compile code and fill pools.
+    if (round === 1) first = await memory();
   }
-  // The first rounds compile code and fill pools.
-  expect(heaps.at(-1)! - heaps[1]!).toBeLessThan(2_000_000);
-  expect(buffers.at(-1)! - buffers[1]!).toBeLessThan(4_000_000);
+  const last = await memory();
+  expect(last.heap - first!.heap).toBeLessThan(2_000_000);
+  expect(last.buffers - first!.buffers).toBeLessThan(4_000_000);
   await client[Symbol.asyncDispose]();
   await listener[Symbol.asyncDispose]();
   await transport[Symbol.asyncDispose]();
