@@ -96,8 +96,14 @@ export class ServerProcess {
   }
 
   #serverPid() {
-    if (this.#pidFile === undefined || !existsSync(this.#pidFile)) return undefined;
-    return Number(readFileSync(this.#pidFile, "utf8")) || undefined;
+    if (this.#pidFile === undefined) return undefined;
+    try {
+      return Number(readFileSync(this.#pidFile, "utf8")) || undefined;
+    } catch (error) {
+      // A server that ends removes it.
+      if (error.code !== "ENOENT") throw error;
+      return undefined;
+    }
   }
 
   /** All it has logged, over every start. */
@@ -138,10 +144,13 @@ export class ServerProcess {
   async stop() {
     if (this.pid === undefined) return;
     const timer = setTimeout(() => this.#signalIfAlive("SIGKILL"), 15_000);
-    this.#signalIfAlive("SIGTERM");
-    this.#signalIfAlive("SIGCONT");
-    await this.#exited;
-    clearTimeout(timer);
+    try {
+      this.#signalIfAlive("SIGTERM");
+      this.#signalIfAlive("SIGCONT");
+      await this.#exited;
+    } finally {
+      clearTimeout(timer);
+    }
     this.pid = undefined;
   }
 
