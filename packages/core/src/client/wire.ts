@@ -123,7 +123,8 @@ export function decodeReply(
   where: { toString(): string },
 ): unknown {
   const { codec, contentType } = wire;
-  const text = codec.decodeText !== undefined && type !== frameType ? message.text?.() : undefined;
+  const readsText = codec.decodeText !== undefined && codec.envelope === undefined && type !== frameType;
+  const text = readsText ? message.text?.() : undefined;
   // An empty body is a mistake, and Go's text that begins like this is no answer: both are told below.
   if (text !== undefined && text !== "" && text[0] !== "u" && text[0] !== "U") {
     try {
