@@ -212,9 +212,9 @@ export class FastConnection {
       at += 2 + fields.length;
     }
     writer.body(at, body, 0, sent);
-    writer.commit(headBytes + length);
     entry.sentAt = writer.flushes;
     entry.startedAt = now;
+    writer.commit(headBytes + length);
     return sent;
   }
 

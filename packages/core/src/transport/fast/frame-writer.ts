@@ -9,11 +9,11 @@ import { headBytes, maxReasonBytes, writeUint16, writeUint32 } from "./frames.ts
 const minSlabBytes = 2 * 1024;
 const maxSlabBytes = 64 * 1024;
 /**
- * What is gathered in a turn before it is sent without waiting for the turn's end, so that the peer begins meanwhile: a
- * buffer full of small frames, or a few large ones.
+ * What is gathered in a turn before it is sent without waiting for the turn's end, so that the peer begins meanwhile:
+ * many small frames, or a few large ones. Not less: what comes in small portions is answered in small portions.
  */
+const burstBytes = { least: 2 * 1024, most: 16 * 1024 };
 const burstFrames = 4;
-const burstBytes = 16 * 1024;
 /** Up to here a loop is cheaper than a call. */
 const shortText = 48;
 /** Longer text is better off as bytes of its own. */
@@ -60,9 +60,9 @@ export class FrameWriter {
 
   #makeRoom(length: number): void {
     const pending = this.#end - this.#start;
-    if (pending > 0 && pending + length <= Math.min(burstBytes, burstFrames * length)) {
+    if (pending > 0 && pending < burst(length)) {
       const before = this.bytes;
-      const size = Math.min(Math.max(minSlabBytes, 2 * before.length), burstBytes);
+      const size = Math.min(Math.max(minSlabBytes, 2 * before.length), maxSlabBytes);
       this.bytes = Buffer.allocUnsafeSlow(Math.max(size, pending + length));
       this.bytes.set(before.subarray(this.#start, this.#end));
       this.#start = 0;
@@ -81,6 +81,7 @@ export class FrameWriter {
   commit(length: number): void {
     this.#end += length;
     this.schedule();
+    if (this.#end - this.#start >= burst(length)) this.flush();
   }
 
   /** Flush at the end of this turn. */
@@ -206,6 +207,11 @@ export class FrameWriter {
 }
 
 const noBytes = Buffer.alloc(0);
+
+/** How much is gathered while frames have this length. */
+function burst(length: number): number {
+  return Math.max(burstBytes.least, Math.min(burstFrames * length, burstBytes.most));
+}
 
 function reasonBytes(reason: string): Buffer {
   const bytes = Buffer.from(reason, "utf8");
