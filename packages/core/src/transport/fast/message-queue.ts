@@ -1,5 +1,5 @@
 /** Messages of an exchange between its connection and the one who reads them. */
-import { isAscii } from "node:buffer";
+import { AsciiText } from "../ascii-text.ts";
 import { ReaderQueue } from "../reader-queue.ts";
 
 /** Larger messages are better off on their own. */
@@ -15,15 +15,13 @@ const lengthBytes = 2;
  */
 export class Slab {
   readonly bytes: Buffer;
+  readonly #text: AsciiText;
   #written = 0;
   #read = 0;
-  /** Of `#textStart` to `#textEnd`, if all that is ASCII. */
-  #text: string | undefined;
-  #textStart = 0;
-  #textEnd = 0;
 
   constructor(size: number) {
     this.bytes = Buffer.allocUnsafe(size);
+    this.#text = new AsciiText(this.bytes);
   }
 
   get empty(): boolean {
@@ -58,18 +56,9 @@ export class Slab {
     return start;
   }
 
-  /** The bytes from `start` to `end` as text; undefined unless they and their neighbours are ASCII, or they stand alone. */
+  /** See {@link AsciiText.slice}. */
   text(start: number, end: number): string | undefined {
-    if (end > this.#textEnd) {
-      const written = this.#written;
-      // One message alone is not worth it.
-      if (written === end) return undefined;
-      const { bytes } = this;
-      this.#textStart = start;
-      this.#textEnd = written;
-      this.#text = isAscii(bytes.subarray(start, written)) ? bytes.toString("latin1", start, written) : undefined;
-    }
-    return this.#text?.slice(start - this.#textStart, end - this.#textStart);
+    return this.#text.slice(start, end, this.#written);
   }
 }
 

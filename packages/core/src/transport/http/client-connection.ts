@@ -2,6 +2,7 @@
 import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import { MicroError } from "../../errors.ts";
+import type { AsciiText } from "../ascii-text.ts";
 import type { DialAddress } from "./address.ts";
 import { dialError, isReadBuffer, openSocket, transportId } from "./dial.ts";
 import { FramingError } from "./framing-error.ts";
@@ -14,7 +15,7 @@ export interface ConnectionUser {
   /** The connection is established. */
   connected(): void;
   /** A message came; informational (1xx) ones are left out. */
-  message(head: Head, body: Buffer): void;
+  message(head: Head, body: Buffer, text: AsciiText | undefined, start: number): void;
   /** An informational message came. */
   informed(): void;
   /** The connection is gone, once. `ended`: the peer closed it in an orderly way, between two messages. */
@@ -41,10 +42,10 @@ export class ClientConnection {
   ) {
     this.address = address;
     this.#user = user;
-    this.parser = new MessageParser("response", limits, (head, body) => {
+    this.parser = new MessageParser("response", limits, (head, body, text, start) => {
       if (this.#lost) return;
       if (head.status < 200 && head.status !== 101) user.informed();
-      else user.message(head, body);
+      else user.message(head, body, text, start);
     });
     const socket = openSocket(target, tls, (chunk) => this.#read(isReadBuffer(chunk) ? Buffer.from(chunk) : chunk));
     this.socket = socket;

@@ -4,6 +4,7 @@
  */
 import type { ConnectionOptions } from "node:tls";
 import { MicroError } from "../../errors.ts";
+import type { AsciiText } from "../ascii-text.ts";
 import { ReceiveQueue } from "../receive-queue.ts";
 import type { ClientExchange, ExchangeMessage, ExchangeOptions, ExchangeRequest } from "../transport.ts";
 import { ClientConnection, type ConnectionUser } from "./client-connection.ts";
@@ -122,7 +123,7 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     this.#finish(error, true);
   }
 
-  message(head: Head, body: Buffer): void {
+  message(head: Head, body: Buffer, text: AsciiText | undefined, start: number): void {
     if (this.#state === "over") return;
     if (head.status !== 200) {
       this.#finish(statusError(head, body), false);
@@ -133,7 +134,7 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
       return;
     }
     // Ours name the type of a stream's messages once.
-    const reply = new HttpReply(head, body, this.#init.request.contentType);
+    const reply = new HttpReply(head, body, this.#init.request.contentType, text, start);
     if (this.#peer === "unknown") this.#peer = reply.header.has("Accept") ? "go" : "ours";
     if (this.#reminder !== undefined && this.#peer === "go") {
       this.#reminderMs = firstReminderMs;

@@ -5,6 +5,7 @@
  * body is a view of what the socket delivered. Heads that repeat are compared instead of parsed. What arrives in pieces
  * is gathered in buffers that grow with the bytes really there. The result does not depend on how the bytes were split.
  */
+import { AsciiText } from "../ascii-text.ts";
 import { ByteBuffer } from "./byte-buffer.ts";
 import { ChunkedBody } from "./chunked-body.ts";
 import { FramingError } from "./framing-error.ts";
@@ -16,10 +17,14 @@ export interface MessageLimits {
   readonly maxMessageBytes: number;
 }
 
-export type MessageListener = (head: Head, body: Buffer) => void;
+/** `text` is given for a small body of a reply that others follow: it stands there from `start` on. */
+export type MessageListener = (head: Head, body: Buffer, text: AsciiText | undefined, start: number) => void;
 
 const headEnd = Buffer.from("\r\n\r\n");
 const noBytes = Buffer.alloc(0);
+
+/** Larger bodies are better off decoded one by one. */
+const maxTextBytes = 1024;
 
 type State = "head" | "length" | "chunked" | "until close" | "failed";
 
@@ -39,6 +44,8 @@ export class MessageParser {
   /** The head of the stream whose messages come one after the other. */
   #repeated: RepeatedHead | undefined;
   #lastStream: string | undefined;
+  /** Of the chunk that is being read. */
+  #text: AsciiText | undefined;
 
   constructor(kind: "request" | "response", limits: MessageLimits, onMessage: MessageListener) {
     if (kind === "request") this.#requests = new RequestHeads();
@@ -109,6 +116,7 @@ export class MessageParser {
       throw error;
     } finally {
       this.#running = false;
+      this.#text = undefined;
     }
   }
 
@@ -209,9 +217,15 @@ export class MessageParser {
       this.#emit(noBytes);
       return offset;
     }
-    if (chunk.length - offset >= length) {
-      this.#emit(chunk.subarray(offset, offset + length));
-      return offset + length;
+    const end = offset + length;
+    if (chunk.length >= end) {
+      let text: AsciiText | undefined;
+      if (this.#requests === undefined && length <= maxTextBytes && chunk.length > end) {
+        if (this.#text?.bytes !== chunk) this.#text = new AsciiText(chunk);
+        text = this.#text;
+      }
+      this.#emit(chunk.subarray(offset, end), text, offset);
+      return end;
     }
     this.#state = "length";
     return offset;
@@ -247,10 +261,10 @@ export class MessageParser {
     return end;
   }
 
-  #emit(body: Buffer): void {
+  #emit(body: Buffer, text?: AsciiText, start = 0): void {
     const head = this.#head as Head;
     this.#head = undefined;
     if (this.#state !== "failed") this.#state = "head";
-    this.#onMessage(head, body);
+    this.#onMessage(head, body, text, start);
   }
 }

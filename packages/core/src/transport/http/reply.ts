@@ -1,6 +1,7 @@
 /** A reply as the caller sees it. */
 import { MicroError } from "../../errors.ts";
 import type { Metadata } from "../../metadata.ts";
+import type { AsciiText } from "../ascii-text.ts";
 import type { ExchangeMessage } from "../transport.ts";
 import { transportId } from "./dial.ts";
 import { decodeValue, type Head } from "./head.ts";
@@ -8,21 +9,33 @@ import { decodeValue, type Head } from "./head.ts";
 export class HttpReply implements ExchangeMessage {
   readonly #head: Head;
   readonly #defaultType: string;
+  readonly #text: AsciiText | undefined;
+  readonly #start: number;
   #header: Metadata | undefined;
   readonly error: string | undefined;
   readonly body: Uint8Array;
 
-  /** @param defaultType the content type of a message that names none. */
-  constructor(head: Head, body: Uint8Array, defaultType = "") {
+  /**
+   * @param defaultType the content type of a message that names none.
+   * @param text where the body also stands, from `start` on.
+   */
+  constructor(head: Head, body: Uint8Array, defaultType = "", text?: AsciiText, start = 0) {
     this.#head = head;
     this.#defaultType = defaultType;
     this.body = body;
+    this.#text = text;
+    this.#start = start;
     const { error } = head;
     this.error = error === undefined || error === "" ? undefined : decodeValue(error);
   }
 
   get header(): Metadata {
     return (this.#header ??= this.#head.metadata());
+  }
+
+  text(): string | undefined {
+    const text = this.#text;
+    return text?.slice(this.#start, this.#start + this.body.length, text.bytes.length);
   }
 
   get notRun(): boolean {

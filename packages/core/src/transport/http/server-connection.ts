@@ -175,8 +175,8 @@ export class ServerConnection implements AcceptedConnection {
     return wait;
   }
 
-  /** As {@link gather}, with a head that only lacks the length. */
-  gatherRepeated(head: Buffer, body: Uint8Array): void | Promise<void> {
+  /** As {@link gather}, with a head that only lacks the length; a body as text is ASCII. */
+  gatherRepeated(head: Buffer, body: Uint8Array | string): void | Promise<void> {
     this.#lastActive = this.#owner.tick;
     const wait = this.#writer.gatherRepeated(head, body);
     if (wait !== undefined) this.#checkUnsent();

@@ -198,6 +198,20 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     return this.#connection.gather(this.#streamHead(message, replyLines(message)), message.body);
   }
 
+  sendText(contentType: string, body: string): void | Promise<void> {
+    const head = this.#repeatedHead;
+    if (
+      head === undefined ||
+      contentType !== this.#repeatedType ||
+      this.#state !== "stream" ||
+      this.#gone !== undefined ||
+      body.length > maxTextBytes ||
+      Buffer.byteLength(body, "utf8") !== body.length
+    )
+      return this.send({ contentType, body: Buffer.from(body, "utf8") });
+    return this.#connection.gatherRepeated(head, body);
+  }
+
   receive(): Promise<Uint8Array | undefined> {
     if (this.#queue === undefined) return Promise.reject(new TypeError("receive() on an exchange that is no stream"));
     return this.#queue.receive();

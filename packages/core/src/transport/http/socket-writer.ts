@@ -82,9 +82,10 @@ export class SocketWriter {
     return this.#room();
   }
 
-  /** As {@link gather}, with a {@link repeatableHead}: nothing is made for the message. */
-  gatherRepeated(head: Buffer, body: Uint8Array): void | Promise<void> {
-    if (body.length > maxCopiedBytes) this.write(`${head.toString("latin1")}${body.length}\r\n\r\n`, body);
+  /** As {@link gather}, with a {@link repeatableHead}: nothing is made for the message. A body as text is small, and ASCII. */
+  gatherRepeated(head: Buffer, body: Uint8Array | string): void | Promise<void> {
+    if (typeof body !== "string" && body.length > maxCopiedBytes)
+      this.write(`${head.toString("latin1")}${body.length}\r\n\r\n`, body);
     else {
       const at = this.#reserve(head.length + maxHeadEndBytes + body.length);
       const slab = this.#slab;
@@ -125,11 +126,14 @@ export class SocketWriter {
   }
 
   /** Add the body of the message whose head ends at `at`. */
-  #finish(at: number, body: Uint8Array): void {
+  #finish(at: number, body: Uint8Array | string): void {
     const slab = this.#slab;
     const { length } = body;
-    // Cheaper than the call for a few bytes.
-    if (length > 48) slab.set(body, at);
+    // Loops are cheaper than calls for a few bytes.
+    if (typeof body === "string") {
+      if (length > 48) slab.write(body, at, "latin1");
+      else for (let index = 0; index < length; index++) slab[at + index] = body.charCodeAt(index);
+    } else if (length > 48) slab.set(body, at);
     else for (let index = 0; index < length; index++) slab[at + index] = body[index]!;
     this.#end = at + length;
     if (this.#scheduled) return;
