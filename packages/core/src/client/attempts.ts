@@ -6,6 +6,7 @@ import type { ExchangeOptions, ExchangeRequest } from "../transport/transport.ts
 import { Attempt, type Call, type Carrier } from "./call-context.ts";
 import { cancelledError, clientId, deadlineError, pause } from "./deadline.ts";
 import type { ClientCore } from "./core.ts";
+import { TextRequest } from "./text-request.ts";
 import type { Wire } from "./wire.ts";
 
 const noBytes = new Uint8Array(0);
@@ -96,18 +97,29 @@ export abstract class Attempts<T> implements Carrier {
     }
   }
 
-  protected encode(wire: Wire, request: unknown): Uint8Array {
-    const target = this.call.target;
+  /** The body of a request, as text where its codec writes text. */
+  protected encode(wire: Wire, request: unknown): Uint8Array | string {
+    const { target } = this.call;
+    const { wires } = this.core;
     try {
-      return this.core.wires.encode(wire, target.endpoint, request, target.request);
+      return (
+        wires.encodeText(wire, target.endpoint, request, target.request) ??
+        wires.encode(wire, target.endpoint, request, target.request)
+      );
     } catch (error) {
       this.hopeless = true;
       throw error;
     }
   }
 
-  protected exchangeRequest(wire: Wire, metadata: Metadata | undefined, body: Uint8Array = noBytes): ExchangeRequest {
+  protected exchangeRequest(
+    wire: Wire,
+    metadata: Metadata | undefined,
+    body: Uint8Array | string = noBytes,
+  ): ExchangeRequest {
     const { service, endpoint } = this.call.target;
+    if (typeof body === "string")
+      return new TextRequest(service, endpoint, wire.contentType, wire.accept, metadata, body);
     return { service, endpoint, contentType: wire.contentType, accept: wire.accept, metadata, body };
   }
 

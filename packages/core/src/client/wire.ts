@@ -61,6 +61,17 @@ export class Wires {
     }
   }
 
+  /** As {@link encode}, as text; undefined for what has to be bytes. */
+  encodeText(wire: Wire, endpoint: string, message: unknown, type: MessageType | undefined): string | undefined {
+    const { codec } = wire;
+    if (codec.encodeText === undefined || codec.envelope !== undefined || message instanceof Frame) return undefined;
+    try {
+      return codec.encodeText(message, type);
+    } catch (cause) {
+      throw codecError(`the request of ${endpoint} cannot be encoded`, cause);
+    }
+  }
+
   #codec(contentType: string): Codec {
     const codec = this.#codecs.get(contentType);
     if (codec === undefined)

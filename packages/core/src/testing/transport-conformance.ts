@@ -230,6 +230,21 @@ const cases: Readonly<Record<string, SuiteCase<TransportFixture>>> = {
     );
   },
 
+  "a request may be given as text, of which bytes can be made": async (fixture) => {
+    await using bench = await Bench.start(fixture, (exchange) => exchange.reply({ body: exchange.body.slice() }));
+    for (const content of ["", "a", "é", "x\u{1f600}\u0000\r\n", "y".repeat(9_000), "世".repeat(30_000)]) {
+      const asText = {
+        ...request("T.M"),
+        text: content,
+        get body() {
+          return bytes(content);
+        },
+      };
+      const reply = await bench.client.call(bench.address, asText, patient());
+      assert.equal(text(reply.body), content);
+    }
+  },
+
   "an error comes back as the reply's error": async (fixture) => {
     const error = `{"id":"test","code":404,"detail":"no bób","status":"Not Found"}`;
     await using bench = await Bench.start(fixture, (exchange) => exchange.reply({ error, body: noBytes }));

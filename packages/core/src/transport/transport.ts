@@ -21,6 +21,8 @@ export interface ExchangeRequest {
   readonly metadata: Metadata | undefined;
   /** The encoded request of a unary call; empty for streams. */
   readonly body: Uint8Array;
+  /** The body as text, where the caller has it so: a transport may write it in place, and then `body` is never made. */
+  readonly text?: string | undefined;
 }
 
 /** Limits of one exchange. */

@@ -7,6 +7,7 @@ import { cancelled, deadlineExceeded, dialTimeout, transportId } from "./dial.ts
 import type { Head } from "./head.ts";
 import { timeoutLine } from "./head-writer.ts";
 import { HttpReply, statusError } from "./reply.ts";
+import { maxTextBytes } from "./socket-writer.ts";
 
 interface RunningCall {
   readonly id: string;
@@ -75,12 +76,16 @@ export class PooledConnection implements ConnectionUser {
   #send(call: RunningCall, now: number): void {
     const { id, request, options } = call;
     const { prefixes } = this.#address;
-    this.#connection.writer.write(
-      `${prefixes.get(request)}Content-Length: ${request.body.length}\r\nMicro-Id: ${id}\r\nMicro-Stream: ${id}\r\n${
-        timeoutLine(options.deadline, now) + prefixes.metadataLines(request.metadata)
-      }${this.#fresh ? "Connection: close\r\n\r\n" : "\r\n"}`,
-      request.body,
-    );
+    const { text } = request;
+    // One character is one byte then, and head and body are written as one text.
+    const ascii = text !== undefined && text.length <= maxTextBytes && Buffer.byteLength(text, "utf8") === text.length;
+    const length = ascii ? text.length : request.body.length;
+    const head = `${prefixes.get(request)}Content-Length: ${length}\r\nMicro-Id: ${id}\r\nMicro-Stream: ${id}\r\n${
+      timeoutLine(options.deadline, now) + prefixes.metadataLines(request.metadata)
+    }${this.#fresh ? "Connection: close\r\n\r\n" : "\r\n"}`;
+    const { writer } = this.#connection;
+    if (ascii) writer.writeText(head + text);
+    else writer.write(head, request.body);
   }
 
   connected(): void {

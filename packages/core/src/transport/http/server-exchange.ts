@@ -8,7 +8,7 @@ import { transportId } from "./dial.ts";
 import { decodeValue, type Head } from "./head.ts";
 import { contentTypeLine, headerValue, replyLines } from "./head-writer.ts";
 import type { ServerConnection } from "./server-connection.ts";
-import { repeatableHead } from "./socket-writer.ts";
+import { maxTextBytes, repeatableHead } from "./socket-writer.ts";
 
 const noBytes = new Uint8Array(0);
 
@@ -16,9 +16,6 @@ interface EarlyMessage {
   readonly head: Head;
   readonly body: Buffer;
 }
-
-/** The system takes text of this size without a buffer of its own. */
-const maxTextBytes = 8 * 1024;
 
 export class HttpServerExchange implements ServerExchange, ServerStream {
   readonly #connection: ServerConnection;

@@ -4,6 +4,8 @@
  */
 import type { Socket } from "node:net";
 
+/** The system takes text of this size without a buffer of its own. */
+export const maxTextBytes = 8 * 1024;
 /** Bodies above this are handed to the socket as they are instead of being copied behind their head. */
 const maxCopiedBytes = 16 * 1024;
 const minSlabBytes = 2 * 1024;
