@@ -16,21 +16,20 @@ const shortestHostile = '{"__proto__":0}'.length;
  * Reading: exactly one value; an empty body is the empty message, since Go servers never decode one. The keys
  * `__proto__` and `constructor.prototype` are refused however they are escaped. Nesting is limited to Go's 10000.
  */
-export const jsonCodec: Codec = {
-  name: "json",
-  encode(message, type) {
-    return Buffer.from(`${encodeJsonText(message, type)}\n`);
+export const jsonCodec: Codec = Object.assign(
+  // Inherited: whoever makes a codec of a copy of this one with an `encode` of their own would not expect another way.
+  Object.create({
+    encodeText: (message: unknown, type: MessageType | undefined) => `${encodeJsonText(message, type)}\n`,
+    decodeText: (text: string, type: MessageType | undefined) =>
+      text === "" ? fromJson({}, type) : decodeJsonText(text, type),
+  } satisfies Partial<Codec>) as object,
+  {
+    name: "json",
+    encode: (message: unknown, type: MessageType | undefined) => Buffer.from(`${encodeJsonText(message, type)}\n`),
+    decode: (body: Uint8Array, type: MessageType | undefined) =>
+      body.length === 0 ? fromJson({}, type) : decodeJsonText(utf8Text(id, body), type),
   },
-  encodeText(message, type) {
-    return `${encodeJsonText(message, type)}\n`;
-  },
-  decode(body, type) {
-    return body.length === 0 ? fromJson({}, type) : decodeJsonText(utf8Text(id, body), type);
-  },
-  decodeText(text, type) {
-    return text === "" ? fromJson({}, type) : decodeJsonText(text, type);
-  },
-};
+);
 
 /** The JSON text of a message, without a newline. @throws {MicroError} `codec` */
 export function encodeJsonText(message: unknown, type: MessageType | undefined): string {

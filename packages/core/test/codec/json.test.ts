@@ -35,6 +35,14 @@ describe("jsonCodec writing", () => {
     expect(encode({ view: new Uint8Array([0, 9, 8, 0]).subarray(1, 3) })).toBe('{"view":"CQg="}\n');
   });
 
+  it("can be copied with another way to encode and decode, which is the only one then", () => {
+    const shouting = { ...jsonCodec, name: "shouting", encode: () => Buffer.from('"A"'), decode: () => "A" };
+    expect(Object.keys(shouting)).toEqual(["name", "encode", "decode"]);
+    expect("encodeText" in shouting || "decodeText" in shouting).toBe(false);
+    expect(jsonCodec.encodeText?.({ a: 1 }, undefined)).toBe('{"a":1}\n');
+    expect(jsonCodec.decodeText?.('{"a":1}\n', undefined)).toEqual({ a: 1 });
+  });
+
   it("sees bytes and maps however little is around them", () => {
     expect(encode([new Uint8Array([255])])).toBe('["/w=="]\n');
     expect(encode(Buffer.alloc(0))).toBe('""\n');

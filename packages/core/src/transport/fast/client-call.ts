@@ -4,6 +4,7 @@ import { cancelled, transportId } from "../http/dial.ts";
 import type { ExchangeMessage, ExchangeOptions, ExchangeRequest } from "../transport.ts";
 import type { ClientExchangeEntry, FastConnection } from "./client-connection.ts";
 import { dataFlag, ExchangeError, resetCode } from "./frames.ts";
+import { maxTextLength } from "./frame-writer.ts";
 import { Inbox } from "./inbox.ts";
 import { emptyFields, FastMessage, hasFields, keepBody, readFields, type ReceivedFields } from "./message.ts";
 import { unpackBytes } from "./message-queue.ts";
@@ -74,14 +75,16 @@ export class FastCall implements ClientExchangeEntry {
   }
 
   begin(connection: FastConnection, now: number): void {
-    const { body } = this.#request;
+    const request = this.#request;
+    const { text } = request;
     const limit = connection.peer.maxMessageBytes;
-    if (body.length > limit)
+    const short = text !== undefined && text.length <= maxTextLength && 3 * text.length <= limit;
+    if (!short && request.body.length > limit)
       throw new ExchangeError(`the body is larger than the ${limit} bytes the peer takes`, resetCode.tooLarge);
-    const sent = connection.sendOpen(this, this.#request, false, body, now);
-    if (sent === body.length) return;
+    const sent = connection.sendOpen(this, request, false, short ? text : request.body, now);
+    if (sent === undefined) return;
     this.#sender = new Sender(this.numericId, connection.turns);
-    this.#sender.rest(body, sent, 0);
+    this.#sender.rest(request.body, sent, 0);
   }
 
   fallBack(): void {

@@ -27,7 +27,7 @@ import {
   writeUint16,
   writeUint32,
 } from "./frames.ts";
-import { FrameWriter } from "./frame-writer.ts";
+import { FrameWriter, textRoom } from "./frame-writer.ts";
 import { InboxShare } from "./inbox.ts";
 import { encodePreface, parsePreface, type WireSettings, wireVersion } from "./preface.ts";
 import { Turns } from "./sender.ts";
@@ -164,15 +164,16 @@ export class FastConnection {
 
   /**
    * Send OPEN, with as much of the body as fits.
-   * @returns how much that is. @throws {ExchangeError} for headers that are too large: nothing was sent then.
+   * @param body as text: at most {@link maxTextLength}, and that of the request.
+   * @returns how much that is, if it is not all. @throws {ExchangeError} for headers that are too large: nothing was sent then.
    */
   sendOpen(
     entry: ClientExchangeEntry,
     request: ExchangeRequest,
     stream: boolean,
-    body: Uint8Array,
+    body: Uint8Array | string,
     now: number,
-  ): number {
+  ): number | undefined {
     const dictionary = this.#dictionary as DictionaryWriter;
     const route = dictionary.route(request);
     const fields = dictionary.fields(request.metadata);
@@ -187,18 +188,18 @@ export class FastConnection {
       flags |= openFlag.metadata;
       length += 2 + fields.length;
     }
-    let sent = body.length;
-    if (sent > chunkBytes || length + sent > maxPayloadBytes) {
-      sent = Math.min(chunkBytes, maxPayloadBytes - length);
-      flags |= openFlag.more;
+    let room = typeof body === "string" ? textRoom(body) : body.length;
+    if (room > chunkBytes || length + room > maxPayloadBytes) {
+      if (typeof body === "string") body = request.body;
+      room = Math.min(body.length, chunkBytes, maxPayloadBytes - length);
+      if (room < body.length) flags |= openFlag.more;
     }
-    length += sent;
     entry.numericId = this.#nextId;
     this.#nextId += 2;
     this.#entries.add(entry);
-    let at = writer.reserve(headBytes + length);
+    const head = writer.reserve(headBytes + length + room);
     const { bytes } = writer;
-    at = writer.head(at, length, frameType.open, flags, entry.numericId);
+    let at = head + headBytes;
     writeUint16(bytes, at, route);
     at += 2;
     if ((flags & openFlag.timeout) !== 0) {
@@ -211,11 +212,16 @@ export class FastConnection {
       writer.body(at + 2, fields);
       at += 2 + fields.length;
     }
-    writer.body(at, body, 0, sent);
+    if (typeof body === "string") length += writer.text(at, body);
+    else {
+      writer.body(at, body, 0, room);
+      length += room;
+    }
+    writer.head(head, length, frameType.open, flags, entry.numericId);
     entry.sentAt = writer.flushes;
     entry.startedAt = now;
     writer.commit(headBytes + length);
-    return sent;
+    return (flags & openFlag.more) === 0 ? undefined : room;
   }
 
   /** The exchange is over: nothing that comes for it is looked at. */

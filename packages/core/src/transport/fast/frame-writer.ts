@@ -119,15 +119,15 @@ export class FrameWriter {
 
   /** A frame whose payload is text of at most {@link maxTextLength}, as UTF-8. @returns how many bytes that took. */
   textFrame(type: number, flags: number, id: number, text: string): number {
-    const most = text.length <= shortText ? 3 * text.length : Buffer.byteLength(text, "utf8");
-    const at = this.reserve(headBytes + most);
-    const length = this.#text(at + headBytes, text);
+    const at = this.reserve(headBytes + textRoom(text));
+    const length = this.text(at + headBytes, text);
     this.head(at, length, type, flags, id);
     this.commit(headBytes + length);
     return length;
   }
 
-  #text(at: number, text: string): number {
+  /** Write text as UTF-8 into reserved room. @returns how many bytes it took. */
+  text(at: number, text: string): number {
     const { bytes } = this;
     const { length } = text;
     if (length > shortText) return bytes.write(text, at, "utf8");
@@ -207,6 +207,11 @@ export class FrameWriter {
 }
 
 const noBytes = Buffer.alloc(0);
+
+/** How much to reserve for a text. */
+export function textRoom(text: string): number {
+  return text.length <= shortText ? 3 * text.length : Buffer.byteLength(text, "utf8");
+}
 
 /** How much is gathered while frames have this length. */
 function burst(length: number): number {
