@@ -14,7 +14,7 @@ const maxSlabBytes = 64 * 1024;
  */
 const burstBytes = { least: 2 * 1024, most: 16 * 1024 };
 const burstFrames = 4;
-/** Up to here a loop is cheaper than a call. */
+/** Up to this length a loop is cheaper than a call. */
 const shortText = 48;
 /** Longer text is better off as bytes of its own. */
 export const maxTextLength = 8 * 1024;
@@ -108,7 +108,7 @@ export class FrameWriter {
   /** Copy a body into reserved room. */
   body(at: number, body: Uint8Array, from = 0, to: number = body.length): void {
     const length = to - from;
-    if (length > 48) {
+    if (length > shortText) {
       this.bytes.set(length === body.length ? body : body.subarray(from, to), at);
       return;
     }
