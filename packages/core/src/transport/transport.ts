@@ -19,6 +19,12 @@ export interface ExchangeRequest {
   readonly accept?: string | undefined;
   /** User metadata; names in `perMessageHeaders` are not sent. */
   readonly metadata: Metadata | undefined;
+  /**
+   * The address came from a look-up of `service`: a server that is another service refuses with `notRun`, since the record
+   * is stale or the port has another owner. Only nodes that announce a {@link Transport.wire} are told; it is never passed
+   * on as metadata. Default: false, for calls to an address and what a proxy passes on.
+   */
+  readonly lookedUp?: boolean | undefined;
   /** The encoded request of a unary call; empty for streams. */
   readonly body: Uint8Array;
   /** The body as text, where the caller has it so: a transport may write it in place, and then `body` is never made. */
@@ -104,6 +110,10 @@ export interface ServerExchange {
   readonly id: string;
   /** Set for an event delivered over the transport. */
   readonly topic: string | undefined;
+  /** See {@link ExchangeRequest.lookedUp}. Default: false. */
+  readonly lookedUp?: boolean | undefined;
+  /** Whether the caller made a call or opened a stream; undefined where its wire does not say, as Go's. Default: undefined. */
+  readonly opened?: "call" | "stream" | undefined;
   /** The codec must come from the old-protocol table and the endpoint from the body's envelope (`wire` 1.12). */
   readonly oldProtocol: boolean;
   /** Time the caller still has, in milliseconds; undefined = no deadline. */
