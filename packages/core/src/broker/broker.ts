@@ -162,6 +162,13 @@ export interface Broker extends AsyncDisposable {
    * Everything asked for afterwards is refused with `closed`. May be called twice.
    */
   disconnect(options?: { timeoutMs?: number | undefined }): Promise<void>;
+  /**
+   * No service uses it any more, for now: called at the end of the last service's stop, where the program made the broker
+   * and keeps it. Nothing that nobody waits on may keep the process alive from here on: a connection (and its timers)
+   * without subscription or publish is closed or unref'd; what somebody waits on goes on. The next use connects anew.
+   * Left out by brokers whose idle connections hold nothing. Must not throw; may be called again.
+   */
+  release?(): void | Promise<void>;
   /** The same as `disconnect()`. */
   [Symbol.asyncDispose](): Promise<void>;
 }

@@ -111,6 +111,13 @@ export interface Registry extends AsyncDisposable {
   /** All services; backends that list names only (mdns) leave version, nodes and endpoints empty. */
   listServices(options?: RegistryCallOptions): Promise<Service[]>;
   watch(options?: WatchOptions): Watcher;
+  /**
+   * No service uses it any more, for now: called at the end of the last service's stop, where the program made the
+   * registry and keeps it. Connections and timers that no watch or call waits on must not keep the process alive from
+   * here on; the next use connects anew, records stay as they are. Left out by registries whose idle connections hold
+   * nothing. Must not throw; may be called again.
+   */
+  release?(): void | Promise<void>;
   /** Stop watching and close connections. What was registered stays until its TTL, or (memory, mdns) goes at once. May be called twice. */
   [Symbol.asyncDispose](): Promise<void>;
 }

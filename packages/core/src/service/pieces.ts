@@ -1,7 +1,8 @@
 /**
  * The composed pieces of a service: made on first use, exchanged by `init()`, closed with the service.
  *
- * A piece given as an instance is used as it is and left open; one given by name is made here and closed here.
+ * A piece given as an instance is used as it is and left open: it is told when no service uses it any more. One given
+ * by name is made here and closed here.
  */
 import type { Broker } from "../broker/broker.ts";
 import { httpBroker } from "../broker/http/http-broker.ts";
@@ -32,6 +33,7 @@ import { UsageError } from "./flags.ts";
 import { followingLogger } from "./following-logger.ts";
 import type { ServiceSettings } from "./options.ts";
 import type { PluginContext, PluginTable } from "./plugins.ts";
+import { give, take } from "./users.ts";
 
 interface PieceTypes {
   registry: Registry;
@@ -200,34 +202,43 @@ export class Pieces implements AsyncDisposable {
         changed.add(name);
     }
     const dropped: AsyncDisposable[] = [];
+    const given: object[] = [];
     for (const name of pieceNames.toReversed()) {
       const piece = changed.has(name) ? this.#made.get(name) : undefined;
       if (piece === undefined) continue;
       this.#made.delete(name);
       if (typeof before.settings[name] === "string") dropped.push(...disposable(piece));
+      else given.push(piece);
     }
     for (const piece of dropped) await piece[Symbol.asyncDispose]();
+    for (const piece of given) await give(piece);
   }
 
   /** Close what was made here, last made first. Pieces asked for afterwards are not made any more. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
     this.#closed = true;
     const errors: unknown[] = [];
-    const close = async (piece: AsyncDisposable) => {
+    const attempt = async (step: () => unknown) => {
       try {
-        await piece[Symbol.asyncDispose]();
+        await step();
       } catch (error) {
         errors.push(error);
       }
     };
+    const given: object[] = [];
     for (const name of pieceNames.toReversed()) {
       const piece = this.#made.get(name);
-      if (piece === undefined || name === "logger" || typeof this.#source.settings[name] !== "string") continue;
-      for (const each of disposable(piece)) await close(each);
+      if (piece === undefined || name === "logger") continue;
+      if (typeof this.#source.settings[name] !== "string") given.push(piece);
+      else for (const each of disposable(piece)) await attempt(() => each[Symbol.asyncDispose]());
     }
     for (const protocol of this.#protocols.values())
-      for (const each of disposable(await protocol.catch(() => undefined))) await close(each);
+      for (const each of disposable(await protocol.catch(() => undefined)))
+        await attempt(() => each[Symbol.asyncDispose]());
     this.#protocols.clear();
+    // Last: what is closed here may have used them.
+    for (const piece of given) await attempt(() => give(piece));
     if (errors.length > 0) throw errors.at(-1);
   }
 
@@ -302,6 +313,7 @@ export class Pieces implements AsyncDisposable {
     const piece =
       typeof chosen === "string" ? make(pluginName(name, chosen), this, this.#source) : (chosen as PieceTypes[Name]);
     this.#made.set(name, piece);
+    if (typeof chosen !== "string") take(piece);
     if (name === "server") this.#madeServer(piece as Server);
     return piece;
   }

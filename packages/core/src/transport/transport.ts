@@ -183,6 +183,12 @@ export interface Transport extends AsyncDisposable {
   open(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ClientExchange>;
   /** @throws {MicroError} `unavailable` if the address cannot be bound, `bad_request` if it is not an address. */
   listen(handler: ExchangeHandler, options?: ListenOptions): Promise<Listener>;
+  /**
+   * No service uses it any more, for now: called at the end of the last service's stop, where the program made the transport
+   * and keeps it. Idle connections must not keep the process alive from here on. Left out by transports whose idle
+   * connections never do. Must not throw; may be called again.
+   */
+  release?(): void | Promise<void>;
   /** Close idle connections at once, and those of running exchanges, which fail with `closed`. Listeners are their owners'. */
   [Symbol.asyncDispose](): Promise<void>;
 }
