@@ -40,6 +40,16 @@ export interface CallAttempt {
   readonly durationMs: number;
 }
 
+/** One thing that is wrong with a request, for programs: a form marks the field it names. */
+export interface Issue {
+  /** Where in the message, from its outside in, e.g. `["address", "lines", 0]`. Empty: the message as a whole. */
+  readonly path: readonly (string | number)[];
+  /** What kind of fault it is, as the validator calls it, e.g. `too_small`. Empty where it has no names. */
+  readonly code: string;
+  /** For people. */
+  readonly message: string;
+}
+
 export interface MicroErrorOptions {
   /** Who failed: the service name, or an id of go-micro such as `go.micro.client`. Default: empty. */
   id?: string | undefined;
@@ -53,6 +63,8 @@ export interface MicroErrorOptions {
   attempts?: readonly CallAttempt[] | undefined;
   /** See {@link MicroError.notRun}. Default: false. */
   notRun?: boolean | undefined;
+  /** See {@link MicroError.issues}. Default: none. */
+  issues?: readonly Issue[] | undefined;
 }
 
 /** The wire form, keys as Go writes them; empty and zero fields are left out. */
@@ -61,7 +73,13 @@ export interface ErrorJson {
   code?: number;
   detail?: string;
   status?: string;
+  /** Ours alone; Go's `errors.Parse` passes over fields it does not know. */
+  issues?: Issue[];
 }
+
+// An error travels in a header, which readers bound: these bytes of issues, and no more of them, go along.
+const maxIssueBytes = 4_096;
+const maxIssues = 64;
 
 const brand = Symbol.for("micro.error");
 
@@ -150,6 +168,8 @@ const reasons = new Map<number, string>([
   [511, "Network Authentication Required"],
 ]);
 
+const noIssues: readonly Issue[] = Object.freeze([]);
+
 /** The error of every operation of core and its plugins. Test with {@link MicroError.is}, not `instanceof`. */
 export class MicroError extends Error {
   /** What to branch on. */
@@ -166,6 +186,11 @@ export class MicroError extends Error {
   readonly attempts: readonly CallAttempt[];
   /** True when the request provably did not reach a handler, so that repeating it is safe. */
   readonly notRun: boolean;
+  /**
+   * What is wrong with the request, one by one; empty where nobody said. Beside `detail`, which says the same as text.
+   * The first 64 travel, as far as they fit 4 KiB as JSON.
+   */
+  readonly issues: readonly Issue[];
 
   constructor(detail: string, options: MicroErrorOptions = {}) {
     super(detail, options.cause === undefined ? undefined : { cause: options.cause });
@@ -176,6 +201,7 @@ export class MicroError extends Error {
     this.status = options.status ?? reasons.get(this.statusCode) ?? "";
     this.attempts = options.attempts ?? [];
     this.notRun = options.notRun ?? false;
+    this.issues = options.issues ?? noIssues;
   }
 
   override get name(): string {
@@ -193,6 +219,8 @@ export class MicroError extends Error {
     if (this.statusCode !== 0) json.code = this.statusCode;
     if (this.detail !== "") json.detail = this.detail;
     if (this.status !== "") json.status = this.status;
+    const issues = this.issues.length === 0 ? noIssues : boundedIssues(this.issues);
+    if (issues.length > 0) json.issues = [...issues];
     return json;
   }
 
@@ -202,9 +230,9 @@ export class MicroError extends Error {
   }
 }
 
-/** A 400 of `id`. */
-export function badRequest(id: string, detail: string): MicroError {
-  return new MicroError(detail, { id, code: "bad_request" });
+/** A 400 of `id`, with what is wrong one by one where that is known. */
+export function badRequest(id: string, detail: string, issues?: readonly Issue[]): MicroError {
+  return new MicroError(detail, { id, code: "bad_request", issues });
 }
 /** A 401 of `id`. */
 export function unauthorized(id: string, detail: string): MicroError {
@@ -259,6 +287,7 @@ export function parse(text: string): MicroError {
     code: codesByStatus.get(fields.code ?? 0) ?? "unknown",
     statusCode: fields.code ?? 0,
     status: fields.status ?? "",
+    issues: fields.issues,
   });
 }
 
@@ -275,9 +304,42 @@ function readFields(object: Record<string, unknown>): ErrorJson | undefined {
     } else if (name === "id" || name === "detail" || name === "status") {
       if (typeof value !== "string") return undefined;
       fields[name] = value;
+    } else if (name === "issues" && Array.isArray(value)) {
+      const issues = readIssues(value);
+      if (issues.length > 0) fields.issues = issues;
     }
   }
   return fields;
+}
+
+/** Those that can be read: what another library puts under the name of a field of ours makes no error unreadable. */
+function readIssues(values: readonly unknown[]): Issue[] {
+  const issues: Issue[] = [];
+  for (const value of values.slice(0, maxIssues)) {
+    if (typeof value !== "object" || value === null) continue;
+    const { path, code, message } = value as { path?: unknown; code?: unknown; message?: unknown };
+    if (typeof message !== "string") continue;
+    const steps = Array.isArray(path) ? (path as unknown[]).filter(isStep) : [];
+    issues.push({ path: steps, code: typeof code === "string" ? code : "", message });
+  }
+  return issues;
+}
+
+function isStep(step: unknown): step is string | number {
+  return typeof step === "string" || typeof step === "number";
+}
+
+/** The first issues, as many as fit into an error on the wire. */
+function boundedIssues(issues: readonly Issue[]): readonly Issue[] {
+  const bounded: Issue[] = [];
+  let bytes = 0;
+  for (const { path, code, message } of issues.slice(0, maxIssues)) {
+    const issue = { path: [...path], code, message };
+    bytes += Buffer.byteLength(escaped(JSON.stringify(issue))) + 1;
+    if (bytes > maxIssueBytes) break;
+    bounded.push(issue);
+  }
+  return bounded;
 }
 
 /** A `MicroError` unchanged; any other thrown value as its text, parsed. Go's `errors.FromError`. */
@@ -289,6 +351,7 @@ export function fromError(error: unknown): MicroError {
     code: parsed.code,
     statusCode: parsed.statusCode,
     status: parsed.status,
+    issues: parsed.issues,
     cause: error,
   });
 }
@@ -309,7 +372,11 @@ export function equal(a: unknown, b: unknown): boolean {
 
 /** The text of an error on the wire: one line of JSON with `<`, `>` and `&` escaped, as Go's encoder writes it. */
 export function stringify(error: MicroError): string {
-  return JSON.stringify(error).replace(
+  return escaped(JSON.stringify(error));
+}
+
+function escaped(json: string): string {
+  return json.replace(
     /[<>&\u2028\u2029]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );

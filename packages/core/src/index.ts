@@ -131,7 +131,14 @@ export {
   type ContextKey,
 } from "./context.ts";
 export { canonicalName, Metadata, perMessageHeaders, type MetadataInit } from "./metadata.ts";
-export { MicroError, type CallAttempt, type ErrorCode, type ErrorJson, type MicroErrorOptions } from "./errors.ts";
+export {
+  MicroError,
+  type CallAttempt,
+  type ErrorCode,
+  type ErrorJson,
+  type Issue,
+  type MicroErrorOptions,
+} from "./errors.ts";
 export * as errors from "./errors.ts";
 
 // Registry

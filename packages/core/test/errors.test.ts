@@ -71,6 +71,54 @@ describe("constructors", () => {
   });
 });
 
+describe("issues", () => {
+  const issues = [
+    { path: ["lines", 0, "street"], code: "too_small", message: "at least 1 <character>" },
+    { path: [], code: "", message: "passwords differ" },
+  ];
+
+  it("travel beside the text, and come back as they were", () => {
+    const sent = badRequest("shop", "lines[0].street: at least 1; passwords differ", issues);
+    const text = stringify(sent);
+    expect(text).toBe(
+      '{"id":"shop","code":400,"detail":"lines[0].street: at least 1; passwords differ","status":"Bad Request",' +
+        '"issues":[{"path":["lines",0,"street"],"code":"too_small","message":"at least 1 \\u003ccharacter\\u003e"},' +
+        '{"path":[],"code":"","message":"passwords differ"}]}',
+    );
+    expect(parse(text)).toMatchObject({ code: "bad_request", detail: sent.detail, issues });
+    expect(fromError(new Error(text)).issues).toEqual(issues);
+  });
+
+  it("are none where nobody named any, and nothing of them is sent then", () => {
+    expect(badRequest("shop", "no").issues).toEqual([]);
+    expect(stringify(badRequest("shop", "no", []))).not.toContain("issues");
+    expect(parse('{"code":400}').issues).toEqual([]);
+  });
+
+  it.each([
+    ["many", Array.from({ length: 1_000 }, (_, index) => ({ path: [index], code: "x", message: "wrong" })), 64],
+    ["one that is large", [issues[0]!, { path: [], code: "", message: "x".repeat(5_000) }], 1],
+    ["large when escaped", Array.from({ length: 3 }, () => ({ path: [], code: "", message: "<".repeat(300) })), 2],
+    ["large in bytes", Array.from({ length: 3 }, () => ({ path: ["é".repeat(900)], code: "", message: "" })), 2],
+  ])("are bounded on the wire: %s", (_title, all, kept) => {
+    const error = badRequest("shop", "no", all);
+    expect(error.issues).toBe(all);
+    const text = stringify(error);
+    expect(parse(text).issues).toHaveLength(kept);
+    expect(Buffer.byteLength(text)).toBeLessThan(4_096 + 200);
+  });
+
+  it("that cannot be read leave the rest of the error as it is", () => {
+    for (const strange of ["null", "7", '"x"', "{}", "[7, null, {}]"])
+      expect(parse(`{"code":400,"detail":"no","issues":${strange}}`)).toMatchObject({ statusCode: 400, issues: [] });
+    expect(parse('{"issues":[{"message":"m","path":[{},"a",1,null],"code":3}]}').issues).toEqual([
+      { path: ["a", 1], code: "", message: "m" },
+    ]);
+    const many = JSON.stringify({ code: 400, issues: Array.from({ length: 500 }, () => ({ message: "m" })) });
+    expect(parse(many).issues).toHaveLength(64);
+  });
+});
+
 describe("stringify", () => {
   it("leaves out what is empty or zero, as Go does", () => {
     expect(stringify(new MicroError("", { statusCode: 0 }))).toBe("{}");

@@ -131,6 +131,7 @@ export abstract class Attempts<T> implements Carrier {
       signal,
       dialTimeoutMs: own?.dialTimeoutMs ?? target.defaults.dialTimeoutMs,
       freshConnection: own?.freshConnection ?? target.defaults.freshConnection,
+      maxMessageBytes: own?.maxMessageBytes ?? target.defaults.maxMessageBytes,
       wire: metadata["wire"],
       workers: metadata["wire-workers"],
     };

@@ -27,6 +27,7 @@ const optionNames = [
   "backoff",
   "select",
   "freshConnection",
+  "maxMessageBytes",
   "cacheMs",
 ] as const satisfies readonly (keyof CallOptions)[];
 
@@ -62,6 +63,8 @@ export function checkCallOptions(options: CallOptions): void {
   }
   if (options.retries !== undefined && !(options.retries >= 0))
     throw new TypeError(`retries must be a number of at least 0, not ${String(options.retries)}`);
+  if (options.maxMessageBytes !== undefined && !(options.maxMessageBytes > 0))
+    throw new TypeError(`maxMessageBytes must be a number of bytes above 0, not ${String(options.maxMessageBytes)}`);
   for (const name of ["retry", "backoff"] as const)
     if (options[name] !== undefined && typeof options[name] !== "function")
       throw new TypeError(`${name} must be a function`);

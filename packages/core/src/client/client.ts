@@ -46,6 +46,8 @@ export interface CallOptions {
   select?: SelectOptions | undefined;
   /** Use a connection of its own. Default: false. */
   freshConnection?: boolean | undefined;
+  /** Largest answer, or message of a stream, taken from the peer, in bytes; a larger one fails with `too_large`. Default: the transport's, 64 MiB. */
+  maxMessageBytes?: number | undefined;
   /** Keep and reuse the answer for this long, in milliseconds, when the local cache wrapper is installed. Default: not cached. */
   cacheMs?: number | undefined;
 }

@@ -41,6 +41,11 @@ export interface ExchangeOptions {
   readonly dialTimeoutMs?: number | undefined;
   /** Use a connection of its own for this exchange. Default: false. */
   readonly freshConnection?: boolean | undefined;
+  /**
+   * Largest message taken from the peer, in bytes, of this exchange alone; a larger one fails with `too_large`. Default: the
+   * transport's own limit.
+   */
+  readonly maxMessageBytes?: number | undefined;
   /** What the node announces in its metadata as `wire`; see {@link Transport.wire}. Default: nothing is known of the node. */
   readonly wire?: string | undefined;
   /**
