@@ -87,6 +87,7 @@ export type {
   Server,
   ServerOptions,
   ServerStats,
+  StartOptions,
   ServiceHandlers,
 } from "./server/server.ts";
 export { mucpServer } from "./server/mucp-server.ts";

@@ -17,7 +17,7 @@ import { Limiter } from "./limiter.ts";
 import { type MessageFormat, defaultContentType, noBytes, undecodable } from "./messages.ts";
 import { QueuedCall } from "./queued-call.ts";
 import { type Plan, Router } from "./router.ts";
-import type { HandleOptions, Server, ServerOptions, ServerStats } from "./server.ts";
+import type { HandleOptions, Server, ServerOptions, ServerStats, StartOptions } from "./server.ts";
 import { StreamCall } from "./streams.ts";
 import { Subscribers } from "./subscribers.ts";
 import { UnaryCall } from "./unary.ts";
@@ -58,7 +58,8 @@ class MucpServer implements Server, CallHost {
   #listener: Promise<Listener> | undefined;
   #stopping: Promise<void> | undefined;
   #address: string | undefined;
-  #refusing = false;
+  /** Why no exchange is run now. */
+  #refusing: "starting" | "stopping" | undefined;
   #requests = 0;
   #errors = 0;
   #inFlight = 0;
@@ -95,7 +96,7 @@ class MucpServer implements Server, CallHost {
     return [...describeEndpoints(this.#router.sorted()), ...this.#subscribers.endpoints()];
   }
 
-  async start(): Promise<void> {
+  async start({ hold = false }: StartOptions = {}): Promise<void> {
     if (this.#stopping !== undefined) await this.#stopping;
     if (this.#listener !== undefined) throw new TypeError("the server is started already: stop it first");
     const { transport, address, maxMessageBytes } = this.#options;
@@ -104,7 +105,7 @@ class MucpServer implements Server, CallHost {
       maxMessageBytes: maxMessageBytes ?? defaultMaxMessageBytes,
     });
     this.#listener = starting;
-    this.#refusing = false;
+    this.#refusing = "starting";
     this.#requests = 0;
     this.#errors = 0;
     try {
@@ -123,11 +124,16 @@ class MucpServer implements Server, CallHost {
       if (this.#listener === starting) await this.stop();
       throw error;
     }
+    if (!hold && this.#listener === starting) this.admit();
+  }
+
+  admit(): void {
+    if (this.#refusing === "starting") this.#refusing = undefined;
   }
 
   refuse(): void {
-    this.#refusing = true;
-    for (const job of this.#limiter.leaveAll()) job.refuse(this.#drainingError());
+    this.#refusing = "stopping";
+    for (const job of this.#limiter.leaveAll()) job.refuse(this.#refusingError());
   }
 
   async drain(timeoutMs: number): Promise<boolean> {
@@ -202,7 +208,7 @@ class MucpServer implements Server, CallHost {
     const contentType = exchange.contentType === "" ? defaultContentType : exchange.contentType;
     const codec = this.#codec(contentType, exchange.oldProtocol);
     const format = codec === undefined ? undefined : this.#format(codec, contentType, exchange);
-    if (this.#refusing) return this.#refuse(exchange, this.#drainingError(), format, true);
+    if (this.#refusing !== undefined) return this.#refuse(exchange, this.#refusingError(), format, true);
     if (exchange.topic !== undefined) return this.#event(exchange, exchange.topic);
     if (format === undefined) return this.#refuseContentType(exchange, contentType);
     if (format.codec.envelope === undefined || exchange.body.length === 0)
@@ -329,8 +335,12 @@ class MucpServer implements Server, CallHost {
   }
 
   /** Both generations of Go's client try again after a 408. */
-  #drainingError(): MicroError {
-    return timeout(this.service, "the server is stopping and takes no more requests");
+  #refusingError(): MicroError {
+    const starting = this.#refusing === "starting";
+    return timeout(
+      this.service,
+      starting ? "the server has not started yet" : "the server is stopping and takes no more requests",
+    );
   }
 
   /** Not a 408 or 500, which Go callers repeat: the handler did run. */

@@ -75,11 +75,15 @@ export interface Server extends HandlerRegistration, SubscriberRegistration, Asy
   /** Endpoints to register, in Go's order: handlers by type, then method; then subscribers by topic, descending. Internal ones are left out. */
   endpoints(): Endpoint[];
   /**
-   * Bind, connect the broker, make subscriptions ready; what was started is ended again where that fails.
+   * Bind, connect the broker, make subscriptions ready; what was started is ended again where that fails, and handlers
+   * of events that came meanwhile are let finish for up to 5 seconds. Until it resolves every exchange is refused with
+   * `notRun`; with {@link StartOptions.hold} until {@link Server.admit}.
    * @throws {MicroError} `unavailable` when the address is taken, or the broker cannot be reached and there are
    * subscribers; `aborted` or `closed` when stopped meanwhile.
    */
-  start(): Promise<void>;
+  start(options?: StartOptions): Promise<void>;
+  /** The start is complete: exchanges are run from now on. Nothing to do where `start` did not hold them, or `refuse` came. */
+  admit(): void;
   /** From now on every new exchange is refused with `notRun`; running ones go on. */
   refuse(): void;
   /**
@@ -91,6 +95,15 @@ export interface Server extends HandlerRegistration, SubscriberRegistration, Asy
   stop(): Promise<void>;
   /** Counters since start, for `Debug.Stats`. */
   readonly stats: ServerStats;
+}
+
+/** How a server starts. */
+export interface StartOptions {
+  /**
+   * Go on refusing exchanges with `notRun` when the port is bound and subscriptions are made, until `admit()`: a service
+   * is not registered yet, and a call that finds it is misled. Events that a broker delivers are handled. Default: false.
+   */
+  hold?: boolean | undefined;
 }
 
 export interface ServerStats {

@@ -35,6 +35,7 @@ export interface SubscribersOptions {
 
 /** A consumer group may take seconds to form. */
 const readyLimitMs = 30_000;
+const failedStartDrainMs = 5_000;
 
 /** See the head of this file. A server delegates `subscribe` to it, and calls the rest at the times named. */
 export class Subscribers implements SubscriberRegistration {
@@ -105,7 +106,8 @@ export class Subscribers implements SubscriberRegistration {
       const ready = Promise.all([...this.#subscriptions].map((subscription) => subscription.begin(broker)));
       await withLimit(ready, { signal, timeoutMs: readyLimitMs, what: `broker ${broker.name}: subscribing` });
     } catch (error) {
-      await this.#end(0);
+      // Events of the subscriptions that held already were taken: their handlers may finish.
+      await this.#end(signal.aborted ? 0 : failedStartDrainMs);
       throw error;
     } finally {
       if (this.#starting === starting) this.#starting = undefined;

@@ -2,7 +2,7 @@
 import type { Subscriber } from "../broker/broker.ts";
 import type { Endpoint } from "../registry/registry.ts";
 import type { EventSubscribeOptions } from "../server/events.ts";
-import type { Server, ServerStats } from "../server/server.ts";
+import type { Server, ServerStats, StartOptions } from "../server/server.ts";
 import { readSubscription } from "../server/subscription-arguments.ts";
 import { ServiceSubscription } from "./service-subscription.ts";
 
@@ -74,8 +74,11 @@ export class ServiceServer implements Server {
   endpoints(): Endpoint[] {
     return this.#current().endpoints();
   }
-  start(): Promise<void> {
-    return this.#current().start();
+  start(options?: StartOptions): Promise<void> {
+    return this.#current().start(options);
+  }
+  admit(): void {
+    this.#current().admit();
   }
   refuse(): void {
     this.#current().refuse();

@@ -1,7 +1,7 @@
 /** What every server must do, whatever wire is below it. */
 import assert from "node:assert/strict";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
-import type { Broker } from "../broker/broker.ts";
+import type { Broker, Subscriber } from "../broker/broker.ts";
 import { memoryBroker } from "../broker/memory.ts";
 import type { CallOptions, Client, ClientStream } from "../client/client.ts";
 import { type Context, contextKey, currentContext } from "../context.ts";
@@ -581,6 +581,56 @@ const lifecycleCases: Cases = {
     await fails(fixture.server({ address: server.address }).start(), "unavailable");
   },
 
+  async "a start that holds refuses calls, streams and events as not run until it is admitted"(fixture) {
+    await using broker = memoryBroker();
+    let runs = 0;
+    const server = fixture.server({ broker });
+    server.handle("Say.Hello", () => ({ runs: ++runs }));
+    server.handle("Count.Up", function* () {
+      yield { runs: ++runs };
+    });
+    await server.start({ hold: true });
+    const { call, stream } = remote(fixture, server.address);
+    const opened = async (): Promise<void> => {
+      await using counting = await stream("Count.Up");
+      await counting.receive();
+    };
+    for (const refused of [call("Say.Hello"), opened()])
+      assert.equal((await fails(refused, "unavailable")).notRun, true);
+    assert.deepEqual([runs, { ...server.stats }], [0, { requests: 0, errors: 0, inFlight: 0 }]);
+    server.admit();
+    server.admit();
+    assert.deepEqual(await call("Say.Hello"), { runs: 1 });
+    server.refuse();
+    server.admit();
+    await fails(call("Say.Hello"), "unavailable");
+    assert.equal(runs, 1);
+  },
+
+  async "a server refuses calls while it subscribes; where that fails, handlers of events may finish"(fixture) {
+    await using broker = memoryBroker();
+    const gate = new Gate();
+    const refused = Promise.withResolvers<void>();
+    let runs = 0;
+    const server = fixture.server({ broker: refusing(broker, "refused", refused.promise) });
+    server.handle("Say.Hello", () => ({ runs: ++runs }));
+    server.subscribe("t", async (event) => void (await gate.handler(event)));
+    server.subscribe("refused", () => {});
+    const starting = server.start();
+    await until(() => server.address !== undefined, "the port is bound");
+    await fails(remote(fixture, server.address).call("Say.Hello"), "unavailable");
+    await send(broker, "t", {});
+    await until(() => gate.running.length === 1, "the event is handled");
+    let ended = false;
+    const failed = fails(starting, "forbidden").finally(() => (ended = true));
+    refused.reject(new MicroError("not yours", { code: "forbidden" }));
+    for (let turns = 0; turns < 20; turns++) await turn();
+    assert.equal(ended, false);
+    gate.running[0]?.();
+    await failed;
+    assert.deepEqual([runs, server.address], [0, undefined]);
+  },
+
   async "refuse turns new calls away as unavailable and lets running ones finish; drain waits for them"(fixture) {
     const gate = new Gate();
     const { call, stream, server } = await start(fixture, (target) => {
@@ -669,6 +719,26 @@ function send(broker: Broker, topic: string, body: unknown, header: Readonly<Rec
     header: { "Content-Type": "application/json", "Micro-Topic": topic, ...header },
     body: Buffer.from(JSON.stringify(body)),
   });
+}
+
+/** A broker that answers subscriptions to one topic with the outcome of a promise. */
+function refusing(broker: Broker, topic: string, outcome: Promise<void>): Broker {
+  const subscribe: Broker["subscribe"] = (name, handler, options) => {
+    const subscriber = broker.subscribe(name, handler, options);
+    if (name !== topic) return subscriber;
+    const { queue, stats } = subscriber;
+    const unsubscribe: Subscriber["unsubscribe"] = (given) => subscriber.unsubscribe(given);
+    return { topic, queue, stats, ready: outcome, unsubscribe, [Symbol.asyncDispose]: () => unsubscribe() };
+  };
+  return {
+    name: broker.name,
+    address: broker.address,
+    connect: (options) => broker.connect(options),
+    publish: (...message) => broker.publish(...message),
+    subscribe,
+    disconnect: (options) => broker.disconnect(options),
+    [Symbol.asyncDispose]: () => broker[Symbol.asyncDispose](),
+  };
 }
 
 const eventCases: Cases = {
