@@ -212,6 +212,8 @@ export type {
   ExchangeRequest,
   Listener,
   ListenOptions,
+  PlainReply,
+  PlainRequest,
   OutgoingMessage,
   ServerExchange,
   ServerStream,

@@ -83,6 +83,25 @@ export interface ClientExchange {
   cancel(reason?: unknown): void;
 }
 
+/** A `GET` or `HEAD` without go-micro's headers: a probe, a browser, a scraper of metrics. It never reaches a handler. */
+export interface PlainRequest {
+  readonly method: "GET" | "HEAD";
+  /** Without the query, as it came: `/healthz`. */
+  readonly path: string;
+  /** What follows the `?`; empty where there is none. */
+  readonly query: string;
+}
+
+/** What a {@link PlainRequest} is answered. */
+export interface PlainReply {
+  /** From 200 to 599. */
+  readonly status: number;
+  /** Default: `application/json`. */
+  readonly contentType?: string | undefined;
+  /** Left out for `HEAD`. */
+  readonly body: string;
+}
+
 export interface ListenOptions {
   /** `host:port`, `:0` (all interfaces, any port), `host:5000-6000` (first free port), `unix:/path`. Default: `:0`. */
   readonly address?: string | undefined;
@@ -90,6 +109,16 @@ export interface ListenOptions {
   readonly maxMessageBytes?: number | undefined;
   /** Largest header block accepted, in bytes. Default: 65536. */
   readonly maxHeaderBytes?: number | undefined;
+  /**
+   * What to answer to plain HTTP requests, such as `/healthz`; undefined leaves it to the transport, which says 404 or 405. Must not
+   * throw. Transports that do not speak HTTP never ask. Default: every plain request is the transport's.
+   */
+  readonly plain?: ((request: PlainRequest) => PlainReply | undefined) | undefined;
+  /**
+   * Origins whose pages may call, each as browsers write it: `https://app.example`, `http://localhost:3000`. They get CORS headers; requests
+   * that browsers send for any other page run nothing and are answered 403. Default: none.
+   */
+  readonly origins?: readonly string[] | undefined;
 }
 
 /** A reply, or one message of a stream, from the server. */
