@@ -220,7 +220,7 @@ export type {
   Transport,
 } from "./transport/transport.ts";
 export { httpTransport, type HttpTransportOptions } from "./transport/http/http-transport.ts";
-export { joinPem, type HttpTlsOptions } from "./transport/http/tls.ts";
+export { joinPem, type HttpTlsOptions } from "./net/tls.ts";
 export { memoryTransport } from "./transport/memory.ts";
 
 // Codecs

@@ -1,5 +1,5 @@
 /** Where the http broker of a service listens: on the hosts its server listens on, at a port of its own. */
-import { parseListenAddress } from "../transport/http/address.ts";
+import { parseListenAddress } from "../net/address.ts";
 import { joinAddress, splitAddress } from "../registry/address.ts";
 
 /** @param address the server's. */

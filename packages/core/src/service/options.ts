@@ -8,7 +8,7 @@ import type { Registry, StringMap } from "../registry/registry.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper, Server } from "../server/server.ts";
-import type { HttpTlsOptions } from "../transport/http/tls.ts";
+import type { HttpTlsOptions } from "../net/tls.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { FlagDefinition, FlagValues } from "./flags.ts";
 import type { Hook } from "./hooks.ts";

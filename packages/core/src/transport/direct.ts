@@ -9,7 +9,7 @@
 import { networkInterfaces } from "node:os";
 import { detach } from "../context.ts";
 import { internalServerError, MicroError, stringify } from "../errors.ts";
-import type { DialAddress, ListenAddress } from "./http/address.ts";
+import type { DialAddress, ListenAddress } from "../net/address.ts";
 import { MemoryExchange, memoryId, tooLarge } from "./memory-exchange.ts";
 import type { ExchangeHandler, ExchangeMessage, ExchangeOptions, ExchangeRequest, Listener } from "./transport.ts";
 

@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { describe, expect, it } from "vitest";
 import { decodeEnvelope, httpBroker, memoryNetwork, memoryRegistry, MicroError } from "@micro/core";
 import type { Broker, HttpBrokerOptions, Node, Registry } from "@micro/core";
-import { selfSigned } from "../../src/transport/http/self-signed.ts";
+import { selfSigned } from "../../src/net/self-signed.ts";
 import { faultyRegistry } from "../support/faulty-registry.ts";
 import { RawSocket, waitFor } from "../support/raw-socket.ts";
 

@@ -9,7 +9,7 @@ import type { Strategy } from "../../src/selector/selector.ts";
 import type { ServiceOptions } from "../../src/service/options.ts";
 import { createService } from "../../src/service/service.ts";
 import type { MicroService } from "../../src/service/service.ts";
-import { selfSigned } from "../../src/transport/http/self-signed.ts";
+import { selfSigned } from "../../src/net/self-signed.ts";
 import { keepingLogger } from "../support/service.ts";
 
 /** Services of one registry, each with connections of its own, as processes would be. */

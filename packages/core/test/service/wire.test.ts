@@ -10,7 +10,7 @@ import { createService, type MicroService } from "../../src/service/service.ts";
 import type { ServiceOptions } from "../../src/service/options.ts";
 import { waitFor } from "../support/service.ts";
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
-import { selfSigned } from "../../src/transport/http/self-signed.ts";
+import { selfSigned } from "../../src/net/self-signed.ts";
 
 /** Services of one registry, as processes of their own would be. */
 function fleet() {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { formatAddress, parseDialAddress, parseListenAddress } from "../../src/transport/http/address.ts";
+import { formatAddress, parseDialAddress, parseListenAddress } from "../../src/net/address.ts";
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
 
 describe("listen addresses", () => {

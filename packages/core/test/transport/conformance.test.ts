@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { transportConformance, type TransportFixture } from "../../src/testing/transport-conformance.ts";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
-import { selfSigned } from "../../src/transport/http/self-signed.ts";
+import { selfSigned } from "../../src/net/self-signed.ts";
 import { memoryTransport } from "../../src/transport/memory.ts";
 import { announced } from "../support/announced.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
-import { selfSigned } from "../../src/transport/http/self-signed.ts";
+import { selfSigned } from "../../src/net/self-signed.ts";
 import type { Transport } from "../../src/transport/transport.ts";
 
 const wire = "micro/1";

@@ -2,7 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { MicroError } from "../../src/errors.ts";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
-import { selfSigned } from "../../src/transport/http/self-signed.ts";
+import { selfSigned } from "../../src/net/self-signed.ts";
 
 const request = {
   service: "s",

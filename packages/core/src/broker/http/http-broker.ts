@@ -15,8 +15,8 @@ import type { CacheSnapshot, RegistryCache } from "../../registry/cache.ts";
 import { registrar } from "../../registry/registrar.ts";
 import { supervise } from "../../supervisor.ts";
 import type { Supervisor } from "../../supervisor.ts";
-import { parseListenAddress } from "../../transport/http/address.ts";
-import { clientTls } from "../../transport/http/tls.ts";
+import { parseListenAddress } from "../../net/address.ts";
+import { clientTls } from "../../net/tls.ts";
 import type {
   Broker,
   BrokerHandler,

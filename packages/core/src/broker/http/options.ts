@@ -1,7 +1,7 @@
 /** Settings of the http broker. */
 import type { Logger } from "../../logger/logger.ts";
 import type { Registry } from "../../registry/registry.ts";
-import type { HttpTlsOptions } from "../../transport/http/tls.ts";
+import type { HttpTlsOptions } from "../../net/tls.ts";
 
 /** Settings of `httpBroker()`. Only `registry` has no default. */
 export interface HttpBrokerOptions {

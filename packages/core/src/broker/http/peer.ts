@@ -7,8 +7,8 @@
  */
 import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
-import { parseDialAddress } from "../../transport/http/address.ts";
-import type { DialAddress } from "../../transport/http/address.ts";
+import { parseDialAddress } from "../../net/address.ts";
+import type { DialAddress } from "../../net/address.ts";
 import { dialError, openSocket } from "../../transport/http/dial.ts";
 import { MessageParser } from "../../transport/http/message-parser.ts";
 import { SocketWriter } from "../../transport/http/socket-writer.ts";

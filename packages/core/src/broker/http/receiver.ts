@@ -3,8 +3,8 @@ import { createServer, type AddressInfo, type Server, type Socket } from "node:n
 import { networkInterfaces } from "node:os";
 import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
-import { formatAddress, formatPath, parseListenAddress } from "../../transport/http/address.ts";
-import { serverTls, type HttpTlsOptions } from "../../transport/http/tls.ts";
+import { formatAddress, formatPath, parseListenAddress } from "../../net/address.ts";
+import { serverTls, type HttpTlsOptions } from "../../net/tls.ts";
 import { id } from "./options.ts";
 import { ReceiverConnection } from "./receiver-connection.ts";
 import type { Deliver } from "./receiver-connection.ts";

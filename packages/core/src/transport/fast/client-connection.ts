@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import { MicroError } from "../../errors.ts";
-import type { DialAddress } from "../http/address.ts";
+import type { DialAddress } from "../../net/address.ts";
 import { deadlineExceeded, dialError, dialTimeout, openSocket, transportId } from "../http/dial.ts";
 import type { ExchangeRequest } from "../transport.ts";
 import { DictionaryWriter } from "./dictionary.ts";

@@ -4,7 +4,7 @@
  */
 import type { ConnectionOptions } from "node:tls";
 import { transportClosed } from "../http/dial.ts";
-import type { DialAddress } from "../http/address.ts";
+import type { DialAddress } from "../../net/address.ts";
 import { FastConnection, type ClientExchangeEntry, type FastConnectionOwner } from "./client-connection.ts";
 import type { CallFallback } from "./client-call.ts";
 import type { StreamFallback } from "./client-stream.ts";

@@ -1,6 +1,6 @@
 /** What an exchange receives: puts messages together, and pays credit back as they are read. */
 import type { MicroError } from "../../errors.ts";
-import { ByteBuffer } from "../http/byte-buffer.ts";
+import { ByteBuffer } from "../../net/byte-buffer.ts";
 import { ExchangeError, frameCost, frameType, initialWindow, maxWindow, maxWindowGrowth, resetCode } from "./frames.ts";
 import type { FrameWriter } from "./frame-writer.ts";
 import { keepBody } from "./message.ts";

@@ -1,7 +1,7 @@
 /** The listener's end of a connection that carries any number of exchanges. */
 import type { Socket } from "node:net";
 import { internalServerError, MicroError, stringify } from "../../errors.ts";
-import { formatAddress } from "../http/address.ts";
+import { formatAddress } from "../../net/address.ts";
 import { transportId } from "../http/dial.ts";
 import type { AcceptedConnection, ConnectionOwner, SweepLimits } from "../http/server-connection.ts";
 import { DictionaryReader, type Fields } from "./dictionary.ts";

@@ -1,5 +1,5 @@
 /** The chunked transfer coding (RFC 9112, section 7.1), strict and bounded. Extensions and trailers are read and dropped. */
-import { ByteBuffer } from "./byte-buffer.ts";
+import { ByteBuffer } from "../../net/byte-buffer.ts";
 import { FramingError } from "./framing-error.ts";
 
 const maxSizeLineBytes = 256;

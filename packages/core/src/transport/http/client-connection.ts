@@ -3,7 +3,7 @@ import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import { MicroError } from "../../errors.ts";
 import type { AsciiText } from "../ascii-text.ts";
-import type { DialAddress } from "./address.ts";
+import type { DialAddress } from "../../net/address.ts";
 import { dialError, isReadBuffer, openSocket, transportId } from "./dial.ts";
 import { FramingError } from "./framing-error.ts";
 import type { Head } from "./head.ts";

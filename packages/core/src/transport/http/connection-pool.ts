@@ -8,7 +8,7 @@ import type { ConnectionOptions } from "node:tls";
 import type { DirectListener } from "../direct.ts";
 import { FastAddress } from "../fast/fast-address.ts";
 import type { WireSettings } from "../fast/preface.ts";
-import { parseDialAddress, type DialAddress } from "./address.ts";
+import { parseDialAddress, type DialAddress } from "../../net/address.ts";
 import { transportClosed } from "./dial.ts";
 import { PrefixCache } from "./head-writer.ts";
 import type { MessageLimits } from "./message-parser.ts";

@@ -3,7 +3,7 @@ import { connect as netConnect, isIP, type Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
-import type { DialAddress } from "./address.ts";
+import type { DialAddress } from "../../net/address.ts";
 
 /** Id of the transport's own errors; go-micro's client uses it as well (`client/rpc_client.go`). */
 export const transportId = "go.micro.client.transport";

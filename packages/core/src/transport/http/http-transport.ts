@@ -19,12 +19,12 @@ import { FastCall } from "../fast/client-call.ts";
 import { FastClientStream } from "../fast/client-stream.ts";
 import type { FastAddress } from "../fast/fast-address.ts";
 import { defaultSettings, fastWireName } from "../fast/preface.ts";
-import { parseListenAddress } from "./address.ts";
+import { parseListenAddress } from "../../net/address.ts";
 import { HttpClientStream } from "./client-stream.ts";
 import { ConnectionPool, type PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, transportClosed } from "./dial.ts";
 import { HttpListener } from "./listener.ts";
-import { clientTls, type HttpTlsOptions } from "./tls.ts";
+import { clientTls, type HttpTlsOptions } from "../../net/tls.ts";
 
 /** Settings of `httpTransport()`; all have defaults. */
 export interface HttpTransportOptions {

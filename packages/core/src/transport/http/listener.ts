@@ -5,7 +5,7 @@ import type { Server as TlsServer } from "node:tls";
 import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import type { ExchangeHandler, Listener } from "../transport.ts";
-import { formatAddress, formatPath, parseListenAddress, type ListenAddress } from "./address.ts";
+import { formatAddress, formatPath, parseListenAddress, type ListenAddress } from "../../net/address.ts";
 import { transportId } from "./dial.ts";
 import { isTokenByte } from "./head.ts";
 import type { MessageLimits } from "./message-parser.ts";
@@ -13,7 +13,7 @@ import { FastServerConnection } from "../fast/server-connection.ts";
 import { refusingPreface } from "../fast/preface.ts";
 import { ArrivingConnection, type ArrivingOwner } from "./arriving-connection.ts";
 import { type AcceptedConnection, ServerConnection, type ConnectionOwner } from "./server-connection.ts";
-import { serverTls, type HttpTlsOptions } from "./tls.ts";
+import { serverTls, type HttpTlsOptions } from "../../net/tls.ts";
 
 export interface HttpListenerOptions {
   readonly address: string;

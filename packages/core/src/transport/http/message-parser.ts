@@ -6,7 +6,7 @@
  * is gathered in buffers that grow with the bytes really there. The result does not depend on how the bytes were split.
  */
 import { AsciiText } from "../ascii-text.ts";
-import { ByteBuffer } from "./byte-buffer.ts";
+import { ByteBuffer } from "../../net/byte-buffer.ts";
 import { ChunkedBody } from "./chunked-body.ts";
 import { FramingError } from "./framing-error.ts";
 import { isTokenByte, parseResponseHead, RequestHeads, type Head } from "./head.ts";

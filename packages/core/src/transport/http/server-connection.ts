@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import { internalServerError, MicroError, stringify, timeout } from "../../errors.ts";
 import type { ExchangeHandler } from "../transport.ts";
-import { formatAddress } from "./address.ts";
+import { formatAddress } from "../../net/address.ts";
 import { transportId } from "./dial.ts";
 import { FramingError } from "./framing-error.ts";
 import type { Head } from "./head.ts";

@@ -2,7 +2,7 @@
  * Addresses as go-micro writes them: `host:port`, `:0`, `[::1]:80`, and for listening a range `host:5000-6000`. Beside them
  * `unix:/path`, a socket in the file system, for peers on one machine.
  */
-import { MicroError } from "../../errors.ts";
+import { MicroError } from "../errors.ts";
 
 export interface ListenAddress {
   /** Empty for all interfaces. IPv6 without brackets. */

@@ -1,6 +1,6 @@
 /** A self-signed certificate for a server that was asked to be secure and given none: ECDSA P-256, one year, as Go's (`util/tls`). */
 import { isIP } from "node:net";
-import { builtin } from "../../builtins.ts";
+import { builtin } from "../builtins.ts";
 
 export interface SelfSignedOptions {
   /** Host names and IP addresses the certificate is for. */
