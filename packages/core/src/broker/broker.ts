@@ -137,8 +137,9 @@ export interface Broker extends AsyncDisposable {
    */
   connect(options?: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined }): Promise<void>;
   /**
-   * Bind the address at which messages come in, without asking for anything that is elsewhere: a service does so at its
-   * start, whether it subscribes or not. Left out by brokers that only dial. May be called again.
+   * Bind the address at which messages come in, without asking for anything that is elsewhere. A service with subscribers does
+   * so first at its start, to know early of an address that is taken; the first subscription does it anyway, and without one
+   * nothing is bound. Left out by brokers that only dial. May be called again.
    * @throws {MicroError} `unavailable` when the address is taken, `closed`.
    */
   listen?(): Promise<void>;

@@ -84,8 +84,8 @@ export class Subscribers implements SubscriberRegistration {
   /**
    * Connect the broker and subscribe, once the server listens. Resolves when every subscription holds.
    *
-   * A broker that listens does so in any case, as Go's does; one that runs elsewhere is connected only where there are
-   * subscribers: a service that publishes, or does neither, starts without it.
+   * Only where there are subscribers: a service that publishes, or does neither, opens no second port and starts without the
+   * broker.
    * @throws {MicroError} what `Broker.connect` throws, `aborted` by {@link stop}; nothing is subscribed then.
    */
   async start(): Promise<void> {
@@ -97,10 +97,11 @@ export class Subscribers implements SubscriberRegistration {
     const { signal } = starting;
     try {
       const subscribes = this.#subscriptions.size > 0;
-      if (subscribes) await connect(broker, signal);
-      else await broker.listen?.();
-      if (subscribes || broker.listen !== undefined)
+      if (subscribes) {
+        await broker.listen?.();
+        await connect(broker, signal);
         logger.info(`Broker [${broker.name}] Connected to ${broker.address}`);
+      }
       if (signal.aborted) throw signal.reason;
       this.#broker = broker;
       const ready = Promise.all([...this.#subscriptions].map((subscription) => subscription.begin(broker)));

@@ -215,13 +215,24 @@ describe("the registration of a subscription", () => {
     await expect(broker.listen!()).rejects.toMatchObject({ code: "closed" });
   });
 
+  it("opens its port with the first subscription: connecting and publishing open none", async () => {
+    await using bench = new Bench();
+    await inboxOf(bench.broker(), "a");
+    const broker = bench.broker();
+    await broker.connect();
+    await broker.publish("a", { body: utf8("1") });
+    expect(broker.address).toBe("");
+    await broker.subscribe("b", () => {}).ready;
+    expect(broker.address).toMatch(/^127\.0\.0\.1:\d+$/);
+  });
+
   it("waits for a port that is taken, says so, and takes it when it is free", async () => {
     await using bench = new Bench();
     const taken = createTcpServer().listen(0, "127.0.0.1");
     await once(taken, "listening");
     const address = `127.0.0.1:${(taken.address() as AddressInfo).port}`;
     const broker = bench.broker({ address });
-    expect((await failureOf(broker.connect())).code).toBe("unavailable");
+    expect((await failureOf(broker.listen!())).code).toBe("unavailable");
     const errors: MicroError[] = [];
     const subscriber = broker.subscribe("a", () => {}, { onError: (error) => errors.push(error) });
     await waitFor(() => errors.length > 0, "the error");
@@ -301,7 +312,10 @@ describe("receiving", () => {
       `POST /?id=${node!.id} HTTP/1.1\r\nHost: ${broker.address}\r\nUser-Agent: Go-http-client/1.1\r\n` +
         `Content-Length: ${body.length}\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n${body}`,
     );
-    await raw.until((received) => received === "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "the answer");
+    await raw.until(
+      (received) => received === "HTTP/1.1 200 OK\r\nMicro-Broker: http\r\nContent-Length: 0\r\n\r\n",
+      "the answer",
+    );
     const chunked = `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
     raw.write(
       `POST /?id=${node!.id} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n${chunked}`,

@@ -96,13 +96,33 @@ describe("over the http broker", () => {
     expect(record?.nodes[0]?.address).toBe(`localhost:${address.split(":")[1]}`);
   });
 
-  it("a service starts without its registry's word where nobody subscribes", async () => {
+  it("a service in which nobody subscribes starts without its registry's word and opens no second port", async () => {
     await using place = site();
     const registry = place.registry();
     registry.getService = () => new Promise<never>(() => {});
     const service = place.service({ registry });
     await service.start();
+    expect(service.broker.address).toBe("");
+  });
+
+  it("a service opens its second port with the first subscription, also when that comes after the start", async () => {
+    await using place = site();
+    const service = place.service();
+    await service.start();
+    await service.publish("topic", {});
+    expect(service.broker.address).toBe("");
+    await service.subscribe("topic", () => {}).ready;
     expect(service.broker.address).toMatch(/^127\.0\.0\.1:\d+$/);
+  });
+
+  it("a start with subscriptions fails at once where the second port is taken", async () => {
+    await using place = site();
+    const taken = place.service();
+    taken.subscribe("topic", () => {});
+    await taken.start();
+    const service = place.service({ brokerAddress: [taken.broker.address] });
+    service.subscribe("topic", () => {});
+    await expect(service.start()).rejects.toMatchObject({ code: "unavailable" });
   });
 });
 

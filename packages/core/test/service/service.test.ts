@@ -170,6 +170,7 @@ describe("a service", () => {
   it("says what Go's services say", async () => {
     await using place = site();
     const service = place.service({ id: "me" });
+    service.subscribe("topic", () => {}, { internal: true });
     await service.start();
     const { address } = service;
     const broker = service.broker.address;

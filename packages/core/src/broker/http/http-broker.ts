@@ -107,8 +107,10 @@ class HttpBroker implements Broker {
 
   constructor(settings: HttpBrokerSettings) {
     this.#settings = settings;
-    const { tls, insecureSkipVerify } = settings;
-    this.#peers = new Peers(({ secure }) => (secure ? clientTls(tls, insecureSkipVerify) : undefined));
+    const { tls, insecureSkipVerify, secure } = settings;
+    // A record may ask for TLS, and cannot talk us out of it: anybody who reaches the registry writes records.
+    const always = secure || tls !== undefined;
+    this.#peers = new Peers((node) => (always || node.secure ? clientTls(tls, insecureSkipVerify) : undefined));
   }
 
   get address(): string {
@@ -120,7 +122,6 @@ class HttpBroker implements Broker {
     const { signal, timeoutMs = defaultTimeoutMs } = options;
     if (signal?.aborted === true) throw abortedBy(signal);
     using run = new PublishRun(timeoutMs, signal);
-    await this.#listen();
     try {
       await this.#lookUp(run);
     } catch (error) {

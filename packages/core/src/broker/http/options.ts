@@ -11,7 +11,7 @@ export interface HttpBrokerOptions {
   logger?: Logger | undefined;
   /**
    * Where subscriptions receive: `host:port`, `host:first-last` or a path of a unix domain socket as `unix:/path`. Default: `:0`, a free
-   * port on all interfaces. Nothing is bound before the first subscription, or `connect()`.
+   * port on all interfaces. Nothing is bound before the first subscription: a program that only publishes opens no port.
    */
   address?: string | undefined;
   /**
@@ -21,7 +21,10 @@ export interface HttpBrokerOptions {
   advertise?: string | undefined;
   /** Receive over TLS; without a certificate a self-signed one is made. Default: true if `tls` has a certificate. */
   secure?: boolean | undefined;
-  /** Certificates and authorities, of receiving and of publishing to nodes that are secure. Default: none; the system's authorities are trusted. */
+  /**
+   * Certificates and authorities, of receiving and of publishing. A broker with `tls` or `secure` sends nothing in clear, whatever a
+   * node's record says. Default: none; nodes that say they are secure are published to over TLS, and the system's authorities are trusted.
+   */
   tls?: HttpTlsOptions | undefined;
   /** Publish to secure nodes whatever certificate they show, as go-micro v2 does. Default: false. */
   insecureSkipVerify?: boolean | undefined;

@@ -19,6 +19,21 @@ export const gone: Outcome = Object.freeze({ kind: "gone" });
 export const busy: Outcome = Object.freeze({ kind: "busy" });
 export const late: Outcome = Object.freeze({ kind: "late" });
 
+/** The header line by which a subscription of ours is known: whoever else answers at its address is not it. */
+export const receiverLine = "Micro-Broker: http\r\n";
+
+/**
+ * What an answer means that lacks {@link receiverLine} where a record promises a subscription of ours: a record has outlived
+ * its process, and the port is somebody else's. Nothing of ours ran, and there is no such subscription. What a proxy says
+ * of a subscription it cannot reach is another matter.
+ */
+export function foreignOutcome(status: number): Outcome {
+  if (proxyStatuses.has(status)) return { kind: "failed", reason: `it answered ${status}` };
+  return gone;
+}
+
+const proxyStatuses: ReadonlySet<number> = new Set([408, 429, 502, 503, 504]);
+
 /** What an HTTP status means. Go's receivers always answer 200 to what they can read. */
 export function outcomeOf(status: number, text: string): Outcome {
   if (status >= 200 && status < 300) return accepted;

@@ -10,12 +10,15 @@ import type { ConnectionOptions } from "node:tls";
 import { parseDialAddress } from "../../net/address.ts";
 import type { DialAddress } from "../../net/address.ts";
 import { dialError, openSocket } from "../../transport/http/dial.ts";
+import type { Head } from "../../transport/http/head.ts";
 import { MessageParser } from "../../transport/http/message-parser.ts";
 import { SocketWriter } from "../../transport/http/socket-writer.ts";
 import type { RemoteNode } from "./node.ts";
-import { outcomeOf } from "./outcome.ts";
+import { foreignOutcome, gone, outcomeOf, receiverLine } from "./outcome.ts";
 import type { Outcome } from "./outcome.ts";
 
+/** How a message that was taken is answered by a subscription of ours. */
+const taken = `HTTP/1.1 200 OK\r\n${receiverLine}`;
 const limits = { maxHeaderBytes: 64 * 1024, maxMessageBytes: 64 * 1024 };
 /** Requests without an answer on one connection, and their bytes. */
 const pipelineLength = 256;
@@ -41,6 +44,8 @@ export class Peer {
   readonly #waiting = new Set<Letter>();
   readonly #connections = new Set<PeerConnection>();
   #retired = false;
+  /** It has answered as what its record says it is. */
+  proven = false;
 
   /** @throws {MicroError} `bad_request` if the node's address is none. */
   constructor(node: RemoteNode, tls: ConnectionOptions | undefined) {
@@ -94,6 +99,23 @@ export class Peer {
         if (now - connection.heardAt > silent) connection.close("it did not answer");
       } else if (connection.open && (this.#retired || now - connection.heardAt > idleMs)) connection.close("idle");
     }
+  }
+
+  /** Why it could not be connected to. */
+  dialFailure(error: NodeJS.ErrnoException): string {
+    const { detail } = dialError(this.node.address, error);
+    if (this.#tls === undefined || this.node.secure) return detail;
+    return `${detail}; its record says that it speaks no TLS, and nothing is sent to it in clear`;
+  }
+
+  /** What an answer says. */
+  outcomeOf(head: Head, body: Buffer): Outcome {
+    if (this.node.pipelined) {
+      if (!head.text.startsWith(taken) && !head.text.includes(`\r\n${receiverLine.trimEnd()}`))
+        return foreignOutcome(head.status);
+      this.proven = true;
+    }
+    return outcomeOf(head.status, body.toString("utf8", 0, 200).trim());
   }
 
   /** A connection has room, or there may be need of another one. */
@@ -157,7 +179,7 @@ class PeerConnection {
     this.#parser = new MessageParser("response", limits, (head, body) => {
       // 1xx announces the answer, it is none.
       if (head.status < 200) return;
-      this.#answer(outcomeOf(head.status, body.toString("utf8", 0, 200).trim()), head.close);
+      this.#answer(peer.outcomeOf(head, body), head.close);
     });
     this.#timer = setTimeout(() => this.#lost(`not connected within ${dialTimeoutMs} ms`, true), dialTimeoutMs);
     socket.once(tls === undefined ? "connect" : "secureConnect", () => {
@@ -168,7 +190,7 @@ class PeerConnection {
       this.#keepAlive();
     });
     socket.on("error", (error: NodeJS.ErrnoException) =>
-      this.#lost(this.open ? (error.code ?? error.message) : dialError(peer.node.address, error).detail, !this.open),
+      this.#lost(this.open ? (error.code ?? error.message) : peer.dialFailure(error), !this.open),
     );
     socket.on("end", () => this.#lost("it closed the connection", false));
     socket.on("close", () => this.#lost("the connection was closed", !this.open));
@@ -205,6 +227,8 @@ class PeerConnection {
     try {
       this.#parser.push(chunk);
     } catch (error) {
+      // Who has yet to show that it is a subscription, and does not even speak HTTP, is none.
+      if (this.#unproven) for (const letter of this.#takeUnanswered()) letter.settle(gone);
       this.#lost(error instanceof Error ? error.message : String(error), false);
       return;
     }
@@ -241,10 +265,22 @@ class PeerConnection {
     this.#ended = true;
     clearTimeout(this.#timer);
     this.#socket.destroy();
+    const unanswered = this.#takeUnanswered();
+    this.#peer.lost(this, refused ? reason : undefined);
+    // Somebody who takes connections and says nothing is most likely not whom the record means.
+    const kind = this.#unproven ? "refused" : "failed";
+    for (const letter of unanswered) letter.settle({ kind, reason });
+  }
+
+  /** A record promises a subscription of ours, and nothing has shown yet that there is one. */
+  get #unproven(): boolean {
+    return this.#peer.node.pipelined && !this.#peer.proven;
+  }
+
+  #takeUnanswered(): Letter[] {
     const unanswered = this.#sent.slice(this.#answered);
     this.#sent = [];
     this.#answered = 0;
-    this.#peer.lost(this, refused ? reason : undefined);
-    for (const letter of unanswered) letter.settle({ kind: "failed", reason });
+    return unanswered;
   }
 }

@@ -6,6 +6,7 @@ import type { Head } from "../../transport/http/head.ts";
 import { MessageParser } from "../../transport/http/message-parser.ts";
 import type { BrokerMessage } from "../broker.ts";
 import { decodeEnvelope } from "../envelope.ts";
+import { receiverLine } from "./outcome.ts";
 import type { Outcome } from "./outcome.ts";
 
 /**
@@ -22,7 +23,7 @@ export type Deliver = (
 
 // Ids, codes and texts of the errors are Go's.
 const source = "go.micro.broker";
-const ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+const ok = `HTTP/1.1 200 OK\r\n${receiverLine}Content-Length: 0\r\n\r\n`;
 const maxHeaderBytes = 64 * 1024;
 const texts: Readonly<Record<number, string>> = {
   400: "Bad Request",
@@ -184,7 +185,7 @@ export class ReceiverConnection {
 
   #refuse(status: number, error: MicroError, closes: boolean): void {
     const body = `${stringify(error)}\n`;
-    this.#answers += `HTTP/1.1 ${status} ${texts[status] ?? ""}\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n${
+    this.#answers += `HTTP/1.1 ${status} ${texts[status] ?? ""}\r\n${receiverLine}Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n${
       closes ? "Connection: close\r\n" : ""
     }Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
   }
