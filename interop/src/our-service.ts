@@ -129,7 +129,10 @@ export function ourGreeter(options: ServiceOptions, runs = new Runs()): { servic
   };
   const handlers = {
     hello: ({ name = "" }: { name?: string }) => ({ msg: `Hello ${name}` }),
-    fail,
+    fail(request: Partial<FailRequest>, context: Context) {
+      runs.begin(context.metadata.get("Key") ?? "", context);
+      return fail(request);
+    },
     sleep: slept,
     slept: ({ key = "" }: Partial<SleepRequest>) => runs.of(key),
     meta: (_: unknown, context: Context) => ({ values: Object.fromEntries(context.metadata) }),
@@ -146,6 +149,11 @@ export function ourGreeter(options: ServiceOptions, runs = new Runs()): { servic
   service.handle("Plain", {
     ...handlers,
     echo: (message: unknown) => message,
+    unwritable(_: unknown, context: Context) {
+      runs.begin(context.metadata.get("Key") ?? "", context);
+      const self: Record<string, unknown> = {};
+      return Object.assign(self, { self });
+    },
     forward: (request: ForwardRequest) => service.call(request.service, "Plain.Meta", {}, addressOf(request)),
     chat: bidiHandler((requests, context) => chat(runs, requests, context)),
   });

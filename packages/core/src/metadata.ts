@@ -129,6 +129,7 @@ export const perMessageHeaders: ReadonlySet<string> = new Set([
   "Micro-Dead-Topic",
   "Micro-Endpoint",
   "Micro-Error",
+  "Micro-Error-Detail",
   "Micro-Id",
   "Micro-Looked-Up",
   "Micro-Method",

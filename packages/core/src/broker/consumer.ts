@@ -7,6 +7,7 @@
 import { Cancellation, currentContext, detach } from "../context.ts";
 import { MicroError, fromError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
+import { thrownText } from "../thrown.ts";
 import type { Backoff } from "../client/client.ts";
 import type {
   BrokerEvent,
@@ -243,13 +244,12 @@ export class Consumer {
   /** Report a failure of the backend. */
   report(error: unknown, event?: BrokerEvent): void {
     const { broker, topic, logger, options } = this.#options;
-    const failure = fromError(error);
     if (options.onError === undefined) {
-      logger.error(`[broker ${broker}] ${topic}: ${failure.detail}`, { error });
+      logger.error(`[broker ${broker}] ${topic}: ${thrownText(error)}`, { error });
       return;
     }
     try {
-      options.onError(failure, event);
+      options.onError(fromError(error), event);
     } catch (thrown) {
       logger.error(`[broker ${broker}] ${topic}: the error handler failed`, { error: thrown });
     }

@@ -3,6 +3,7 @@ import { Frame, type Codec } from "../codec/codec.ts";
 import { decodeMessage, encodeMessage } from "../codec/table.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError, badRequest } from "../errors.ts";
+import { HandlerFault } from "./handler-fault.ts";
 
 export const noBytes: Uint8Array = new Uint8Array(0);
 
@@ -109,7 +110,7 @@ function orEmpty(codec: Codec, message: unknown, type: MessageType | undefined):
 
 function unencodable(error: unknown, service: string): MicroError {
   const reason = error instanceof Error ? error.message : String(error);
-  return new MicroError(`Unable to encode body: ${reason}`, { id: service, code: "internal", cause: error });
+  return new HandlerFault(`Unable to encode body: ${reason}`, { id: service, code: "internal", cause: error });
 }
 
 /** Check a message on its way out. @returns what its type makes of it, or a promise of that. */
@@ -140,7 +141,7 @@ async function settled(checked: PromiseLike<unknown>, service: string, endpoint:
 /** A response its own type refuses is the handler's mistake, not the caller's. */
 function invalidResponse(service: string, endpoint: string, error: unknown): MicroError {
   const reason = error instanceof Error ? error.message : String(error);
-  return new MicroError(`${endpoint} gave an invalid response: ${reason}`, {
+  return new HandlerFault(`${endpoint} gave an invalid response: ${reason}`, {
     id: service,
     code: "internal",
     cause: error,

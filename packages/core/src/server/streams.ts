@@ -81,7 +81,7 @@ export class StreamCall implements Call {
       const result: unknown = await plan.invoke(request, context);
       if (streams) await this.#pump(result);
       else await this.#send(result);
-      this.#end(undefined);
+      this.#end();
     } catch (error) {
       this.#fail(error);
     } finally {
@@ -187,14 +187,15 @@ export class StreamCall implements Call {
       this.#failed = true;
       logFailure(this.#host.logger, error, this.plan.endpoint, remote);
     } else if (!MicroError.is(error)) logFailure(this.#host.logger, error, this.plan.endpoint, remote);
-    this.#end(error);
+    this.#end({ error });
     this.#close();
   }
 
-  #end(error: unknown): void {
+  /** @param failure what may be `undefined` itself: anything can be thrown. */
+  #end(failure?: { readonly error: unknown }): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#stream.end(error === undefined ? undefined : this.#errorMessage(error));
+    this.#stream.end(failure === undefined ? undefined : this.#errorMessage(failure.error));
   }
 
   #errorMessage(error: unknown): OutgoingMessage {
@@ -229,7 +230,7 @@ export class StreamCall implements Call {
 
   abandon(reason: MicroError): void {
     if (!this.#ended) this.#failed = true;
-    this.#end(reason);
+    this.#end({ error: reason });
     this.#finish();
   }
 }

@@ -280,6 +280,55 @@ const unaryCases: Cases = {
     await until(() => server.stats.errors === 2, "both calls count as failed");
   },
 
+  async "whatever a handler throws reaches the caller in words, as a 500 that ran once"(fixture) {
+    const self: Record<string, unknown> = {};
+    const thrown: readonly [value: unknown, detail: string][] = [
+      [new Error("two\nlines, größer"), "two\nlines, größer"],
+      [new Error("EOS"), "EOS"],
+      [new Error('{"id":"x","code":401,"detail":"y"}'), '{"id":"x","code":401,"detail":"y"}'],
+      [new TypeError(""), "TypeError"],
+      ["a text", "a text"],
+      ["", "an empty text was thrown"],
+      [undefined, "undefined was thrown"],
+      [null, "null was thrown"],
+      [7, "7 was thrown"],
+      [{ secret: "x" }, "an object that is no error was thrown"],
+      [Object.create(null), "an object that is no error was thrown"],
+    ];
+    let runs = 0;
+    const { call, stream } = await start(fixture, (target) => {
+      target.handle("Fail.Call", ({ i }: { i: number }) => {
+        runs++;
+        throw thrown[i]![0];
+      });
+      target.handle("Fail.Later", async ({ i }: { i: number }) => {
+        runs++;
+        throw thrown[i]![0];
+      });
+      target.handle("Fail.Stream", async function* ({ i }: { i: number }) {
+        runs++;
+        yield {};
+        throw thrown[i]![0];
+      });
+      target.handle("Fail.Answer", () => {
+        runs++;
+        return Object.assign(self, { self });
+      });
+    });
+    for (const [i, [, detail]] of thrown.entries()) {
+      for (const endpoint of ["Fail.Call", "Fail.Later"]) {
+        const error = await fails(call(endpoint, { i }), "internal");
+        assert.deepEqual([error.id, error.statusCode, error.detail], ["test", 500, detail]);
+      }
+      await using failing = await stream("Fail.Stream");
+      await failing.send({ i });
+      await failing.receive();
+      assert.equal((await fails(failing.receive(), "internal")).detail, detail);
+    }
+    assert.match((await fails(call("Fail.Answer"), "internal")).detail, /^Unable to encode body: /);
+    assert.equal(runs, 3 * thrown.length + 1);
+  },
+
   async "an endpoint that does not exist is not_found, and names what is missing"(fixture) {
     const { call } = await start(fixture, (target) => target.handle("Say.Hello", () => ({})));
     assert.match((await fails(call("Nobody.Hello"), "not_found")).detail, /Nobody/);

@@ -127,6 +127,11 @@ export interface OutgoingMessage {
   readonly contentType?: string | undefined;
   /** Text of `Micro-Error`; the body is sent beside it (envelope codecs put the error there as well). */
   readonly error?: string | undefined;
+  /**
+   * What go-micro's own callers get in place of `error`: the wire they can reach sends it as `Micro-Error`, and `error` beside
+   * it as `Micro-Error-Detail`, which this library's callers prefer. Default: `error`.
+   */
+  readonly bareError?: string | undefined;
   /** See {@link ExchangeMessage.notRun}. */
   readonly notRun?: boolean | undefined;
   /** Reply headers set by the handler. */

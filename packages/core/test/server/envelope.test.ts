@@ -64,7 +64,7 @@ describe("json-rpc", () => {
     const body = Buffer.from('{"method":"Greeter.Fail","params":[{}],"id":"x"}');
     const failed = await host.call("", undefined, { contentType, body, oldProtocol: true });
     expect(failed.error).toBe(boom);
-    expect(JSON.parse(text(failed.body))).toEqual({ id: "x", result: null, error: boom });
+    expect(JSON.parse(text(failed.body))).toEqual({ id: "x", result: null, error: "boom" });
   });
 
   it("is what plain JSON means in the old protocol", async () => {

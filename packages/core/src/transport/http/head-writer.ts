@@ -127,8 +127,9 @@ export function replyLines(message: OutgoingMessage): string {
   let lines = message.contentType === undefined ? "" : contentTypeLine(message.contentType);
   if (message.error !== undefined) {
     // An error must not be empty: it would read as success.
-    const error = headerValue(message.error) || "unknown error";
+    const error = headerValue(message.bareError ?? message.error) || "unknown error";
     lines += `Micro-Error: ${error}\r\nX-Micro-Error: ${error}\r\n`;
+    if (message.bareError !== undefined) lines += `Micro-Error-Detail: ${headerValue(message.error)}\r\n`;
   }
   if (message.notRun === true) lines += "Micro-Retry: not-run\r\n";
   return message.metadata === undefined ? lines : lines + metadataLines(message.metadata);

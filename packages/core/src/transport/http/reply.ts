@@ -26,7 +26,8 @@ export class HttpReply implements ExchangeMessage {
     this.#text = text;
     this.#start = start;
     const { error } = head;
-    this.error = error === undefined || error === "" ? undefined : decodeValue(error);
+    if (error === undefined || error === "") this.error = undefined;
+    else this.error = this.header.get("Micro-Error-Detail") ?? decodeValue(error);
   }
 
   get header(): Metadata {
