@@ -297,3 +297,14 @@ export {
   type LimitOptions,
   type SleepOptions,
 } from "./clock.ts";
+// For authors of plugins: options that people mistype are errors
+export {
+  checkLimit,
+  checkNumber,
+  checkOptionNames,
+  checkPause,
+  timerDelay,
+  unknownOption,
+  type NumberBounds,
+  type OptionNames,
+} from "./option-check.ts";

@@ -58,6 +58,17 @@ const packages: Readonly<Partial<Record<PluginKind, ReadonlyMap<string, string>>
   cache: new Map([["redis", "@micro/store-redis"]]),
 };
 
+/** Names of packages that exist, for "did you mean": by kind, those that are not built in. */
+const published: Readonly<Partial<Record<PluginKind, readonly string[]>>> = {
+  registry: ["etcd", "consul", "mdns"],
+  broker: ["nats", "kafka", "rabbitmq"],
+};
+
+/** The names a kind's implementations are known by, Go's included. */
+export function knownNames(kind: PluginKind, builtIn: readonly string[]): readonly string[] {
+  return [...builtIn, ...(published[kind] ?? []), ...(names[kind]?.keys() ?? []), ...(packages[kind]?.keys() ?? [])];
+}
+
 /** The name an implementation has here: `etcdv3` is `etcd`. */
 export function pluginName(kind: PluginKind, name: string): string {
   return names[kind]?.get(name) ?? name;

@@ -5,6 +5,7 @@
  * or the first argument that is no flag ends them. A flag on the command line wins over its variable, that over its
  * default.
  */
+import { nearest } from "../nearest.ts";
 import { parseDuration } from "./duration.ts";
 
 /** `duration` is Go's (`5s`), read as milliseconds; `list` is repeatable and comma separated; `map` is a list of `key=value`. */
@@ -219,11 +220,12 @@ function splitFlag(arg: string): { name: string; value: string | undefined } {
 }
 
 function unknownFlag(name: string, definitions: ReadonlyMap<string, FlagDefinition>): UsageError {
-  const meant = [...definitions.values()].find(({ name: known, hidden }) => !hidden && plain(known) === plain(name));
+  const known = [...definitions.values()].filter(({ hidden }) => hidden !== true).map((definition) => definition.name);
+  const meant = known.find((each) => plain(each) === plain(name)) ?? nearest(name, known);
   return new UsageError(
     meant === undefined
       ? `unknown flag --${name}; --help lists the flags`
-      : `unknown flag --${name}; did you mean --${meant.name}?`,
+      : `unknown flag --${name}; did you mean --${meant}?`,
   );
 }
 

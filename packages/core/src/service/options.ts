@@ -9,6 +9,8 @@ import type { Selector } from "../selector/selector.ts";
 import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper, Server } from "../server/server.ts";
 import type { HttpTlsOptions } from "../net/tls.ts";
+import { checkLimit, checkNumber, checkOptionNames, checkPause } from "../option-check.ts";
+import type { NumberBounds, OptionNames } from "../option-check.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { FlagDefinition, FlagValues } from "./flags.ts";
 import type { Hook } from "./hooks.ts";
@@ -268,17 +270,96 @@ function toList<T>(value: T | readonly T[] | undefined): readonly T[] {
   return Array.isArray(value) ? (value as readonly T[]) : [value as T];
 }
 
+/** Times that are waited for in full, or between two events. */
+const pauses = ["registerTtlMs", "registerIntervalMs", "spreadMs", "poolTtlMs"] as const;
+/** Longest times: any, since a timer that cannot be set so far is set as far as it can be. */
+const limits = ["drainTimeoutMs", "timeoutMs", "dialTimeoutMs", "streamTimeoutMs", "streamIdleTimeoutMs"] as const;
+const counts = [
+  ["retries", { whole: true }],
+  ["retryBudget", {}],
+  ["poolSize", {}],
+  ["maxConcurrency", { least: 1 }],
+  ["maxMessageBytes", { least: 1 }],
+] as const satisfies readonly (readonly [keyof ServiceOptions, NumberBounds])[];
+
+const optionNames: OptionNames<ServiceOptions> = {
+  name: true,
+  version: true,
+  id: true,
+  address: true,
+  advertise: true,
+  metadata: true,
+  domain: true,
+  registerTtlMs: true,
+  registerIntervalMs: true,
+  registerCheck: true,
+  registry: true,
+  registryAddress: true,
+  broker: true,
+  brokerAddress: true,
+  transport: true,
+  transportAddress: true,
+  wire: true,
+  selector: true,
+  client: true,
+  server: true,
+  logger: true,
+  tracer: true,
+  codecs: true,
+  contentType: true,
+  timeoutMs: true,
+  dialTimeoutMs: true,
+  streamTimeoutMs: true,
+  streamIdleTimeoutMs: true,
+  retries: true,
+  retry: true,
+  backoff: true,
+  retryBudget: true,
+  poolSize: true,
+  poolTtlMs: true,
+  maxConcurrency: true,
+  maxMessageBytes: true,
+  secure: true,
+  tls: true,
+  insecureSkipVerify: true,
+  wrapClient: true,
+  wrapCall: true,
+  wrapHandler: true,
+  wrapPublish: true,
+  wrapSubscriber: true,
+  beforeStart: true,
+  afterStart: true,
+  beforeStop: true,
+  afterStop: true,
+  handleSignals: true,
+  signal: true,
+  drainTimeoutMs: true,
+  spreadMs: true,
+  plugins: true,
+  flags: true,
+  action: true,
+  args: true,
+  env: true,
+  exit: true,
+};
+
+/**
+ * Refuse what is no option of a service. @param what `createService` or `init`.
+ * @throws {TypeError} naming the option most likely meant.
+ */
+export function checkServiceOptionNames(what: string, options: ServiceOptions): void {
+  checkOptionNames(what, options, optionNames);
+}
+
 function check(options: ServiceOptions): void {
   for (const name of ["name", "version", "id"] as const) {
     const value = options[name];
     if (value !== undefined && (typeof value !== "string" || value === ""))
       throw new TypeError(`createService: \`${name}\` must be a text that is not empty`);
   }
-  for (const name of ["registerTtlMs", "registerIntervalMs", "drainTimeoutMs", "spreadMs"] as const) {
-    const value = options[name];
-    if (value !== undefined && !(typeof value === "number" && value >= 0))
-      throw new TypeError(`createService: \`${name}\` must be a number of milliseconds, 0 or more`);
-  }
+  for (const name of pauses) ofOption(name, () => checkPause("createService", name, options[name]));
+  for (const name of limits) ofOption(name, () => checkLimit("createService", name, options[name]));
+  for (const [name, bounds] of counts) ofOption(name, () => checkNumber("createService", name, options[name], bounds));
   for (const [name, value] of Object.entries(options.metadata ?? {}))
     if (typeof value !== "string")
       throw new TypeError(`createService: metadata ${JSON.stringify(name)} must be a text`);
@@ -333,6 +414,15 @@ export class OptionError extends TypeError {
   constructor(message: string, options: readonly (keyof ServiceOptions)[]) {
     super(message);
     this.options = options;
+  }
+}
+
+/** What a check says of an option, with its name: a variable or flag may have set it. */
+function ofOption(name: keyof ServiceOptions, checks: () => void): void {
+  try {
+    checks();
+  } catch (error) {
+    throw new OptionError((error as Error).message, [name]);
   }
 }
 

@@ -15,7 +15,8 @@ import type { Registry } from "../registry/registry.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { Server, ServerOptions } from "../server/server.ts";
 import type { Transport } from "../transport/transport.ts";
-import { isModule, pluginKinds, pluginModule, pluginName } from "./aliases.ts";
+import { nearest } from "../nearest.ts";
+import { isModule, knownNames, pluginKinds, pluginModule, pluginName } from "./aliases.ts";
 import type { PluginKind } from "./aliases.ts";
 import { UsageError } from "./flags.ts";
 import type { FlagDefinition, FlagValues } from "./flags.ts";
@@ -135,10 +136,12 @@ export class PluginTable {
     if (!isModule(name) && !/^[A-Za-z0-9][\w.-]*$/.test(name))
       throw new UsageError(`${source}: ${quote(name)} is not the name of a ${kind}`);
     const module = pluginModule(kind, name);
+    const known = knownNames(kind, builtIn);
     const missing = isModule(name)
       ? `${source}: ${kind} ${quote(name)} cannot be found`
       : `${source}: ${kind} ${quote(name)} is neither built in${builtIn.length > 0 ? ` (${builtIn.join(", ")})` : ""} nor installed`;
-    const descriptors = await importPlugins(module, missing);
+    const meant = isModule(name) || known.includes(name) ? undefined : nearest(name, known);
+    const descriptors = await importPlugins(module, missing, meant && `did you mean ${quote(meant)}?`);
     const ofKind = descriptors.filter((descriptor) => descriptor.kind === kind);
     const wanted = pluginName(kind, name);
     const found = isModule(name) && ofKind.length === 1 ? ofKind[0] : ofKind.find((each) => each.name === wanted);
@@ -154,12 +157,20 @@ export class PluginTable {
 
 /**
  * Import a module and return its descriptors.
- * @param missing the error when it is not installed; how to install it is added.
+ * @param missing the error when it is not installed.
+ * @param advice what to do then. Default: how to install it.
  * @throws {UsageError} one line that says what to do.
  */
-export async function importPlugins(module: string, missing: string): Promise<readonly PluginDescriptor[]> {
+export async function importPlugins(
+  module: string,
+  missing: string,
+  advice?: string,
+): Promise<readonly PluginDescriptor[]> {
   const url = resolveModule(module);
-  if (url === undefined) throw new UsageError(isPath(module) ? missing : `${missing}: npm i ${packageName(module)}`);
+  if (url === undefined) {
+    if (advice !== undefined) throw new UsageError(`${missing}; ${advice}`);
+    throw new UsageError(isPath(module) ? missing : `${missing}: npm i ${packageName(module)}`);
+  }
   let exports: { plugins?: unknown; default?: { plugins?: unknown } };
   try {
     exports = (await import(url)) as typeof exports;

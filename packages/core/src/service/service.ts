@@ -33,7 +33,7 @@ import type { FlagValues } from "./flags.ts";
 import { ServiceServer } from "./handlers.ts";
 import { runAllHooks, runHooks } from "./hooks.ts";
 import { nodeId, serviceRecord } from "./node.ts";
-import { OptionError, mergeOptions, resolveOptions } from "./options.ts";
+import { OptionError, checkServiceOptionNames, mergeOptions, resolveOptions } from "./options.ts";
 import type { RegisterCheck, ServiceOptions, ServiceSettings } from "./options.ts";
 import { Pieces } from "./pieces.ts";
 import { PluginTable } from "./plugins.ts";
@@ -90,7 +90,7 @@ export interface MicroService extends HandlerRegistration, SubscriberRegistratio
    *
    * `--help`, `--version` and anything that cannot be used (an unknown flag, a bad duration, an implementation that is
    * not installed) print a text and end the process.
-   * @throws {TypeError} for wrong options, or once the service has been started.
+   * @throws {TypeError} for options that do not exist or are wrong, or once the service has been started.
    */
   init(options?: ServiceOptions): Promise<void>;
   /**
@@ -134,7 +134,7 @@ export class ServiceExit extends Error {
  * A setting comes from, weakest first: an instance's own options, these options, `init(options)`, `MICRO_*` variables,
  * flags. Without `init()` or `run()` only the options count: a program that just calls others works at once, and
  * calls `await service.init()` first if variables and flags should count.
- * @throws {TypeError} for options of the wrong type or out of range.
+ * @throws {TypeError} for options that do not exist, of the wrong type or out of range.
  */
 export function createService(options: ServiceOptions = {}): MicroService {
   return new ComposedService(options);
@@ -178,6 +178,7 @@ class ComposedService implements MicroService {
   #link: WorkerLink | undefined;
 
   constructor(options: ServiceOptions) {
+    checkServiceOptionNames("createService", options);
     this.#given = mergeOptions({}, options);
     this.#settings = resolveOptions(this.#given, this.#id);
     this.#plugins.add(this.#settings.plugins, "createService");
@@ -250,6 +251,7 @@ class ComposedService implements MicroService {
 
   async init(options: ServiceOptions = {}): Promise<void> {
     if (this.#state !== "idle") throw new TypeError("init: the service has been started; call init() before");
+    checkServiceOptionNames("init", options);
     const plugins = options.plugins ?? [];
     const given = mergeOptions(this.#given, options);
     resolveOptions(given, this.#id);

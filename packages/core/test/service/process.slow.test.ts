@@ -120,6 +120,11 @@ describe("the command line", () => {
   });
 
   it.each([
+    [[], { MICRO_BROKER: "natz" }, /^greeter: MICRO_BROKER: broker "natz" is .+ installed; did you mean "nats"\?\n$/],
+    [["--registry=ectd"], {}, /^greeter: --registry: registry "ectd" is .+; did you mean "etcd"\?\n$/],
+    [["--transport=htpp"], {}, /^greeter: --transport: transport "htpp" is .+; did you mean "http"\?\n$/],
+    [["--registy=etcd"], {}, "greeter: unknown flag --registy; did you mean --registry?\n"],
+    [["--client_pool_ttl=1000h"], {}, /^greeter: --client_pool_ttl: .+ from 0 to 2147483647, not 3600000000\n$/],
     [["--nope=1"], {}, "greeter: unknown flag --nope; --help lists the flags\n"],
     [
       ["--client_request_timeout=5"],

@@ -1,0 +1,99 @@
+/**
+ * Checks of the options objects that people write: a name that does not exist, and a number that cannot be meant, are
+ * errors where they are passed, in one form for core and plugins.
+ */
+import { nearest } from "./nearest.ts";
+
+/** Every option of a type: the compiler notices one that is missing or does not exist. */
+export type OptionNames<Options> = Readonly<Record<keyof Required<Options>, true>>;
+
+/** Node fires a timer with a longer delay at once. */
+export const longestTimerMs = 0x7fff_ffff;
+
+const units = /(?:Ms|Bytes|Seconds)$/;
+
+/**
+ * Refuse options that do not exist, such as `{ nmae: "greeter" }`.
+ * @param what who takes them, e.g. `createService`: begins the error's text.
+ * @throws {TypeError} naming the option and the one most likely meant, or for something that holds no options.
+ */
+export function checkOptionNames<Options extends object>(
+  what: string,
+  options: Options | undefined,
+  names: OptionNames<Options>,
+): void {
+  if (options === undefined) return;
+  if (typeof options !== "object" || options === null || Array.isArray(options))
+    throw new TypeError(
+      `${what}: options are an object, such as { ${Object.keys(names)[0] ?? ""}: … }, not ${nameOf(options)}`,
+    );
+  for (const name in options) if (!Object.hasOwn(names, name)) throw unknownOption(what, name, Object.keys(names));
+}
+
+/** The error of {@link checkOptionNames}, for those who find unknown names themselves. */
+export function unknownOption(what: string, name: string, known: readonly string[]): TypeError {
+  // What people forget first is the unit: `timeout` is a `timeoutMs`.
+  const meant =
+    known.find((each) => each.replace(units, "") === name.replace(units, "")) ??
+    nearest(
+      name,
+      known.filter((each) => each !== name),
+    );
+  return new TypeError(
+    `${what}: there is no option \`${shown(name)}\`${meant === undefined ? "" : `; did you mean \`${meant}\`?`}`,
+  );
+}
+
+/** Bounds of {@link checkNumber}. */
+export interface NumberBounds {
+  /** Default: 0. */
+  readonly least?: number | undefined;
+  /** Default: none, and Infinity is allowed: for limits, where it means none. */
+  readonly most?: number | undefined;
+  /** Default: false. */
+  readonly whole?: boolean | undefined;
+  /** What it counts, e.g. `milliseconds`. Default: nothing is said. */
+  readonly unit?: string | undefined;
+}
+
+/**
+ * Refuse a number that cannot be meant. Undefined passes: the default counts.
+ * @throws {TypeError} naming the option, its bounds and the value.
+ */
+export function checkNumber(what: string, name: string, value: number | undefined, bounds: NumberBounds = {}): void {
+  if (value === undefined) return;
+  const { least = 0, most = Infinity, whole = false, unit } = bounds;
+  if (typeof value === "number" && value >= least && value <= most && (!whole || Number.isInteger(value))) return;
+  const number = `a ${whole ? "whole " : ""}number${unit === undefined ? "" : ` of ${unit}`}`;
+  const range = most === Infinity ? `${least} or more` : `from ${least} to ${most}`;
+  throw new TypeError(`${what}: \`${name}\` must be ${number}, ${range}, not ${nameOf(value)}`);
+}
+
+/**
+ * {@link checkNumber} for a time somebody waits in full: from 0 to the longest that a timer can, some 24 days. Limits
+ * may be longer; timers that keep them take what they can ({@link timerDelay}).
+ */
+export function checkPause(what: string, name: string, value: number | undefined): void {
+  checkNumber(what, name, value, { most: longestTimerMs, unit: "milliseconds" });
+}
+
+/** {@link checkNumber} for a limit in milliseconds: 0 or more, Infinity for none. */
+export function checkLimit(what: string, name: string, value: number | undefined): void {
+  checkNumber(what, name, value, { unit: "milliseconds" });
+}
+
+/** A delay that `setTimeout` keeps: a longer one would fire at once. */
+export function timerDelay(delayMs: number): number {
+  return delayMs > longestTimerMs ? longestTimerMs : delayMs;
+}
+
+function nameOf(value: unknown): string {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "string") return JSON.stringify(shown(value));
+  if (typeof value === "object" || typeof value === "function")
+    return typeof value === "object" ? "an object" : "a function";
+  return typeof value === "number" ? String(value) : `a ${typeof value}`;
+}
+
+const shown = (text: string): string => (text.length > 60 ? `${text.slice(0, 60)}…` : text);
