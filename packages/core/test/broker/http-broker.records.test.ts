@@ -6,7 +6,7 @@ import type { AddressInfo, Server, Socket } from "node:net";
 import { describe, expect, it } from "vitest";
 import { createService, httpBroker, memoryNetwork, memoryRegistry, MicroError, silentLogger } from "@micro/core";
 import type { Broker, HttpBrokerOptions, Registry } from "@micro/core";
-import { selfSigned } from "../../src/transport/http/self-signed.ts";
+import { selfSigned } from "../../src/net/self-signed.ts";
 import { waitFor } from "../support/raw-socket.ts";
 
 const broadcast = "ff.http.broadcast";
