@@ -20,7 +20,7 @@ await timed("count to 5 (a stream)", async () => {
   return items.join(" ");
 });
 await timed("by name, without types", async () => {
-  const { msg } = await service.call("greeter", "Greeter.Hello", { name: "anyone" });
+  const { msg } = await service.call<{ msg: string }>("greeter", "Greeter.Hello", { name: "anyone" });
   return msg;
 });
 await timed("a bad request", async () => {

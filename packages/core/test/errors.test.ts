@@ -14,6 +14,7 @@ import {
   stringify,
   timeout,
   unauthorized,
+  type ErrorCode,
 } from "../src/errors.ts";
 
 describe("constructors", () => {
@@ -116,6 +117,34 @@ describe("issues", () => {
     ]);
     const many = JSON.stringify({ code: 400, issues: Array.from({ length: 500 }, () => ({ message: "m" })) });
     expect(parse(many).issues).toHaveLength(64);
+  });
+});
+
+describe("codes and numbers", () => {
+  it.each<[ErrorCode, number]>([
+    ["bad_request", 400],
+    ["unauthorized", 401],
+    ["forbidden", 403],
+    ["not_found", 404],
+    ["method_not_allowed", 405],
+    ["timeout", 408],
+    ["conflict", 409],
+    ["too_large", 413],
+    ["too_many_requests", 429],
+    ["aborted", 499],
+    ["internal", 500],
+    ["not_implemented", 501],
+    ["unavailable", 503],
+    ["unknown", 0],
+  ])("agree on both ends: %s is %i", (code, statusCode) => {
+    expect(new MicroError("x", { code })).toMatchObject({ code, statusCode });
+    expect(new MicroError("x", { statusCode })).toMatchObject({ code, statusCode });
+    expect(parse(stringify(new MicroError("x", { code })))).toMatchObject({ code, statusCode });
+  });
+
+  it.each(["closed", "codec", "protocol"] as const)("%s is a 500 elsewhere", (code) => {
+    expect(new MicroError("x", { code }).statusCode).toBe(500);
+    expect(parse(stringify(new MicroError("x", { code }))).code).toBe("internal");
   });
 });
 

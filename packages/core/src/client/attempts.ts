@@ -6,13 +6,11 @@ import type { ExchangeOptions, ExchangeRequest } from "../transport/transport.ts
 import { Attempt, type Call, type Carrier } from "./call-context.ts";
 import { cancelledError, clientId, deadlineError, pause } from "./deadline.ts";
 import type { ClientCore } from "./core.ts";
+import { lookedUp, unused } from "./look-up.ts";
 import { TextRequest } from "./text-request.ts";
 import type { Wire } from "./wire.ts";
 
 const noBytes = new Uint8Array(0);
-
-/** What a selector is told of a node that was picked and not used. */
-const unused = new MicroError("the node was not used", { id: clientId, code: "aborted" });
 
 /** Shared by unary calls and the opening of streams; `T` is what the call resolves to. */
 export abstract class Attempts<T> implements Carrier {
@@ -60,17 +58,7 @@ export abstract class Attempts<T> implements Carrier {
 
   /** The service has to be looked up first. */
   async #awaitFirst(picked: Promise<Selection>): Promise<T> {
-    let selection;
-    try {
-      selection = await picked;
-    } catch (error) {
-      throw this.call.ended("call timeout: ") ?? error;
-    }
-    const ended = this.call.ended("call timeout: ");
-    if (ended !== undefined) {
-      selection.done(unused);
-      throw ended;
-    }
+    const selection = await lookedUp(this.call, picked, () => this.#pick());
     this.#attemptStartedAt = performance.now();
     return await this.#begin(selection);
   }

@@ -120,10 +120,13 @@ export type ServiceClient<Methods extends MethodDefinitions> = {
 export interface Client extends EventPublisher, AsyncDisposable {
   /** E.g. `mucp`. */
   readonly name: string;
-  /** Call by name; without a definition the messages are plain JSON. */
-  call<Res = any>(service: string, endpoint: string, request: unknown, options?: CallOptions): Promise<Res>;
-  /** Open a stream by name. */
-  stream<Req = any, Res = any>(
+  /**
+   * Call by name; without a definition the messages are plain JSON. Nothing checks what arrives: `call<Answer>(…)` says what
+   * the caller takes it for, and without that it is `unknown`.
+   */
+  call<Res = unknown>(service: string, endpoint: string, request: unknown, options?: CallOptions): Promise<Res>;
+  /** Open a stream by name; types as with {@link Client.call}. */
+  stream<Req = unknown, Res = unknown>(
     service: string,
     endpoint: string,
     options?: CallOptions,

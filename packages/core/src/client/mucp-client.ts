@@ -91,7 +91,7 @@ class MucpClient implements Client, Callers {
       this.#publisher = eventPublisher({ broker, codecs, contentType, wrapPublish, metadata: constant });
   }
 
-  call<Res = any>(service: string, endpoint: string, request: unknown, options?: CallOptions): Promise<Res> {
+  call<Res = unknown>(service: string, endpoint: string, request: unknown, options?: CallOptions): Promise<Res> {
     try {
       checkName("call", service, endpoint);
     } catch (error) {
@@ -100,7 +100,7 @@ class MucpClient implements Client, Callers {
     return this.unary(this.#byName(service, endpoint, "unary"), request, options) as Promise<Res>;
   }
 
-  async stream<Req = any, Res = any>(
+  async stream<Req = unknown, Res = unknown>(
     service: string,
     endpoint: string,
     options?: CallOptions,

@@ -1,7 +1,7 @@
 /** The default selector: nodes from the registry cache, minus those that traffic has put out. */
 import { systemClock } from "../clock.ts";
 import type { Clock } from "../clock.ts";
-import { MicroError } from "../errors.ts";
+import { MicroError, type ErrorCode } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { registryCache } from "../registry/cache.ts";
 import type { CacheFacts, CacheSnapshot, RegistryCache } from "../registry/cache.ts";
@@ -45,6 +45,14 @@ export interface CachedSelectorOptions {
 export function cachedSelector(options: CachedSelectorOptions): Selector {
   return new CachedSelector(options);
 }
+
+const ownReasons: ReadonlySet<ErrorCode> = new Set([
+  "bad_request",
+  "unauthorized",
+  "forbidden",
+  "not_implemented",
+  "too_large",
+]);
 
 class CachedSelector implements Selector {
   readonly name = "registry";
@@ -112,10 +120,11 @@ class CachedSelector implements Selector {
   #lookUpError(name: string, error: unknown, deadline: number | undefined): unknown {
     if (!MicroError.is(error) || error.code === "aborted" || error.code === "closed") return error;
     if (error.code === "timeout" && deadline !== undefined && this.#table.clock.now() >= deadline) return error;
+    // Go has one number, 500, for all of it. What the registry refuses for a reason of its own no waiting will mend.
+    const code = ownReasons.has(error.code) ? error.code : "unavailable";
     return new MicroError(`error selecting ${name} node: ${error.detail}`, {
       id: "go.micro.client",
-      code: "unavailable",
-      statusCode: 500,
+      code,
       cause: error,
       notRun: true,
     });
@@ -277,7 +286,7 @@ function closedError(): MicroError {
   return new MicroError("the selector is closed", { id: "go.micro.client", code: "closed" });
 }
 
-/** Go's text and code (`client/rpc_client.go`), and what one needs to know to find the cause. */
+/** Go's text (`client/rpc_client.go`; its code is 500), and what one needs to know to find the cause. */
 function notFoundError(
   name: string,
   facts: CacheFacts,
@@ -298,7 +307,6 @@ function notFoundError(
   return new MicroError(parts.join("; "), {
     id: "go.micro.client",
     code: "not_found",
-    statusCode: 500,
     cause: facts.lastError,
     notRun: true,
   });

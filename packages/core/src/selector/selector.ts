@@ -58,7 +58,8 @@ export interface Selector extends AsyncDisposable {
   readonly name: string;
   /**
    * Pick a node. Answers without a promise once the service is cached.
-   * @throws {MicroError} `not_found` when there is no node; its detail says which registry was asked, how old the cache is, and which nodes were out and why.
+   * @throws {MicroError} `not_found` when there is no node; its detail says which registry was asked, how old the cache is, and which nodes were out and why. `unavailable` and `notRun` when
+   * the registry cannot be asked: clients ask again while the deadline lasts.
    */
   pick(service: string, options?: PickOptions): Selection | Promise<Selection>;
   /** A node given by address counts, too: its health is kept under the address. */

@@ -176,10 +176,56 @@ export function clientConformance(
         assert.equal(calls, 1);
       },
 
-      async "a service nobody offers is not found"(fixture) {
-        const error = await rejection(fixture.connect().call("nobody", "Echo.Say", {}, { timeoutMs: 2_000 }));
-        assert.ok(["not_found", "unavailable"].includes(error.code), error.code);
+      async "a service nobody offers is not found, and nothing has run"(fixture) {
+        const error = await rejection(
+          fixture.connect().call("nobody", "Echo.Say", {}, { timeoutMs: 2_000 }),
+          "not_found",
+        );
+        assert.equal(error.statusCode, 404);
+        assert.equal(error.notRun, true);
         assert.match(error.detail, /nobody/);
+      },
+
+      async "every code arrives with its number, and neither changes on the way through a service between"(fixture) {
+        await fixture.serve("inner", (handlers) =>
+          handlers.handle("Inner.Fail", ({ code }: { code: ErrorCode }) => {
+            throw new MicroError(`it is ${code}`, { id: "inner", code });
+          }),
+        );
+        const client = fixture.connect();
+        await fixture.serve("middle", (handlers) =>
+          handlers.handle("Middle.Fail", (request: unknown) => client.call("inner", "Inner.Fail", request)),
+        );
+        for (const [code, arrives, statusCode] of codesOnTheWire) {
+          for (const [service, endpoint] of [
+            ["inner", "Inner.Fail"],
+            ["middle", "Middle.Fail"],
+          ] as const) {
+            const error = await rejection(client.call(service, endpoint, { code }));
+            assert.deepEqual(
+              [error.code, error.statusCode, error.detail, error.id],
+              [arrives, statusCode, `it is ${code}`, "inner"],
+              `${code} of ${service}`,
+            );
+            assert.equal(error.notRun, false);
+          }
+        }
+      },
+
+      async "what a handler did not find or could not reach is not_found or unavailable to its caller, and has run"(
+        fixture,
+      ) {
+        const client = fixture.connect();
+        const gone = await fixture.serve("gone", (handlers) => handlers.handle("Gone.Say", () => ({})));
+        await gone.kill();
+        await fixture.serve("middle", (handlers) => {
+          handlers.handle("Middle.Find", () => client.call("nobody", "Nobody.Say", {}));
+          handlers.handle("Middle.Reach", () => client.call("gone", "Gone.Say", {}, { address: gone.address }));
+        });
+        const missing = await rejection(client.call("middle", "Middle.Find", {}), "not_found");
+        assert.deepEqual([missing.statusCode, missing.notRun], [404, false]);
+        const unreached = await rejection(client.call("middle", "Middle.Reach", {}), "unavailable");
+        assert.deepEqual([unreached.statusCode, unreached.notRun], [503, false]);
       },
 
       async "an unknown endpoint is an error that names it"(fixture) {
@@ -213,7 +259,7 @@ export function clientConformance(
         await fixture.serve("echo", (handlers) =>
           handlers.handle("Echo.Say", (_request: unknown, context: Context) => ({ left: context.remainingMs })),
         );
-        const { left } = await fixture.connect().call("echo", "Echo.Say", {}, { timeoutMs: 1_000 });
+        const { left } = await fixture.connect().call<{ left: number }>("echo", "Echo.Say", {}, { timeoutMs: 1_000 });
         assert.ok(left > 100 && left <= 1_000, String(left));
       },
 
@@ -608,6 +654,27 @@ export function clientConformance(
     options.skip,
   );
 }
+
+/** Codes as a handler throws them and as they arrive: on the wire there are numbers only, and no 499. */
+const codesOnTheWire: readonly (readonly [ErrorCode, ErrorCode, number])[] = [
+  ["bad_request", "bad_request", 400],
+  ["unauthorized", "unauthorized", 401],
+  ["forbidden", "forbidden", 403],
+  ["not_found", "not_found", 404],
+  ["method_not_allowed", "method_not_allowed", 405],
+  ["timeout", "timeout", 408],
+  ["conflict", "conflict", 409],
+  ["too_large", "too_large", 413],
+  ["too_many_requests", "too_many_requests", 429],
+  ["aborted", "timeout", 408],
+  ["internal", "internal", 500],
+  ["not_implemented", "not_implemented", 501],
+  ["unavailable", "unavailable", 503],
+  ["closed", "internal", 500],
+  ["codec", "internal", 500],
+  ["protocol", "internal", 500],
+  ["unknown", "unknown", 0],
+];
 
 async function* countTo(last: number): AsyncGenerator<Count> {
   for (let count = 1; count <= last; count += 1) yield { count };

@@ -60,10 +60,11 @@ function cases(settleMs: number): Record<string, SuiteCase<SelectorFixture>> {
       again.done(undefined);
     },
 
-    "answers a service nobody offers with not_found, Go's text and id": async ({ selector }) => {
+    "answers a service nobody offers with not_found, 404, and Go's text and id": async ({ selector }) => {
       const error = await failureOf(async () => selector.pick("missing"));
       assert.equal(error.code, "not_found");
-      assert.equal(error.statusCode, 500);
+      assert.equal(error.statusCode, 404);
+      assert.equal(error.notRun, true);
       assert.equal(error.id, "go.micro.client");
       assert.match(error.detail, /^service missing: not found/);
     },

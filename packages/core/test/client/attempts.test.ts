@@ -233,7 +233,8 @@ describe("addresses given by the caller", () => {
     const client = fleet.connect({ retries: 0 });
     const address = [first.address, second.address];
     const texts = new Set<string>();
-    for (let call = 0; call < 4; call += 1) texts.add((await client.call("none", "Echo.Say", {}, { address })).text);
+    for (let call = 0; call < 4; call += 1)
+      texts.add((await client.call<{ text: string }>("none", "Echo.Say", {}, { address })).text);
     expect(texts).toEqual(new Set(["first", "second"]));
     await first.kill();
     for (let call = 0; call < 4; call += 1)

@@ -27,7 +27,7 @@ describe("cacheWrapper", () => {
     await using fleet = new Fleet();
     const state = await counting(fleet);
     const client = fleet.connect({ wrapClient: [cacheWrapper()] });
-    const first = await client.call("echo", "Echo.Say", { id: 1 }, { cacheMs: 60_000 });
+    const first = await client.call<{ request: { id: unknown } }>("echo", "Echo.Say", { id: 1 }, { cacheMs: 60_000 });
     first.request.id = "changed by its owner";
     expect(await client.call("echo", "Echo.Say", { id: 1 }, { cacheMs: 60_000 })).toEqual({
       request: { id: 1 },
@@ -58,7 +58,8 @@ describe("cacheWrapper", () => {
     await using fleet = new Fleet();
     const state = await counting(fleet);
     const client = fleet.connect({ wrapClient: [cacheWrapper({ maxEntries: 2 })] });
-    const call = (request: unknown, cacheMs = 60_000) => client.call("echo", "Echo.Say", request, { cacheMs });
+    const call = (request: unknown, cacheMs = 60_000) =>
+      client.call<{ call: number }>("echo", "Echo.Say", request, { cacheMs });
     await call("brief", 20);
     await waitFor(async () => (await call("brief", 20)).call > 1);
     const before = state.calls;

@@ -409,7 +409,7 @@ describe("cachedSelector: errors", () => {
     const { selector, registry, clock } = await setUp([]);
     await expect(selector.pick("greeter")).rejects.toMatchObject({
       code: "not_found",
-      statusCode: 500,
+      statusCode: 404,
       id: "go.micro.client",
       notRun: true,
     });
@@ -426,7 +426,7 @@ describe("cachedSelector: errors", () => {
     registry.down = true;
     await expect(selector.pick("greeter")).rejects.toMatchObject({
       code: "unavailable",
-      statusCode: 500,
+      statusCode: 503,
       detail: "error selecting greeter node: registry faulty: connection refused",
     });
   });

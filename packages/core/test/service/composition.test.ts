@@ -46,7 +46,8 @@ async function serving(place: ReturnType<typeof site>, options: ServiceOptions =
   return service;
 }
 
-const hello = (client: MicroService, options = {}) => client.call("greeter", "Greeter.Hello", {}, options);
+const hello = (client: MicroService, options = {}) =>
+  client.call<{ from: string }>("greeter", "Greeter.Hello", {}, options);
 
 describe("select options of one call", () => {
   it("filter its nodes by version, label, endpoint and address, and nobody else's", async () => {
@@ -154,7 +155,7 @@ describe("certificates", () => {
       const client = place.service({ name: "c", secure: true, logger, env: { MICRO_TLS_INSECURE: value }, ...options });
       await client.init();
       try {
-        return (await hello(client, { retries: 0 })).from as string;
+        return (await hello(client, { retries: 0 })).from;
       } catch (error) {
         return String(error);
       }

@@ -47,7 +47,8 @@ async function serving(place: ReturnType<typeof fleet>, options: ServiceOptions 
   return service;
 }
 
-const ask = (service: MicroService, options = {}) => service.call("greeter", "Greeter.Way", {}, options);
+const ask = (service: MicroService, options = {}) =>
+  service.call<{ way: string }>("greeter", "Greeter.Way", {}, options);
 
 describe("the wire between services", () => {
   it("is the fast one where both speak it, and HTTP/1.1 where one is kept to that", async () => {

@@ -3,7 +3,7 @@ import type { Client, ClientOptions } from "../../../src/client/client.ts";
 import type { MicroError } from "../../../src/errors.ts";
 import { silentLogger } from "../../../src/logger/console-logger.ts";
 import { memoryNetwork, memoryRegistry } from "../../../src/registry/memory.ts";
-import type { StringMap } from "../../../src/registry/registry.ts";
+import type { Registry, StringMap } from "../../../src/registry/registry.ts";
 import { cachedSelector } from "../../../src/selector/cached-selector.ts";
 import type { PickOptions, Selection, Selector, StrategyName } from "../../../src/selector/selector.ts";
 import { mucpServer } from "../../../src/server/mucp-server.ts";
@@ -69,13 +69,15 @@ export interface FleetOptions {
   strategy?: StrategyName | undefined;
   /** Wraps the transport clients use, for faults that no server makes on demand. */
   faults?: ((transport: Transport) => Transport) | undefined;
+  /** Default: one in memory, of the fleet's own. */
+  registry?: Registry | undefined;
 }
 
 /** Clients and servers over one transport and one registry, all real. */
 export class Fleet implements ClientFixture {
   readonly transport: Transport;
   readonly selector: RecordingSelector;
-  readonly registry = memoryRegistry({ network: memoryNetwork() });
+  readonly registry: Registry;
   readonly #clientTransport: Transport;
   readonly #metadata: StringMap;
   readonly #resources = new AsyncDisposableStack();
@@ -83,6 +85,7 @@ export class Fleet implements ClientFixture {
 
   constructor(options: FleetOptions = {}) {
     const { transport = "memory" } = options;
+    this.registry = options.registry ?? memoryRegistry({ network: memoryNetwork() });
     this.transport = transport === "memory" ? memoryTransport() : httpTransport();
     // Calls within one transport need no wire.
     const callers = transport === "fast" ? this.#resources.use(httpTransport({ direct: false })) : this.transport;
