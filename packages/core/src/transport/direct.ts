@@ -81,7 +81,7 @@ export class DirectListener implements Listener {
     request: ExchangeRequest,
     options: ExchangeOptions,
   ): Promise<ExchangeMessage> {
-    const exchange = this.start(caller, id, request, options);
+    const exchange = this.start(caller, id, request, options, "call");
     const reply = await exchange.receive();
     // A streaming endpoint that was called like a unary one would go on; nobody listens.
     exchange.cancel();
@@ -90,15 +90,22 @@ export class DirectListener implements Listener {
     return reply;
   }
 
-  start(caller: DirectCaller, id: string, request: ExchangeRequest, options: ExchangeOptions): MemoryExchange {
+  start(
+    caller: DirectCaller,
+    id: string,
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    opened: "call" | "stream",
+  ): MemoryExchange {
     const exchange = new MemoryExchange({
       id,
       address: this.address,
       remote: this.address,
       request,
       options,
+      opened,
       maxMessageBytes: this.#maxMessageBytes,
-      maxReplyBytes: caller.maxMessageBytes,
+      maxReplyBytes: options.maxMessageBytes ?? caller.maxMessageBytes,
       ended: (ended) => {
         this.#exchanges.delete(ended);
         caller.exchanges.delete(ended);

@@ -50,9 +50,11 @@ export interface MemoryExchangeInit {
   readonly remote?: string;
   readonly request: ExchangeRequest;
   readonly options: ExchangeOptions;
+  /** Which of the two the caller asked for. */
+  readonly opened: "call" | "stream";
   readonly maxMessageBytes: number;
   /** Largest message the caller takes. Default: any. */
-  readonly maxReplyBytes?: number;
+  readonly maxReplyBytes?: number | undefined;
   /** Called once when neither end holds anything any more. */
   ended(exchange: MemoryExchange): void;
 }
@@ -155,6 +157,8 @@ class MemoryServerEnd implements ServerExchange, ServerStream {
   readonly service: string;
   readonly endpoint: string;
   readonly contentType: string;
+  readonly lookedUp: boolean;
+  readonly opened: "call" | "stream";
   readonly topic: string | undefined = undefined;
   readonly oldProtocol = false;
   readonly timeoutMs: number | undefined;
@@ -169,17 +173,19 @@ class MemoryServerEnd implements ServerExchange, ServerStream {
   #gone: MicroError | undefined;
 
   constructor(
-    init: Pick<MemoryExchangeInit, "id" | "address" | "remote" | "request" | "options">,
+    init: Pick<MemoryExchangeInit, "id" | "address" | "remote" | "request" | "options" | "opened">,
     client: MemoryExchange,
     incoming: Channel<Uint8Array>,
   ) {
-    const { id, address, remote, request, options } = init;
+    const { id, address, remote, request, options, opened } = init;
     this.id = id;
     this.remote = remote ?? "memory";
     this.local = address;
     this.service = request.service;
     this.endpoint = request.endpoint;
     this.contentType = request.contentType;
+    this.lookedUp = request.lookedUp === true;
+    this.opened = opened;
     this.body = request.body.slice();
     this.#client = client;
     this.#incoming = incoming;

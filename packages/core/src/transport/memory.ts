@@ -35,7 +35,7 @@ class MemoryTransport implements Transport {
   #nextPort = 10_000;
 
   async call(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ExchangeMessage> {
-    const exchange = this.#start(address, request, options);
+    const exchange = this.#start(address, request, options, "call");
     const reply = await exchange.receive();
     // A streaming endpoint that was called like a unary one would go on; nobody listens.
     exchange.cancel();
@@ -45,10 +45,15 @@ class MemoryTransport implements Transport {
   }
 
   async open(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ClientExchange> {
-    return this.#start(address, { ...request, body: noBytes }, options);
+    return this.#start(address, { ...request, body: noBytes }, options, "stream");
   }
 
-  #start(address: string, request: ExchangeRequest, options: ExchangeOptions): MemoryExchange {
+  #start(
+    address: string,
+    request: ExchangeRequest,
+    options: ExchangeOptions,
+    opened: "call" | "stream",
+  ): MemoryExchange {
     if (this.#closed) throw closed(true);
     if (options.signal?.aborted === true) throw cancelled(options.signal.reason, true);
     if (options.deadline !== undefined && options.deadline <= performance.now()) throw deadlineExceeded(true);
@@ -60,7 +65,9 @@ class MemoryTransport implements Transport {
       address,
       request,
       options,
+      opened,
       maxMessageBytes: listener.maxMessageBytes,
+      maxReplyBytes: options.maxMessageBytes,
       ended: (ended) => {
         this.#exchanges.delete(ended);
         listener.exchanges.delete(ended);

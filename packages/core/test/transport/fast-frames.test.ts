@@ -62,7 +62,13 @@ describe("frames", () => {
 
 describe("a preface", () => {
   it("is read back, however much of it is there", () => {
-    const settings = { maxMessageBytes: 5000, maxHeaderBytes: 300, maxExchanges: 7, maxDictionaryIds: 9 };
+    const settings = {
+      maxMessageBytes: 5000,
+      maxHeaderBytes: 300,
+      maxExchanges: 7,
+      maxDictionaryIds: 9,
+      extensions: 3,
+    };
     const bytes = encodePreface({ lowest: 1, highest: 3, chosen: 2, settings });
     for (let length = 1; length < bytes.length; length++)
       expect(parsePreface(bytes.subarray(0, length))).toBe(undefined);

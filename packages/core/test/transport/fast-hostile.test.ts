@@ -42,7 +42,7 @@ async function listening(handler?: ExchangeHandler, maxMessageBytes?: number) {
 describe("a listener of the fast wire", () => {
   it.each<[string, Buffer[], number, RegExp]>([
     ["an unknown frame type", [frame(77, 0, 1)], 1, /no frames of type 77/],
-    ["a reserved flag of OPEN", [frame(2, 16, 1, [0, 1])], 1, /flags 16/],
+    ["a reserved flag of OPEN", [frame(2, 32, 1, [0, 1])], 1, /flags 32/],
     ["a reserved flag of DATA", [frame(3, 128, 1)], 1, /flags 128/],
     ["flags where there are none", [frame(8, 1, 0, "12345678")], 1, /flags 1/],
     ["DATA for an exchange that never was", [frame(3, 0, 9)], 1, /exchange 9/],

@@ -94,12 +94,8 @@ export class FastCall implements ClientExchangeEntry {
 
   data(flags: number, bytes: Uint8Array, start: number, end: number): void {
     if ((flags & dataFlag.more) === 0 && this.#inbox === undefined) {
-      const connection = this.#connection as FastConnection;
-      if (end - start > connection.share.maxMessageBytes)
-        throw new ExchangeError(
-          `the reply is larger than ${connection.share.maxMessageBytes} bytes`,
-          resetCode.tooLarge,
-        );
+      const limit = this.#maxReplyBytes;
+      if (end - start > limit) throw new ExchangeError(`the reply is larger than ${limit} bytes`, resetCode.tooLarge);
       const { contentType } = this.#request;
       if (!hasFields(flags)) {
         const body = keepBody(bytes, start, end);
@@ -113,9 +109,20 @@ export class FastCall implements ClientExchangeEntry {
     this.#assemble(flags, bytes, start, end);
   }
 
+  get #maxReplyBytes(): number {
+    const { maxMessageBytes } = (this.#connection as FastConnection).share;
+    const own = this.#options.maxMessageBytes;
+    return own === undefined ? maxMessageBytes : Math.min(own, maxMessageBytes);
+  }
+
   #assemble(flags: number, bytes: Uint8Array, start: number, end: number): void {
     const connection = this.#connection as FastConnection;
-    const inbox = (this.#inbox ??= new Inbox<Uint8Array>(this.numericId, connection.share, unpackBytes));
+    const inbox = (this.#inbox ??= new Inbox<Uint8Array>(
+      this.numericId,
+      connection.share,
+      unpackBytes,
+      this.#maxReplyBytes,
+    ));
     inbox.spend(end - start, flags);
     let from = start;
     if (!inbox.inside) {

@@ -29,7 +29,7 @@ import {
 } from "./frames.ts";
 import { FrameWriter, textRoom } from "./frame-writer.ts";
 import { InboxShare } from "./inbox.ts";
-import { encodePreface, parsePreface, type WireSettings, wireVersion } from "./preface.ts";
+import { encodePreface, extension, parsePreface, type WireSettings, wireVersion } from "./preface.ts";
 import { Turns } from "./sender.ts";
 
 /** One call or stream on a connection. */
@@ -86,6 +86,7 @@ export class FastConnection {
   readonly #entries = new ExchangeTable<ClientExchangeEntry>();
   #dictionary: DictionaryWriter | undefined;
   #peer: WireSettings | undefined;
+  #tellsLookUps = false;
   #waiting: ClientExchangeEntry[] = [];
   #state: "dialing" | "negotiating" | "open" | "going" | "over" = "dialing";
   #nextId = 1;
@@ -179,6 +180,7 @@ export class FastConnection {
     const fields = dictionary.fields(request.metadata);
     const { writer } = this;
     let flags: number = stream ? openFlag.stream : 0;
+    if (request.lookedUp === true && this.#tellsLookUps) flags |= openFlag.lookedUp;
     let length = 2;
     if (entry.deadline !== Number.POSITIVE_INFINITY) {
       flags |= openFlag.timeout;
@@ -324,6 +326,7 @@ export class FastConnection {
     this.#answer = noBytes;
     this.#state = "open";
     this.#peer = settings;
+    this.#tellsLookUps = (settings.extensions & extension.lookedUp) !== 0;
     this.#dictionary = new DictionaryWriter(this.writer, settings);
     const waiting = this.#waiting;
     this.#waiting = [];

@@ -85,6 +85,7 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
       this.numericId,
       connection.share,
       (slab, from, to) => new PackedMessage(this.#request.contentType, slab, from, to),
+      Math.min(this.#options.maxMessageBytes ?? Number.POSITIVE_INFINITY, connection.share.maxMessageBytes),
     );
     this.#state = "open";
     this.#opened(this);

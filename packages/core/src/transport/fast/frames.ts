@@ -12,7 +12,7 @@ export const frameType = {
   goAway: 9,
 } as const;
 
-export const openFlag = { more: 1, stream: 2, timeout: 4, metadata: 8, all: 15 } as const;
+export const openFlag = { more: 1, stream: 2, timeout: 4, metadata: 8, lookedUp: 16, all: 31 } as const;
 export const dataFlag = { more: 1, end: 2, type: 4, error: 8, notRun: 16, metadata: 32, all: 63 } as const;
 /** Of what stands before a body. */
 export const fieldFlags: number = dataFlag.type | dataFlag.error | dataFlag.notRun | dataFlag.metadata;

@@ -34,6 +34,7 @@ type InboxItem = Uint8Array | { readonly body: Uint8Array; readonly cost: number
 export class Inbox<T extends InboxItem> {
   readonly #id: number;
   readonly #share: InboxShare;
+  readonly #maxMessageBytes: number;
   readonly queue: MessageQueue<T>;
   #window = initialWindow;
   /** Credit that the peer still has. */
@@ -43,9 +44,11 @@ export class Inbox<T extends InboxItem> {
   #parts: ByteBuffer | undefined;
   #over = false;
 
-  constructor(id: number, share: InboxShare, unpack: Unpack<T>) {
+  /** @param maxMessageBytes of this exchange; no more than that of all. */
+  constructor(id: number, share: InboxShare, unpack: Unpack<T>, maxMessageBytes: number = share.maxMessageBytes) {
     this.#id = id;
     this.#share = share;
+    this.#maxMessageBytes = maxMessageBytes;
     this.queue = new MessageQueue<T>(unpack, (taken) => this.#taken(taken));
   }
 
@@ -68,7 +71,7 @@ export class Inbox<T extends InboxItem> {
   /** @returns the body once it is complete. @throws {ExchangeError} */
   body(more: boolean, bytes: Uint8Array, start: number, end: number): Uint8Array | undefined {
     if (!more && this.#parts === undefined) {
-      if (end - start > this.#share.maxMessageBytes) throw this.#tooLarge();
+      if (end - start > this.#maxMessageBytes) throw this.#tooLarge();
       return keepBody(bytes, start, end);
     }
     this.#append(bytes, start, end);
@@ -88,7 +91,7 @@ export class Inbox<T extends InboxItem> {
    */
   pack(bytes: Uint8Array, start: number, end: number): boolean {
     const length = end - start;
-    if (length > maxPackedBytes || length > this.#share.maxMessageBytes || this.#parts !== undefined) return false;
+    if (length > maxPackedBytes || length > this.#maxMessageBytes || this.#parts !== undefined) return false;
     this.spend(length, 0);
     this.#unread += packedCost + length;
     this.queue.pack(bytes, start, end);
@@ -117,7 +120,7 @@ export class Inbox<T extends InboxItem> {
   #append(bytes: Uint8Array, start: number, end: number): void {
     const share = this.#share;
     this.#parts ??= new ByteBuffer();
-    if (this.#parts.length + end - start > share.maxMessageBytes) throw this.#tooLarge();
+    if (this.#parts.length + end - start > this.#maxMessageBytes) throw this.#tooLarge();
     if (share.incomplete + end - start > share.maxIncomplete)
       throw new ExchangeError("too many large messages at once on this connection", resetCode.refused);
     share.incomplete += end - start;
@@ -125,7 +128,7 @@ export class Inbox<T extends InboxItem> {
   }
 
   #tooLarge(): ExchangeError {
-    return new ExchangeError(`the message is larger than ${this.#share.maxMessageBytes} bytes`, resetCode.tooLarge);
+    return new ExchangeError(`the message is larger than ${this.#maxMessageBytes} bytes`, resetCode.tooLarge);
   }
 
   #taken(taken: T | number): void {

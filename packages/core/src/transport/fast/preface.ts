@@ -11,7 +11,18 @@ export interface WireSettings {
   readonly maxHeaderBytes: number;
   readonly maxExchanges: number;
   readonly maxDictionaryIds: number;
+  /** A bit each for what the sender understands beside the first form of this version; see {@link extension}. */
+  readonly extensions: number;
 }
+
+/** What one side may only use where the other says that it understands it. */
+export const extension = {
+  /** The flag of OPEN that says that the address came from a look-up of the service. */
+  lookedUp: 1,
+} as const;
+
+/** All that this library understands. */
+export const ownExtensions: number = extension.lookedUp;
 
 export interface Preface {
   readonly lowest: number;
@@ -30,11 +41,12 @@ export const defaultSettings: WireSettings = {
   maxHeaderBytes: 64 * 1024,
   maxExchanges: 1_000,
   maxDictionaryIds: 1024,
+  extensions: 0,
 };
 
 export function encodePreface(preface: Preface): Buffer {
-  const { maxMessageBytes, maxHeaderBytes, maxExchanges, maxDictionaryIds } = preface.settings;
-  const values = [maxMessageBytes, maxHeaderBytes, maxExchanges, maxDictionaryIds];
+  const { maxMessageBytes, maxHeaderBytes, maxExchanges, maxDictionaryIds, extensions } = preface.settings;
+  const values = [maxMessageBytes, maxHeaderBytes, maxExchanges, maxDictionaryIds, extensions];
   const bytes = Buffer.alloc(fixedBytes + values.length * settingBytes);
   magic.copy(bytes);
   bytes[8] = preface.lowest;
@@ -75,16 +87,22 @@ export function parsePreface(bytes: Uint8Array): { preface: Preface; length: num
   if (bytes.length < length) return undefined;
   const [lowest = 0, highest = 0, chosen = 0] = bytes.subarray(8, 11);
   if (lowest === 0 || highest < lowest) throw new Error(`versions ${lowest} to ${highest}`);
-  let { maxMessageBytes, maxHeaderBytes, maxExchanges, maxDictionaryIds } = defaultSettings;
+  let { maxMessageBytes, maxHeaderBytes, maxExchanges, maxDictionaryIds, extensions } = defaultSettings;
   for (let at = fixedBytes; at < length; at += settingBytes) {
     const value = readUint32(bytes, at + 1);
     if (bytes[at] === 1) maxMessageBytes = Math.max(1, value);
     else if (bytes[at] === 2) maxHeaderBytes = Math.max(256, value);
     else if (bytes[at] === 3) maxExchanges = value;
     else if (bytes[at] === 4) maxDictionaryIds = Math.min(0xffff, value);
+    else if (bytes[at] === 5) extensions = value;
   }
   return {
-    preface: { lowest, highest, chosen, settings: { maxMessageBytes, maxHeaderBytes, maxExchanges, maxDictionaryIds } },
+    preface: {
+      lowest,
+      highest,
+      chosen,
+      settings: { maxMessageBytes, maxHeaderBytes, maxExchanges, maxDictionaryIds, extensions },
+    },
     length,
   };
 }

@@ -25,7 +25,14 @@ import {
 import { FrameWriter, maxTextLength } from "./frame-writer.ts";
 import { InboxShare } from "./inbox.ts";
 import { emptyFields, keepBody, type MessageFields } from "./message.ts";
-import { encodePreface, parsePreface, refusingPreface, type WireSettings, wireVersion } from "./preface.ts";
+import {
+  encodePreface,
+  ownExtensions,
+  parsePreface,
+  refusingPreface,
+  type WireSettings,
+  wireVersion,
+} from "./preface.ts";
 import { FastServerExchange } from "./server-exchange.ts";
 import { Turns } from "./sender.ts";
 
@@ -143,6 +150,7 @@ export class FastServerConnection implements AcceptedConnection {
       maxHeaderBytes,
       maxExchanges: this.#owner.maxExchangesPerConnection,
       maxDictionaryIds,
+      extensions: ownExtensions,
     };
     this.#socket.write(encodePreface({ lowest: wireVersion, highest: wireVersion, chosen: wireVersion, settings }));
     if (rest.length > 0) this.receive(rest);
@@ -231,7 +239,7 @@ export class FastServerConnection implements AcceptedConnection {
     if (timeoutMs !== undefined && this.#now === 0) this.#now = performance.now();
     const whole = (flags & (openFlag.more | openFlag.stream)) === 0;
     const body = whole ? keepBody(bytes, at, end) : noBytes;
-    const exchange = new FastServerExchange(this, id, route, fields, timeoutMs, this.#now, body);
+    const exchange = new FastServerExchange(this, id, flags, route, fields, timeoutMs, this.#now, body);
     this.#exchanges.add(exchange);
     if (whole) {
       if (body.length > this.share.maxMessageBytes) {

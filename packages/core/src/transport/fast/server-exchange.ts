@@ -4,7 +4,7 @@ import { MicroError } from "../../errors.ts";
 import { Metadata } from "../../metadata.ts";
 import type { OutgoingMessage, ServerExchange, ServerStream } from "../transport.ts";
 import type { Fields, Route } from "./dictionary.ts";
-import { dataFlag, ExchangeError, frameType, resetCode } from "./frames.ts";
+import { dataFlag, ExchangeError, frameType, openFlag, resetCode } from "./frames.ts";
 import { Inbox } from "./inbox.ts";
 import { messageFields, setFields } from "./message.ts";
 import { unpackBytes } from "./message-queue.ts";
@@ -18,6 +18,8 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   readonly #route: Route;
   readonly #fields: Fields;
   readonly #deadline: number | undefined;
+  /** Of OPEN. */
+  readonly #flags: number;
   readonly numericId: number;
   readonly timeoutMs: number | undefined;
   readonly topic: undefined;
@@ -37,6 +39,7 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   constructor(
     connection: FastServerConnection,
     id: number,
+    flags: number,
     route: Route,
     fields: Fields,
     timeoutMs: number | undefined,
@@ -45,6 +48,7 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   ) {
     this.#connection = connection;
     this.numericId = id;
+    this.#flags = flags;
     this.#route = route;
     this.#fields = fields;
     this.timeoutMs = timeoutMs;
@@ -60,6 +64,12 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   }
   get contentType(): string {
     return this.#route.contentType;
+  }
+  get lookedUp(): boolean {
+    return (this.#flags & openFlag.lookedUp) !== 0;
+  }
+  get opened(): "call" | "stream" {
+    return (this.#flags & openFlag.stream) !== 0 ? "stream" : "call";
   }
   get id(): string {
     return String(this.numericId);

@@ -153,7 +153,7 @@ class HttpTransport implements Transport {
       const direct = this.#findDirect(known, options);
       if (direct !== undefined) {
         const opening = { ...request, body: noBytes };
-        resolve(direct.start(this.#direct as DirectCaller, String(this.#nextId++), opening, options));
+        resolve(direct.start(this.#direct as DirectCaller, String(this.#nextId++), opening, options, "stream"));
         return;
       }
       const fast = this.#fast(pool, known, options, now);
@@ -205,6 +205,9 @@ class HttpTransport implements Transport {
   /** The connections on the fast wire, where the peer is known to speak it. */
   #fast(pool: ConnectionPool, known: PooledAddress, options: ExchangeOptions, now: number): FastAddress | undefined {
     if (this.wire === undefined || options.freshConnection === true) return undefined;
+    // A connection says once what its client takes.
+    if (options.maxMessageBytes !== undefined && options.maxMessageBytes > pool.options.settings.maxMessageBytes)
+      return undefined;
     // An address that the caller gave by hand may be one that was found in the registry before.
     if (options.wire !== this.wire) return known.fast?.open === true ? known.fast : undefined;
     const fast = known.fast ?? pool.fast(known, this.#fallback);
@@ -269,6 +272,7 @@ class HttpTransport implements Transport {
         maxHeaderBytes: own.maxHeaderBytes ?? defaultMaxHeaderBytes,
         maxExchanges: 0,
         maxDictionaryIds: defaultSettings.maxDictionaryIds,
+        extensions: 0,
       },
     });
   }
