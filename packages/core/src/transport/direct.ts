@@ -86,7 +86,7 @@ export class DirectListener implements Listener {
     // A streaming endpoint that was called like a unary one would go on; nobody listens.
     exchange.cancel();
     if (reply === undefined)
-      throw new MicroError("the stream ended before a reply came", { id: memoryId, code: "protocol" });
+      throw new MicroError(`${this.address} ended the stream before a reply came`, { id: memoryId, code: "protocol" });
     return reply;
   }
 
@@ -140,7 +140,7 @@ export class DirectListener implements Listener {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#unbind();
-    const error = new MicroError("the connection was lost: the listener is closed", {
+    const error = new MicroError(`connection to ${this.address} was lost: the listener is closed`, {
       id: memoryId,
       code: "unavailable",
     });

@@ -40,7 +40,7 @@ class MemoryTransport implements Transport {
     // A streaming endpoint that was called like a unary one would go on; nobody listens.
     exchange.cancel();
     if (reply === undefined)
-      throw new MicroError("the stream ended before a reply came", { id: memoryId, code: "protocol" });
+      throw new MicroError(`${address} ended the stream before a reply came`, { id: memoryId, code: "protocol" });
     return reply;
   }
 
@@ -150,7 +150,12 @@ class MemoryListener implements Listener {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#unbind();
     for (const exchange of this.exchanges)
-      exchange.fail(new MicroError("the connection was lost", { id: memoryId, code: "unavailable" }));
+      exchange.fail(
+        new MicroError(`connection to ${this.address} was lost: the listener is closed`, {
+          id: memoryId,
+          code: "unavailable",
+        }),
+      );
   }
 }
 

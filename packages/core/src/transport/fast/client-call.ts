@@ -144,7 +144,8 @@ export class FastCall implements ClientExchangeEntry {
   }
 
   ended(): void {
-    this.fail(new MicroError("the stream ended before a reply came", { id: transportId, code: "protocol" }));
+    const { address } = this.#connection as FastConnection;
+    this.fail(new MicroError(`${address} ended the stream before a reply came`, { id: transportId, code: "protocol" }));
   }
 
   granted(credit: number): boolean {

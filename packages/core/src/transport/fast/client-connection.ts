@@ -93,6 +93,7 @@ export class FastConnection {
   #answer: Buffer = noBytes;
   #timer: NodeJS.Timeout | undefined;
   #timerAt = 0;
+  #look: NodeJS.Immediate | undefined;
   #heardAt: number;
   /** When a PING was sent that has not been answered. */
   #askedAt: number | undefined;
@@ -442,8 +443,17 @@ export class FastConnection {
   #lost(cause: NodeJS.ErrnoException | undefined): void {
     if (this.#state === "over") return;
     if (this.#state === "negotiating") {
-      // It took the connection and closed it at the preface: an HTTP server of a kind.
-      this.#refused();
+      // What speaks HTTP answers a preface with an error. A proxy in front of a node that is gone says nothing, here as over HTTP,
+      // where a request would be on its way by now: only here is it known that nothing ran.
+      const why = `before the peer said which wire it speaks${cause?.code === undefined ? "" : ` (${cause.code})`}`;
+      this.abandon(
+        new MicroError(`connection to ${this.address} was closed ${why}`, {
+          id: transportId,
+          code: "unavailable",
+          notRun: true,
+          cause,
+        }),
+      );
       return;
     }
     if (this.#state === "dialing") {
@@ -465,6 +475,8 @@ export class FastConnection {
     this.#state = "over";
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    clearImmediate(this.#look);
+    this.#look = undefined;
     this.#reader.stop();
     // What was not sent to a peer that is gone is known not to have run: it must stay so.
     if (!lost) this.writer.flush();
@@ -482,12 +494,20 @@ export class FastConnection {
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
-        this.#expire();
+        this.#expireSoon();
       },
       Math.min(Math.max(1, Math.ceil(at - now)), 0x7fff_ffff),
     );
     // The socket of a running call keeps the process alive; an idle connection should not.
     this.#timer.unref();
+  }
+
+  /** When this process was busy, what is late may lie in the socket: that is read first. */
+  #expireSoon(): void {
+    this.#look ??= setImmediate(() => {
+      this.#look = undefined;
+      this.#expire();
+    });
   }
 
   /** Fail what is late, ask a peer that is silent, and set the timer for the next of it. */
@@ -514,9 +534,7 @@ export class FastConnection {
       entry.fail(deadlineExceeded(false));
     }
     if (this.#state === "dialing" || this.#state === "negotiating") {
-      // A peer that takes the connection and says nothing to the preface may understand the other wire.
-      if (this.running === 0 && this.#state === "negotiating") this.#refused();
-      else if (this.running === 0) this.#close();
+      if (this.running === 0) this.#close();
     } else if (this.#state === "open" || this.#state === "going") {
       if (this.#askedAt !== undefined) {
         if (now - this.#askedAt >= deadMs) {

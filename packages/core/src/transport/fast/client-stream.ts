@@ -177,7 +177,10 @@ export class FastClientStream implements ClientExchange, ClientExchangeEntry {
   ended(): void {
     if (this.#inbox.inside)
       this.#finish(
-        new MicroError("the stream ended inside of a message", { id: transportId, code: "protocol" }),
+        new MicroError(`${this.#connection.address} ended the stream inside of a message`, {
+          id: transportId,
+          code: "protocol",
+        }),
         false,
       );
     else this.#finish(undefined, false);

@@ -58,7 +58,11 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     const now = performance.now();
     const leftMs = (options.deadline ?? Number.POSITIVE_INFINITY) - now;
     this.#timer = setTimeout(
-      () => this.fail(leftMs <= dialMs ? deadlineExceeded(true) : dialTimeout(address.address, dialMs)),
+      () =>
+        setImmediate(() => {
+          if (this.#state === "dialing")
+            this.fail(leftMs <= dialMs ? deadlineExceeded(true) : dialTimeout(address.address, dialMs));
+        }),
       Math.max(0, Math.min(dialMs, leftMs)),
     );
     const { signal } = options;
@@ -161,7 +165,7 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     else
       this.#finish(
         error.code === "unavailable"
-          ? new MicroError("stream ended without its end marker", {
+          ? new MicroError(`stream of ${this.#init.address.address} ended without its end marker`, {
               id: transportId,
               code: "unavailable",
               cause: error,
@@ -189,8 +193,12 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
   #armDeadline(deadline: number): void {
     const leftMs = Math.min(Math.max(0, Math.ceil(deadline - performance.now())), 0x7fff_ffff);
     this.#timer = setTimeout(() => {
-      if (performance.now() >= deadline) this.fail(deadlineExceeded(false));
-      else this.#armDeadline(deadline);
+      if (performance.now() < deadline) return this.#armDeadline(deadline);
+      // When this process was busy, the end of the stream may lie in the socket: that is read first.
+      setImmediate(() => {
+        if (this.#state !== "over") this.fail(deadlineExceeded(false));
+      });
+      return undefined;
     }, leftMs);
   }
 

@@ -116,7 +116,10 @@ export class PooledConnection implements ConnectionUser {
     if (head.error === "EOS") {
       // A streaming endpoint that had nothing to say.
       this.close();
-      call.reject(new MicroError("the stream ended before a reply came", { id: transportId, code: "protocol" }));
+      const { address } = this.#address;
+      call.reject(
+        new MicroError(`${address} ended the stream before a reply came`, { id: transportId, code: "protocol" }),
+      );
       return;
     }
     if (head.close || this.#fresh) this.close();
@@ -166,13 +169,19 @@ export class PooledConnection implements ConnectionUser {
     if (this.#timer !== undefined && this.#timerAt <= at) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
-    this.#timer = setTimeout(() => this.#expired(), Math.min(Math.max(1, Math.ceil(at - now)), 0x7fff_ffff));
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = undefined;
+        // When this process was busy, the reply may lie in the socket: that is read first.
+        setImmediate(() => this.#expired());
+      },
+      Math.min(Math.max(1, Math.ceil(at - now)), 0x7fff_ffff),
+    );
     // The socket of a running call keeps the process alive; an idle connection should not.
     this.#timer.unref();
   }
 
   #expired(): void {
-    this.#timer = undefined;
     const call = this.#call;
     if (call === undefined) return;
     const now = performance.now();
