@@ -209,6 +209,7 @@ class MucpServer implements Server, CallHost {
     const codec = this.#codec(contentType, exchange.oldProtocol);
     const format = codec === undefined ? undefined : this.#format(codec, contentType, exchange);
     if (this.#refusing !== undefined) return this.#refuse(exchange, this.#refusingError(), format, true);
+    if (exchange.lookedUp === true && exchange.service !== this.service) return this.#refuseStrayed(exchange, format);
     if (exchange.topic !== undefined) return this.#event(exchange, exchange.topic);
     if (format === undefined) return this.#refuseContentType(exchange, contentType);
     if (format.codec.envelope === undefined || exchange.body.length === 0)
@@ -253,6 +254,9 @@ class MucpServer implements Server, CallHost {
   #route(exchange: ServerExchange, endpoint: string, format: MessageFormat, payload: Uint8Array): void {
     const plan = this.#router.find(endpoint);
     if (plan === undefined) return this.#reject(exchange, this.#router.refusal(endpoint, this.service), format);
+    const { opened } = exchange;
+    const mismatch = opened === undefined ? undefined : Router.mismatch(plan, opened, this.service);
+    if (mismatch !== undefined) return this.#reject(exchange, mismatch, format);
     const call =
       plan.method.kind === "unary"
         ? new UnaryCall(this, plan, exchange, format, payload)
@@ -304,6 +308,15 @@ class MucpServer implements Server, CallHost {
 
   #refuse(exchange: ServerExchange, error: MicroError, format: MessageFormat | undefined, notRun: boolean): void {
     exchange.reply(errorMessage(error, format, exchange.endpoint, notRun));
+  }
+
+  /** The caller found this address under another service's name: its record is stale, or the port has a new owner. */
+  #refuseStrayed(exchange: ServerExchange, format: MessageFormat | undefined): void {
+    const asked = exchange.service.slice(0, 256);
+    if (this.logger.enabled("debug"))
+      this.logger.debug(`request refused: it is for ${asked}`, { service: asked, remote: exchange.remote });
+    const text = `this is ${this.service}, not ${asked}: the address belongs to another service by now`;
+    this.#refuse(exchange, newError(this.service, text, 503), format, true);
   }
 
   /** Go's text and content type, which look like a success there; the error beside them makes callers see a failure. */

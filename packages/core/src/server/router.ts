@@ -1,10 +1,16 @@
 /** Endpoints by name: who answers, and why nobody does. */
 import type { Context } from "../context.ts";
 import { MicroError, badRequest } from "../errors.ts";
+import { nearest } from "../nearest.ts";
 import type { Next } from "../wrapper.ts";
 import { composeHandler } from "./compose.ts";
 import type { HandlerMethod, Registration } from "./handlers.ts";
 import type { HandlerWrapper } from "./server.ts";
+
+const maxComparedLetters = 48;
+const maxComparedNames = 48;
+// A comparison takes as long as tens of calls: a stranger must not make many of them happen.
+const maxHintsPerSecond = 20;
 
 /** All that can be known of an endpoint before a call comes in. */
 export interface Plan {
@@ -14,11 +20,18 @@ export interface Plan {
   readonly invoke: Next<Context>;
 }
 
+const kindNames = { server: "server stream", client: "client stream", bidi: "bidirectional stream" } as const;
+
 /** The handlers of one server. */
 export class Router {
   readonly #plans = new Map<string, Plan>();
   readonly #types = new Set<string>();
+  /** Methods by type, internal ones left out. */
+  readonly #listed = new Map<string, string[]>();
   readonly #wrappers: readonly HandlerWrapper[];
+  /** Hints given since then. */
+  #hints = 0;
+  #hintsSince = Number.NEGATIVE_INFINITY;
 
   constructor(wrappers: readonly HandlerWrapper[]) {
     this.#wrappers = [...wrappers];
@@ -35,6 +48,8 @@ export class Router {
     });
     this.#types.add(type);
     for (const plan of plans) this.#plans.set(plan.endpoint, plan);
+    const listed = methods.filter(({ internal }) => !internal).map(({ name }) => name);
+    if (listed.length > 0) this.#listed.set(type, [...(this.#listed.get(type) ?? []), ...listed]);
   }
 
   find(endpoint: string): Plan | undefined {
@@ -50,7 +65,36 @@ export class Router {
     if (type === undefined || method === undefined || rest.length > 0)
       return badRequest(service, `rpc: service/endpoint request ill-formed: ${endpoint}`);
     const missing = this.#types.has(type) ? `method ${method}` : `service ${type}`;
-    return new MicroError(`rpc: can't find ${missing}`, { id: service, code: "not_found" });
+    const meant = this.#nearest(type, method);
+    const hint = meant === undefined ? "" : `; did you mean ${meant}?`;
+    return new MicroError(`rpc: can't find ${missing}${hint}`, { id: service, code: "not_found" });
+  }
+
+  /** The endpoint that was meant, where one is close. Whoever asks decides neither how many nor how long names are compared. */
+  #nearest(type: string, method: string): string | undefined {
+    if (type.length + method.length > maxComparedLetters) return undefined;
+    const now = performance.now();
+    if (now - this.#hintsSince >= 1000) {
+      this.#hintsSince = now;
+      this.#hints = 0;
+    }
+    if (++this.#hints > maxHintsPerSecond) return undefined;
+    const meantType = this.#listed.has(type)
+      ? type
+      : nearest(type, [...this.#listed.keys()].slice(0, maxComparedNames));
+    const methods = meantType === undefined ? [] : this.#listed.get(meantType)!;
+    const meant = methods.includes(method) ? method : nearest(method, methods.slice(0, maxComparedNames));
+    return meant === undefined ? undefined : `${meantType}.${meant}`;
+  }
+
+  /** Why a plan cannot run an exchange that was opened as another kind; undefined if it can. */
+  static mismatch({ endpoint, method }: Plan, opened: "call" | "stream", service: string): MicroError | undefined {
+    if (opened === (method.kind === "unary" ? "call" : "stream")) return undefined;
+    const text =
+      method.kind === "unary"
+        ? `${endpoint} is a unary call, no stream: use service.call`
+        : `${endpoint} is a ${kindNames[method.kind]}: use service.stream`;
+    return badRequest(service, text);
   }
 
   /** In Go's order: by type, then method. */

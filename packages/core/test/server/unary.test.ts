@@ -92,7 +92,9 @@ describe("unary calls", () => {
       detail: "rpc: can't find service Nobody",
       status: "Not Found",
     });
-    expect(errorOf(await host.call("Greeter.hello"))).toMatchObject({ detail: "rpc: can't find method hello" });
+    expect(errorOf(await host.call("Greeter.hello"))).toMatchObject({
+      detail: "rpc: can't find method hello; did you mean Greeter.Hello?",
+    });
     for (const endpoint of ["", "Greeter", "a.Greeter.Hello"])
       expect(errorOf(await host.call(endpoint))).toMatchObject({
         code: 400,

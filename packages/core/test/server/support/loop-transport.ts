@@ -23,6 +23,8 @@ export class Peer implements ServerExchange, ServerStream {
   readonly contentType: string;
   readonly id: string;
   readonly topic: string | undefined;
+  readonly lookedUp: boolean;
+  readonly opened: "call" | "stream" | undefined;
   readonly oldProtocol: boolean;
   readonly timeoutMs: number | undefined;
   readonly header: Metadata;
@@ -48,6 +50,8 @@ export class Peer implements ServerExchange, ServerStream {
     this.contentType = init.contentType ?? "application/json";
     this.id = init.id ?? "1";
     this.topic = init.topic;
+    this.lookedUp = init.lookedUp ?? false;
+    this.opened = init.opened;
     this.oldProtocol = init.oldProtocol ?? false;
     this.timeoutMs = init.timeoutMs;
     this.header = init.header ?? new Metadata();
