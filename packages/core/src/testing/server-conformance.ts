@@ -140,7 +140,15 @@ export function serverConformance(
     runner,
     "server conformance",
     create,
-    { ...registrationCases, ...unaryCases, ...streamCases, ...limitCases, ...lifecycleCases, ...eventCases },
+    {
+      ...registrationCases,
+      ...unaryCases,
+      ...streamCases,
+      ...kindCases,
+      ...limitCases,
+      ...lifecycleCases,
+      ...eventCases,
+    },
     options.skip,
   );
 }
@@ -564,6 +572,39 @@ const streamCases: Cases = {
     assert.deepEqual(await typed.receive(), { n: 1 });
     await typed.send({ n: "1" });
     assert.match((await fails(typed.receive(), "bad_request")).detail, /^n: /);
+  },
+};
+
+const kindCases: Cases = {
+  async "calling a stream, and opening a stream of what is none, is told at once and runs nothing"(fixture) {
+    const runs: string[] = [];
+    const { call, stream } = await start(fixture, (target) =>
+      target.handle("Greeter", {
+        hello: () => void runs.push("hello"),
+        *count() {
+          runs.push("count");
+          yield {};
+        },
+        sum: clientStreamHandler(async () => void runs.push("sum")),
+        chat: bidiHandler(async function* () {
+          runs.push("chat");
+          yield {};
+        }),
+      }),
+    );
+    for (const [endpoint, kind] of [
+      ["Count", "server"],
+      ["Sum", "client"],
+      ["Chat", "bidirectional"],
+    ] as const) {
+      const error = await fails(call(`Greeter.${endpoint}`), "bad_request");
+      assert.equal(error.detail, `Greeter.${endpoint} is a ${kind} stream: use service.stream`);
+    }
+    await using opened = await stream("Greeter.Hello");
+    const error = await fails(opened.receive(), "bad_request");
+    assert.equal(error.detail, "Greeter.Hello is a unary call, no stream: use service.call");
+    assert.deepEqual(runs, []);
+    assert.deepEqual(await call("Greeter.Hello"), {});
   },
 };
 
