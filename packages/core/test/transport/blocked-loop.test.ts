@@ -36,11 +36,14 @@ async function blocked<T>(work: (options: ExchangeOptions) => Promise<T>, wire: 
   return await outcome;
 }
 
+function caller(): Transport {
+  return httpTransport({ direct: false });
+}
+
 describe.each([
   ["the fast wire", "micro/1"],
   ["HTTP", undefined],
 ])("over %s", (_name, wire) => {
-  const caller = (): Transport => httpTransport({ direct: false });
   const soon = (): ExchangeOptions => ({ wire, deadline: performance.now() + 10_000 });
 
   it("a reply that lies in the socket is read before the call is late", async () => {
