@@ -60,6 +60,13 @@ const serviceFlags: readonly ServiceFlag[] = [
   integer("register_interval", "Seconds between registrations; 0 = register once", 0, (seconds) => ({
     registerIntervalMs: seconds * 1000,
   })),
+  {
+    name: "start_wait",
+    type: "boolean",
+    usage: "Wait for a registry or broker that is away at the start, instead of ending with code 1",
+    variable: variableOf("start_wait"),
+    apply: (values) => ({ startWait: values.boolean("start_wait") }),
+  },
   text("server", "Server: mucp, or the name of a plugin", (server) => ({ server })),
   text("server_name", "Name of the service", (name) => ({ name })),
   text("server_version", "Version of the service, e.g. 1.1.0", (version) => ({ version })),

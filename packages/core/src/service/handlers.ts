@@ -56,6 +56,11 @@ export class ServiceServer implements Server {
     return subscription;
   }
 
+  /** Whether there are subscribers, so that the start needs the broker. */
+  get subscribes(): boolean {
+    return this.#subscriptions.size > 0;
+  }
+
   /** Give a server that comes into use the handlers and subscribers so far. */
   handOver(server: Server): void {
     for (const registration of this.#registrations) register(server, registration);

@@ -51,6 +51,11 @@ export interface ServiceOptions {
   /** Time between two registrations, in milliseconds; 0 = register once. Default: 30000. */
   registerIntervalMs?: number | undefined;
   registerCheck?: RegisterCheck | undefined;
+  /**
+   * Where the registry, or with subscribers the broker, is away at the start: wait until it is there, said at once and every
+   * 30 seconds, instead of failing after some seconds. Default: false; `MICRO_START_WAIT=true` sets it.
+   */
+  startWait?: boolean | undefined;
 
   /** An instance, or `mdns`, `memory` or the name of a plugin. Default: `mdns`. */
   registry?: Registry | string | undefined;
@@ -180,6 +185,7 @@ type DefaultedName =
   | "metadata"
   | "registerTtlMs"
   | "registerIntervalMs"
+  | "startWait"
   | "registry"
   | "registryAddress"
   | "broker"
@@ -235,6 +241,7 @@ export function resolveOptions(options: ServiceOptions, id: string): ServiceSett
     metadata: options.metadata ?? {},
     registerTtlMs: options.registerTtlMs ?? defaultTtlMs,
     registerIntervalMs: options.registerIntervalMs ?? defaultIntervalMs,
+    startWait: options.startWait ?? false,
     registry: options.registry ?? "mdns",
     registryAddress: options.registryAddress ?? [],
     broker: options.broker ?? "http",
@@ -293,6 +300,7 @@ const optionNames: OptionNames<ServiceOptions> = {
   registerTtlMs: true,
   registerIntervalMs: true,
   registerCheck: true,
+  startWait: true,
   registry: true,
   registryAddress: true,
   broker: true,

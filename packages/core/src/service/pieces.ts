@@ -218,6 +218,15 @@ export class Pieces implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    await this.#closeAll(false);
+  }
+
+  /** Close what was made so far, as disposal does; what is asked for afterwards is made anew. */
+  async renew(): Promise<void> {
+    if (!this.#closed) await this.#closeAll(true);
+  }
+
+  async #closeAll(forget: boolean): Promise<void> {
     const errors: unknown[] = [];
     const attempt = async (step: () => unknown) => {
       try {
@@ -230,6 +239,7 @@ export class Pieces implements AsyncDisposable {
     for (const name of pieceNames.toReversed()) {
       const piece = this.#made.get(name);
       if (piece === undefined || name === "logger") continue;
+      if (forget) this.#made.delete(name);
       if (typeof this.#source.settings[name] !== "string") given.push(piece);
       else for (const each of disposable(piece)) await attempt(() => each[Symbol.asyncDispose]());
     }

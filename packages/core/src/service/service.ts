@@ -39,6 +39,9 @@ import { Pieces } from "./pieces.ts";
 import { PluginTable } from "./plugins.ts";
 import { endProcess, readProcess } from "./process.ts";
 import { onStopSignal } from "./signals.ts";
+import { outliveStandardStreams } from "./standard-streams.ts";
+import { untilThere } from "./start-conditions.ts";
+import { tellFailedStart } from "./start-failure.ts";
 
 /** Settings of `run()`. */
 export interface RunOptions {
@@ -96,14 +99,19 @@ export interface MicroService extends HandlerRegistration, SubscriberRegistratio
   /**
    * `init()` unless done, start, wait for a signal, the abort of `signal` or `stop()`, stop.
    *
-   * With `workers`, the process ends with the code of a worker that cannot start or does not end well.
-   * @throws whatever made the start fail, or the last error of the stop.
+   * It is the main function of a program: what makes the start fail and can be mended by whoever starts it (the port is
+   * taken, the registry away, an address wrong: every {@link MicroError}) is told in one line, and the process ends with code
+   * 1; `start()` throws it instead. With `workers`, the process ends with the code of a worker that cannot start or does
+   * not end well.
+   * @throws what else made the start fail, such as a hook, or the last error of the stop.
    * @throws {TypeError} for `workers` that is no number of processes, or where there cannot be any.
    */
   run(options?: RunOptions): Promise<void>;
   /**
-   * Run the hooks, listen, subscribe, register. Reads neither variables nor flags: call `init()` first where they should count.
-   * If it fails, what was started is stopped again.
+   * Run the hooks, look whether the registry is there, listen, subscribe, register. Reads neither variables nor flags: call
+   * `init()` first where they should count. Calls are refused as not run until subscriptions hold and the registry was
+   * seen. If it fails, calls that run are finished (within `drainTimeoutMs`), everything it opened is closed, and it may
+   * be tried again.
    * @throws {MicroError} `unavailable` if the port, the registry, or with subscribers the broker cannot be had, `closed` after `stop()`.
    */
   start(): Promise<void>;
@@ -172,6 +180,9 @@ class ComposedService implements MicroService {
   #binding: Server | undefined;
   #meter: ProcessMeter | undefined;
   #removeAbort: (() => void) | undefined;
+  /** Ends a start that waits for something. */
+  readonly #startEnds = new AbortController();
+  #streams: Disposable | undefined;
   /** In the process that keeps workers. */
   #primary: ClusterPrimary | undefined;
   /** In a worker. */
@@ -349,11 +360,17 @@ class ComposedService implements MicroService {
       await this.#stopQuietly();
       // The worker has said why.
       if (error instanceof WorkerEnded) await this.#endProcess(error.exitCode, "");
-      if (!interrupted) throw error;
+      if (!interrupted) await this.#failRun(error);
     }
     await this.stop();
     const exitCode = this.#primary?.exitCode ?? 0;
     if (exitCode !== 0) await this.#endProcess(exitCode, "");
+  }
+
+  async #failRun(error: unknown): Promise<never> {
+    const text = tellFailedStart(this.name, error, this.logger);
+    if (text === undefined) throw error;
+    return this.#endProcess(1, text);
   }
 
   readonly #exitWithWorkers = (code: number): void => {
@@ -432,6 +449,7 @@ class ComposedService implements MicroService {
     if (this.#state !== "idle")
       throw new MicroError("the service is stopped; create another one", { id: this.name, code: "closed" });
     this.#state = "starting";
+    this.#streams ??= outliveStandardStreams(this.logger);
     const primary = this.#primary;
     this.#starting = detach(() => (primary === undefined ? this.#start() : this.#startWorkers(primary)));
     await this.#starting;
@@ -456,32 +474,68 @@ class ComposedService implements MicroService {
       if (settings.insecureSkipVerify) logger.warn("Certificates of other nodes are not verified");
       logger.info(`Starting [service] ${settings.name}`);
       await runHooks(settings.beforeStart);
+      // The primary of workers has looked already.
+      if (this.#link === undefined) await this.#untilRegistry(settings);
+      if (settings.startWait && this.server.subscribes) await this.#untilBroker();
       this.#binding = this.#pieces.server;
-      await this.#binding.start();
+      await this.#binding.start({ hold: true });
+      this.#throwIfStopping();
+      // From here on whoever finds the record is answered: some find it before its registration is confirmed to us.
+      this.#binding.admit();
       this.#binding = undefined;
-      if (this.#stopping !== undefined)
-        throw new MicroError("the service was stopped while it started", { id: settings.name, code: "aborted" });
       await this.#register(settings);
       this.#state = "running";
       this.#ready = this.#stopping === undefined;
       this.#stopOnAbort(settings.signal);
     } catch (error) {
       await this.#undoStart();
-      this.#state = "idle";
       throw error;
     }
+  }
+
+  #throwIfStopping(): void {
+    if (this.#stopping !== undefined)
+      throw new MicroError("the service was stopped while it started", { id: this.name, code: "aborted" });
+  }
+
+  async #untilRegistry({ name, domain, startWait }: ServiceSettings): Promise<void> {
+    const { registry, logger } = this.#pieces;
+    // They are where this process is.
+    if (registry.name === "mdns" || registry.name === "memory") return;
+    const { signal } = this.#startEnds;
+    await untilThere({
+      what: `Registry [${registry.name}]`,
+      logger,
+      wait: startWait,
+      signal,
+      attempt: (limit) => registry.getService(name, { ...limit, domain }),
+    });
+  }
+
+  async #untilBroker(): Promise<void> {
+    const { broker, logger } = this.#pieces;
+    const { signal } = this.#startEnds;
+    await untilThere({
+      what: `Broker [${broker.name}]`,
+      logger,
+      wait: true,
+      signal,
+      attempt: (limit) => broker.connect(limit),
+    });
   }
 
   async #startWorkers(primary: ClusterPrimary): Promise<void> {
     try {
       await this.#pieces.load(this.#sources);
+      await this.#untilRegistry(this.#settings);
+      this.#throwIfStopping();
       await primary.start();
       this.#state = "running";
       this.#ready = this.#stopping === undefined;
       this.#stopOnAbort(this.#settings.signal);
     } catch (error) {
       await primary.stop();
-      this.#state = "idle";
+      await this.#closeFailed();
       throw error;
     }
   }
@@ -496,11 +550,21 @@ class ComposedService implements MicroService {
       broker: broker.name,
       wire: transport.wire,
     };
-    // Made anew for every registration: handlers may be added, and the machine's address may change.
-    this.#registrar = this.#makeRegistrar(settings.registerCheck, () =>
-      serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints()),
-    );
-    await this.#registrar.start();
+    for (;;) {
+      // Made anew for every registration: handlers may be added, and the machine's address may change.
+      this.#registrar = this.#makeRegistrar(settings.registerCheck, () =>
+        serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints()),
+      );
+      try {
+        return await this.#registrar.start();
+      } catch (error) {
+        const away = MicroError.is(error) && (error.code === "unavailable" || error.code === "timeout");
+        if (!settings.startWait || !away || this.#stopping !== undefined) throw error;
+        // It was there a moment ago.
+        await this.#registrar.stop();
+        await this.#untilRegistry(settings);
+      }
+    }
   }
 
   #makeRegistrar(check: RegisterCheck | undefined, service: () => Service): Registrar {
@@ -543,9 +607,24 @@ class ComposedService implements MicroService {
     const report = (error: unknown) => this.logger.error("a failed start could not be undone cleanly", { error });
     await (this.#link ?? this.#registrar)?.stop().catch(report);
     this.#registrar = undefined;
-    await this.#pieces.server.stop().catch(report);
+    this.#binding = undefined;
+    const { server } = this.#pieces;
+    // Stopped from outside, it is not to wait for anybody.
+    if (this.#stopping === undefined && server.address !== undefined)
+      await server.drain(this.#settings.drainTimeoutMs).catch(report);
+    await server.stop().catch(report);
+    await this.#closeFailed();
+  }
+
+  /** Close what the start opened; the next one makes pieces of its own. */
+  async #closeFailed(): Promise<void> {
+    const report = (error: unknown) => this.logger.error("a failed start could not be undone cleanly", { error });
+    await this.#pieces.renew().catch(report);
     this.#meter?.[Symbol.dispose]();
     this.#meter = undefined;
+    this.#streams?.[Symbol.dispose]();
+    this.#streams = undefined;
+    this.#state = "idle";
   }
 
   stop(): Promise<void> {
@@ -559,6 +638,9 @@ class ComposedService implements MicroService {
   async #stop(): Promise<void> {
     // A registry that does not answer must not keep a service from being stopped.
     if (this.#state === "starting") {
+      this.#startEnds.abort(
+        new MicroError("the service was stopped while it started", { id: this.name, code: "aborted" }),
+      );
       await this.#binding?.stop();
       await (this.#primary ?? this.#link ?? this.#registrar)?.stop();
     }
@@ -587,6 +669,7 @@ class ComposedService implements MicroService {
     }
     await attempt(() => this.#pieces[Symbol.asyncDispose]());
     this.#meter?.[Symbol.dispose]();
+    this.#streams?.[Symbol.dispose]();
     this.#state = "stopped";
     if (failure !== undefined) throw failure.error;
   }
