@@ -13,12 +13,12 @@ const service = createService({
   },
 });
 service.handle("Talker", { ping: () => ({}) });
-const talk = setInterval(() => {
-  void service.call("talker", "Talker.Ping", {}).then(() => {
-    console.log("answered");
-    console.error("answered");
-  });
-}, 10);
-talk.unref();
+async function talk(): Promise<void> {
+  await service.call("talker", "Talker.Ping", {});
+  console.log("answered");
+  console.error("answered");
+}
+const talking = setInterval(() => void talk(), 10);
+talking.unref();
 await service.run();
-clearInterval(talk);
+clearInterval(talking);
