@@ -6,7 +6,8 @@ import { MicroError } from "../errors.ts";
 import { jitteredBackoff, supervise } from "../supervisor.ts";
 import type { Supervisor } from "../supervisor.ts";
 import type { CacheFacts, CacheSnapshot } from "./cache.ts";
-import { NodeTable } from "./node-table.ts";
+import { heldBytes } from "./held-bytes.ts";
+import { NodeTable, type SharedBytes } from "./node-table.ts";
 import type { Registry, RegistryEvent, Service } from "./registry.ts";
 
 /** What all entries of a cache share. */
@@ -19,6 +20,9 @@ export interface CacheSettings {
   readonly timeoutMs: number;
   readonly missesToRemove: number;
   readonly maxNodes: number;
+  /** About how many bytes of memory one service may take. */
+  readonly maxServiceBytes: number;
+  readonly shared: SharedBytes;
   readonly signal: AbortSignal;
   /** Gives a number never given before. */
   readonly number: () => number;
@@ -50,6 +54,7 @@ const unknownIdleMs = 10_000;
 const hugeService = 1_000;
 // Events kept for the end of a running list; beyond that it is repeated instead.
 const maxPendingEvents = 10_000;
+const maxPendingBytes = 16 * 1024 * 1024;
 
 /** See the head of this file. */
 export class CacheEntry {
@@ -85,6 +90,7 @@ export class CacheEntry {
   /** Nodes the latest list lacked that another list has to confirm. */
   #unconfirmed = 0;
   #pendingEvents: RegistryEvent[] | undefined;
+  #pendingBytes = 0;
   /** The latest event would have left nobody; a list has to confirm it. */
   #last: RegistryEvent | undefined;
   /** When changes were followed again after an interruption. */
@@ -98,7 +104,8 @@ export class CacheEntry {
     this.#settings = settings;
     const { clock, random, ttlMs } = settings;
     this.#lastUsedAt = clock.now();
-    this.#table = new NodeTable(settings.maxNodes, settings.number);
+    const { maxNodes, maxServiceBytes: maxBytes, shared, number } = settings;
+    this.#table = new NodeTable({ maxNodes, maxBytes, shared, number });
     this.#listBackoff = jitteredBackoff({ minDelayMs: Math.min(500, ttlMs), maxDelayMs: ttlMs, random });
     this.#watch = supervise({
       run: ({ signal, up }) => this.#follow(signal, up),
@@ -113,6 +120,11 @@ export class CacheEntry {
 
   get lastUsedAt(): number {
     return this.used ? Number.POSITIVE_INFINITY : this.#lastUsedAt;
+  }
+
+  /** About how many bytes of memory it holds. */
+  get bytes(): number {
+    return this.#table.bytes;
   }
 
   get size(): number {
@@ -160,6 +172,7 @@ export class CacheEntry {
     this.#dropped = true;
     this.#settings.clock.clearTimeout(this.#timer);
     this.#watchSettled.resolve();
+    this.#table.release();
     await this.#watch.stop();
   }
 
@@ -234,7 +247,9 @@ export class CacheEntry {
     if (event.service.name !== this.name) return;
     if (this.#settings.missesToRemove === 1 && this.#table.empties(event)) return this.#holdLast(event);
     if (this.#pendingEvents !== undefined) {
-      if (this.#pendingEvents.length < maxPendingEvents) this.#pendingEvents.push(event);
+      this.#pendingBytes += heldBytes(event.service);
+      if (this.#pendingEvents.length < maxPendingEvents && this.#pendingBytes <= maxPendingBytes)
+        this.#pendingEvents.push(event);
       else this.#again = true;
     }
     const before = this.#table.size;
@@ -322,6 +337,7 @@ export class CacheEntry {
     const what = `registry ${registry.name}: look-up of ${this.name}`;
     this.#askedAt = clock.now();
     this.#pendingEvents = [];
+    this.#pendingBytes = 0;
     try {
       const answer = registry.getService(this.name, { signal, timeoutMs, domain: this.domain });
       const services = await withLimit(answer, { timeoutMs: timeoutMs + 100, signal, clock, what });

@@ -63,6 +63,8 @@ export interface RegistryCache extends AsyncDisposable {
   get(name: string, options?: CacheGetOptions): CacheSnapshot | Promise<CacheSnapshot>;
   /** Facts about what `get` gives. */
   describe(name: string, domain?: string): CacheFacts;
+  /** About how many bytes of memory all services take. */
+  readonly bytes: number;
   /** Traffic met a node that is not there: list again in the background, at most once a second per service. */
   recheck(name: string, domain?: string): void;
   /** Be told when a service is no longer cached because nobody asks for it. Returns what ends that. */
@@ -92,11 +94,19 @@ export interface RegistryCacheOptions {
   maxServices?: number | undefined;
   /** Nodes per service; further ones are ignored with a warning. Default: 100000. */
   maxNodes?: number | undefined;
+  /**
+   * About how many bytes of memory all services may take; a quarter of it is for one. Nodes beyond that are ignored with a
+   * warning; a service may always have its even share. Default: 128 MiB.
+   */
+  maxBytes?: number | undefined;
   /** Default: real time. */
   clock?: Clock | undefined;
   /** Numbers in [0, 1) for jitter. Default: `Math.random`. */
   random?: (() => number) | undefined;
 }
+
+/** The part of all bytes that one service may take. */
+const serviceShare = 4;
 
 /** Registries whose lists are whatever arrives within a short time. */
 const collectingRegistries = new Set(["mdns", "nats"]);
@@ -133,6 +143,7 @@ class WatchingCache implements RegistryCache {
     this.name = registry.name;
     this.#logger = logger;
     this.#domain = options.domain;
+    const maxBytes = positive("maxBytes", options.maxBytes, 128 * 1024 * 1024);
     this.#maxServices = positive("maxServices", options.maxServices, 1_000);
     this.#settings = {
       registry,
@@ -147,12 +158,14 @@ class WatchingCache implements RegistryCache {
         collectingRegistries.has(registry.name) ? 2 : 1,
       ),
       maxNodes: positive("maxNodes", options.maxNodes, 100_000),
+      maxServiceBytes: maxBytes / serviceShare,
+      shared: { max: maxBytes, used: 0, tables: () => this.#services },
       signal: this.#closed.signal,
       number: () => ++this.#lastNumber,
       onTrouble: (entry, reason) => this.#onTrouble(entry, reason),
       onFull: (entry) =>
         logger.warn(
-          `Registry [${this.name}] ${entry.name}: more than ${this.#settings.maxNodes} nodes, others ignored`,
+          `Registry [${this.name}] ${entry.name}: more than ${this.#settings.maxNodes} nodes, or ${maxBytes / serviceShare} bytes, others ignored`,
         ),
       onIdle: (entry) => this.#drop(entry),
     };
@@ -179,6 +192,10 @@ class WatchingCache implements RegistryCache {
         lastError: undefined,
       }
     );
+  }
+
+  get bytes(): number {
+    return this.#settings.shared.used;
   }
 
   recheck(name: string, domain?: string): void {

@@ -7,6 +7,7 @@ import { sleep } from "../clock.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { jitteredBackoff } from "../supervisor.ts";
+import { heldBytes } from "./held-bytes.ts";
 import { copyService } from "./record.ts";
 import type {
   Node,
@@ -32,8 +33,9 @@ export interface MultiRegistryOptions {
   logger?: Logger | undefined;
 }
 
-/** Answers remembered for each registry, for when it fails. */
+/** Answers remembered for each registry, for when it fails: how many, and about how many bytes of memory. */
 const maxRemembered = 10_000;
+const maxRememberedBytes = 64 * 1024 * 1024;
 
 /**
  * Make several registries one. Disposing it disposes of them.
@@ -53,8 +55,9 @@ export function multiRegistry(options: MultiRegistryOptions): Registry {
 
 interface Member {
   readonly registry: Registry;
-  /** The last answers, by domain and name. */
-  readonly known: Map<string, readonly Service[]>;
+  /** The last answers, by domain and name; the oldest first. */
+  readonly known: Map<string, { readonly services: readonly Service[]; readonly bytes: number }>;
+  knownBytes: number;
   failing: boolean;
 }
 
@@ -247,18 +250,16 @@ class MultiRegistry implements Registry {
     let failure: unknown;
     let answered = false;
     for (const [index, outcome] of outcomes.entries()) {
-      const { known } = members[index]!;
+      const member = members[index]!;
       if ("error" in outcome) {
         if (isCallers(outcome.error)) throw outcome.error;
         failure ??= outcome.error;
-        services.push(...(known.get(key) ?? []));
+        services.push(...(member.known.get(key)?.services ?? []));
         continue;
       }
       answered = true;
       services.push(...outcome.value);
-      known.delete(key);
-      if (outcome.value.length > 0) known.set(key, outcome.value);
-      if (known.size > maxRemembered) known.delete(known.keys().next().value!);
+      remember(member, key, outcome.value);
     }
     if (!answered || (services.length === 0 && failure !== undefined)) throw failure;
     return services;
@@ -300,7 +301,21 @@ class MultiRegistry implements Registry {
 }
 
 function asMember(registry: Registry): Member {
-  return { registry, known: new Map(), failing: false };
+  return { registry, known: new Map(), knownBytes: 0, failing: false };
+}
+
+function remember(member: Member, key: string, services: readonly Service[]): void {
+  const { known } = member;
+  const forget = (name: string): void => {
+    member.knownBytes -= known.get(name)?.bytes ?? 0;
+    known.delete(name);
+  };
+  forget(key);
+  if (services.length === 0) return;
+  const bytes = services.reduce((sum, service) => sum + heldBytes(service), 2 * key.length);
+  known.set(key, { services, bytes });
+  member.knownBytes += bytes;
+  while (known.size > maxRemembered || member.knownBytes > maxRememberedBytes) forget(known.keys().next().value!);
 }
 
 /** One service per name and version; a node known to several is the first one's. */

@@ -1,4 +1,5 @@
 /** The nodes of one service as told by lists and events, and the immutable view of them. Pure data, no I/O. */
+import { heldByEndpoints, heldByMap, heldByNode } from "./held-bytes.ts";
 import type { Endpoint, Node, RegistryEvent, Service, StringMap } from "./registry.ts";
 
 /** A node with the service record it belongs to. */
@@ -15,6 +16,7 @@ export interface CachedNode {
 
 interface HeldNode {
   node: Node;
+  bytes: number;
   version: VersionRecord;
   incarnation: number;
   /** Lists in a row that lacked it. */
@@ -27,6 +29,28 @@ interface VersionRecord {
   metadata: StringMap;
   endpoints: readonly Endpoint[];
   nodes: number;
+  bytes: number;
+}
+
+/** What a node costs in table and view beside what it says; a version likewise. */
+const entryBytes = 400;
+
+/** What all tables of a cache hold together. */
+export interface SharedBytes {
+  readonly max: number;
+  /** Tables at present. */
+  readonly tables: () => number;
+  used: number;
+}
+
+/** Bounds of a {@link NodeTable}. */
+export interface NodeTableOptions {
+  readonly maxNodes: number;
+  /** About how many bytes of memory. */
+  readonly maxBytes: number;
+  readonly shared: SharedBytes;
+  /** Gives a number never given before. */
+  readonly number: () => number;
 }
 
 /** What {@link NodeTable.list} did. */
@@ -38,17 +62,27 @@ export interface ListOutcome {
 
 /** See the head of this file. */
 export class NodeTable {
-  readonly #maxNodes: number;
-  readonly #number: () => number;
+  readonly #options: NodeTableOptions;
+  #bytes = 0;
+  #released = false;
   readonly #nodes = new Map<string, HeldNode>();
   readonly #versions = new Map<string, VersionRecord>();
   /** Nodes refused because the table was full. */
   refused = 0;
 
-  /** @param number Gives a number never given before. */
-  constructor(maxNodes: number, number: () => number) {
-    this.#maxNodes = maxNodes;
-    this.#number = number;
+  constructor(options: NodeTableOptions) {
+    this.#options = options;
+  }
+
+  /** About how many bytes of memory it holds. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** It no longer counts with the others: nobody but who waits for it at this moment sees it again. */
+  release(): void {
+    if (!this.#released) this.#options.shared.used -= this.#bytes;
+    this.#released = true;
   }
 
   get size(): number {
@@ -131,32 +165,72 @@ export class NodeTable {
     let record = this.#versions.get(service.version);
     if (record === undefined) {
       const { name, version, metadata, endpoints } = service;
-      record = { name, version, metadata, endpoints, nodes: 0 };
+      const bytes = bytesOf(service);
+      if (!this.#admits(bytes)) {
+        this.refused += service.nodes.length;
+        return false;
+      }
+      record = { name, version, metadata, endpoints, nodes: 0, bytes };
       this.#versions.set(version, record);
-    } else if (replaceRecord) {
-      if (!sameData(record.metadata, service.metadata)) {
-        record.metadata = service.metadata;
-        changed = true;
-      }
-      if (!sameData(record.endpoints, service.endpoints)) {
-        record.endpoints = service.endpoints;
-        changed = true;
-      }
+      this.#charge(bytes);
+    } else if (replaceRecord && this.#describe(record, service)) {
+      changed = true;
     }
     for (const node of service.nodes) if (this.#put(node, record)) changed = true;
-    if (record.nodes === 0) this.#versions.delete(record.version);
+    if (record.nodes === 0) this.#forget(record);
     return changed;
+  }
+
+  /** Take over what a version says of itself; true if that is news. */
+  #describe(record: VersionRecord, service: Service): boolean {
+    const sameMetadata = sameData(record.metadata, service.metadata);
+    const sameEndpoints = sameData(record.endpoints, service.endpoints);
+    if (sameMetadata && sameEndpoints) return false;
+    const bytes = bytesOf(service);
+    // It stays as it was, then.
+    if (bytes > record.bytes && !this.#admits(bytes - record.bytes)) {
+      this.refused++;
+      return false;
+    }
+    this.#charge(bytes - record.bytes);
+    record.bytes = bytes;
+    if (!sameMetadata) record.metadata = service.metadata;
+    if (!sameEndpoints) record.endpoints = service.endpoints;
+    return true;
+  }
+
+  /**
+   * There is room. When all tables together are full, each still has its even share, so that a service with thousands of
+   * forged nodes leaves room for the others.
+   */
+  #admits(bytes: number): boolean {
+    const { maxBytes, shared } = this.#options;
+    const after = this.#bytes + bytes;
+    return (
+      after <= maxBytes && (shared.used + bytes <= shared.max || after <= shared.max / Math.max(1, shared.tables()))
+    );
+  }
+
+  #charge(bytes: number): void {
+    this.#bytes += bytes;
+    if (!this.#released) this.#options.shared.used += bytes;
+  }
+
+  #forget(version: VersionRecord): void {
+    if (this.#versions.delete(version.version)) this.#charge(-version.bytes);
   }
 
   #put(node: Node, version: VersionRecord): boolean {
     const held = this.#nodes.get(node.id);
     if (held === undefined) {
-      if (this.#nodes.size >= this.#maxNodes) {
+      const bytes = entryBytes + heldByNode(node);
+      if (this.#nodes.size >= this.#options.maxNodes || !this.#admits(bytes)) {
         this.refused++;
         return false;
       }
-      this.#nodes.set(node.id, { node, version, incarnation: this.#number(), misses: 0 });
+      this.#nodes.set(node.id, { node, bytes, version, incarnation: this.#options.number(), misses: 0 });
       version.nodes++;
+      this.#charge(bytes);
       return true;
     }
     held.misses = 0;
@@ -167,8 +241,16 @@ export class NodeTable {
       version.nodes++;
       changed = true;
     }
-    if (held.node.address !== node.address) held.incarnation = this.#number();
     if (held.node.address !== node.address || !sameData(held.node.metadata, node.metadata)) {
+      const bytes = entryBytes + heldByNode(node);
+      // Too large to be taken over, it is not what it was either.
+      if (bytes > held.bytes && !this.#admits(bytes - held.bytes)) {
+        this.refused++;
+        return this.#remove(node.id, held);
+      }
+      if (held.node.address !== node.address) held.incarnation = this.#options.number();
+      this.#charge(bytes - held.bytes);
+      held.bytes = bytes;
       held.node = node;
       changed = true;
     }
@@ -177,13 +259,18 @@ export class NodeTable {
 
   #remove(id: string, held: HeldNode): true {
     this.#nodes.delete(id);
+    this.#charge(-held.bytes);
     this.#leave(held.version);
     return true;
   }
 
   #leave(version: VersionRecord): void {
-    if (--version.nodes === 0) this.#versions.delete(version.version);
+    if (--version.nodes === 0) this.#forget(version);
   }
+}
+
+function bytesOf({ name, version, metadata, endpoints }: Service): number {
+  return entryBytes + 2 * (name.length + version.length) + heldByMap(metadata) + heldByEndpoints(endpoints);
 }
 
 /** Equality of plain data, whatever the prototypes. */

@@ -5,10 +5,13 @@
  * that services of both languages read each other.
  */
 import { MicroError } from "../errors.ts";
+import { heldByJson } from "./held-bytes.ts";
 import type { Endpoint, Node, RegistryEvent, Service, StringMap, Value } from "./registry.ts";
 
 /** Longest text that is read: far above any real record, and small enough to parse at once. */
 const maxTextLength = 4 * 1024 * 1024;
+/** Most memory that what is read may take once it is read: `{}` in a list takes a hundred times its two bytes. */
+const maxReadBytes = 16 * 1024 * 1024;
 /** Deepest value tree that is read or written; go-micro describes types three levels deep. */
 const maxValueDepth = 16;
 
@@ -25,7 +28,8 @@ export function encodeService(service: Service): string {
 /**
  * Read a service. Keys in any case, `null` and missing members as empty, unknown keys ignored. The result is frozen,
  * its maps have no prototype.
- * @throws {MicroError} `codec` naming the member that is wrong; also for more than 4 MiB.
+ * @throws {MicroError} `codec` naming the member that is wrong; also for more than 4 MiB of text, or what would take
+ *   more than 16 MiB once it is read.
  */
 export function decodeService(text: string | Uint8Array): Service {
   return readService(parseText(text), "service");
@@ -110,10 +114,12 @@ export function readString(value: unknown, at: string): string {
 
 /** @internal */
 export function readMap(value: unknown, at: string): StringMap {
-  const map = Object.create(null) as Record<string, string>;
-  if (value === undefined || value === null) return Object.freeze(map);
+  if (value === undefined || value === null) return emptyMap;
   if (typeof value !== "object" || Array.isArray(value)) throw wrong(at, "an object of strings");
-  for (const [key, member] of Object.entries(value)) map[key] = readString(member, `${at}[${JSON.stringify(key)}]`);
+  const entries = Object.entries(value);
+  if (entries.length === 0) return emptyMap;
+  const map = Object.create(null) as Record<string, string>;
+  for (const [key, member] of entries) map[key] = readString(member, `${at}[${JSON.stringify(key)}]`);
   return Object.freeze(map);
 }
 
@@ -122,16 +128,24 @@ export function readEndpoints(value: unknown, at: string): readonly Endpoint[] {
   return readList(value, at, readEndpoint);
 }
 
-/** Parse bounded JSON. @internal */
-export function parseText(text: string | Uint8Array): unknown {
+/** Parse JSON that is bounded, and whose result is. @internal */
+export function parseText(text: string | Uint8Array, maxBytes: number = maxReadBytes): unknown {
   if (text.length > maxTextLength) throw wrong("record", `at most ${maxTextLength} bytes, not ${text.length}`);
+  let parsed: unknown;
   try {
-    return JSON.parse(
+    parsed = JSON.parse(
       typeof text === "string" ? text : Buffer.from(text.buffer, text.byteOffset, text.length).toString(),
     );
   } catch (cause) {
     throw new MicroError("registry record: not JSON", { id: source, code: "codec", cause });
   }
+  checkWeight(parsed, maxBytes);
+  return parsed;
+}
+
+/** @throws {MicroError} `codec` if `value`, read, would take more than `maxBytes`. @internal */
+export function checkWeight(value: unknown, maxBytes: number): void {
+  if (heldByJson(value, maxBytes) < 0) throw wrong("record", `read in at most ${maxBytes} bytes of memory`);
 }
 
 function readService(value: unknown, at: string): Service {
@@ -234,6 +248,8 @@ function equalMaps(a: StringMap, b: StringMap): boolean {
   const keys = Object.keys(a);
   return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key]);
 }
+
+const emptyMap: StringMap = Object.freeze(Object.create(null) as Record<string, string>);
 
 function wrong(at: string, expected: string): MicroError {
   return new MicroError(`registry record: ${at} must be ${expected}`, { id: source, code: "codec" });

@@ -1,5 +1,6 @@
 /** The `Watcher` of a registry, made of a function that starts watching: queue, bound, abort and disposal are here. */
 import { MicroError } from "../errors.ts";
+import { heldBytes } from "./held-bytes.ts";
 import type { RegistryEvent, Watcher } from "./registry.ts";
 
 /** What a registry reports to its watcher. */
@@ -23,6 +24,8 @@ export interface RegistryWatcherOptions {
   signal?: AbortSignal | undefined;
   /** Events that may wait for a slow reader; one more and the iteration throws `unavailable`. Default: 1024. */
   maxQueued?: number | undefined;
+  /** About how many bytes of memory they may take; beyond that, the same. Default: 16 MiB. */
+  maxQueuedBytes?: number | undefined;
 }
 
 /**
@@ -37,6 +40,8 @@ class RegistryWatcher implements Watcher, AsyncIterator<RegistryEvent, undefined
   readonly ready: Promise<void>;
   readonly #queue: RegistryEvent[] = [];
   readonly #maxQueued: number;
+  readonly #maxQueuedBytes: number;
+  #queuedBytes = 0;
   readonly #signal: AbortSignal | undefined;
   readonly #opening = new AbortController();
   #waiting: { resolve(result: IteratorResult<RegistryEvent, undefined>): void; reject(error: unknown): void }[] = [];
@@ -45,7 +50,8 @@ class RegistryWatcher implements Watcher, AsyncIterator<RegistryEvent, undefined
   #stopped: Promise<void> | undefined;
   readonly #open: Promise<() => void | Promise<void>>;
 
-  constructor({ open, signal, maxQueued = 1024 }: RegistryWatcherOptions) {
+  constructor({ open, signal, maxQueued = 1024, maxQueuedBytes = 16 * 1024 * 1024 }: RegistryWatcherOptions) {
+    this.#maxQueuedBytes = maxQueuedBytes;
     this.#maxQueued = maxQueued;
     this.#signal = signal;
     const sink: WatchSink = {
@@ -70,21 +76,28 @@ class RegistryWatcher implements Watcher, AsyncIterator<RegistryEvent, undefined
   #emit(event: RegistryEvent): void {
     if (this.#state.kind !== "running") return;
     const reader = this.#waiting.shift();
-    if (reader !== undefined) reader.resolve({ done: false, value: event });
-    else if (this.#queue.length < this.#maxQueued) this.#queue.push(event);
-    else {
-      const error = new MicroError(`the watch was read too slowly: more than ${this.#maxQueued} events are waiting`, {
-        id: "go.micro.registry",
-        code: "unavailable",
-      });
-      this.#end({ kind: "failed", error });
+    if (reader !== undefined) return reader.resolve({ done: false, value: event });
+    const bytes = heldBytes(event.service);
+    // One alone may wait however large it is: the registry has let it in.
+    const fits = this.#queue.length === 0 || this.#queuedBytes + bytes <= this.#maxQueuedBytes;
+    if (this.#queue.length < this.#maxQueued && fits) {
+      this.#queue.push(event);
+      this.#queuedBytes += bytes;
+      return;
     }
+    const bound = fits ? `${this.#maxQueued} events are` : `${this.#maxQueuedBytes} bytes of events are`;
+    const error = new MicroError(`the watch was read too slowly: more than ${bound} waiting`, {
+      id: "go.micro.registry",
+      code: "unavailable",
+    });
+    this.#end({ kind: "failed", error });
   }
 
   #end(state: { kind: "failed"; error: unknown } | { kind: "ended" }): void {
     if (this.#state.kind !== "running") return;
     this.#state = state;
     this.#queue.length = 0;
+    this.#queuedBytes = 0;
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const [index, reader] of waiting.entries())
@@ -119,7 +132,10 @@ class RegistryWatcher implements Watcher, AsyncIterator<RegistryEvent, undefined
 
   next(): Promise<IteratorResult<RegistryEvent, undefined>> {
     const event = this.#queue.shift();
-    if (event !== undefined) return Promise.resolve({ done: false, value: event });
+    if (event !== undefined) {
+      this.#queuedBytes -= heldBytes(event.service);
+      return Promise.resolve({ done: false, value: event });
+    }
     // oxlint-disable-next-line typescript/prefer-promise-reject-errors -- handed on as it came
     if (this.#state.kind === "failed") return Promise.reject(this.#takeError());
     if (this.#state.kind === "ended") return Promise.resolve({ done: true, value: undefined });

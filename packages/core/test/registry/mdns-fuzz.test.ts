@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { MicroError } from "../../src/errors.ts";
 import { EntryCollector, readEntry } from "../../src/registry/mdns/entries.ts";
 import { mdnsRegistry } from "../../src/registry/mdns/mdns-registry.ts";
+import { Neighbourhood } from "../../src/registry/mdns/neighbourhood.ts";
 import { decodeMessage, encodeMessage, PacketError } from "../../src/registry/mdns/packet.ts";
 import { advertiseNode, answerPacket } from "../../src/registry/mdns/records.ts";
 import {
@@ -91,6 +92,16 @@ describe("mdns packets, mutated", () => {
     const end = performance.now() + seconds * 1_000;
     let rounds = 0;
     let read = 0;
+    // Small bounds, so that they are met: what is kept of packets, and of the nodes they speak of.
+    const collector = new EntryCollector(undefined, 20_000);
+    const known = new Neighbourhood({
+      settings: {} as never,
+      refresh: async () => {},
+      list: async () => [],
+      spend: () => {},
+      maxBytes: 20_000,
+    });
+    const close = known.watch({ domain: "micro", service: undefined, emit: () => {} });
     while (performance.now() < end) {
       const packet = mutate(random);
       const started = performance.now();
@@ -101,7 +112,13 @@ describe("mdns packets, mutated", () => {
         // What was read can be written again, and reads the same.
         const again = decodeMessage(encodeMessage(message, { compress: rounds % 2 === 0 }));
         expect(again).toEqual(message);
-        for (const entry of new EntryCollector().add(message)) readEntry(entry, "micro");
+        const origin = { source: `10.0.0.${random(300)}`, proven: random(10) === 0 };
+        for (const entry of collector.add(message, origin)) {
+          readEntry(entry, "micro");
+          known.hear(entry, "micro", "announced", origin);
+        }
+        expect(collector.bytes).toBeLessThanOrEqual(60_000);
+        expect(known.bytes).toBeLessThanOrEqual(20_000);
       } catch (error) {
         const refused = error instanceof PacketError || (MicroError.is(error) && error.code === "codec");
         if (!refused)
@@ -110,6 +127,8 @@ describe("mdns packets, mutated", () => {
       expect(performance.now() - started, `seed ${seed}, round ${rounds}`).toBeLessThan(2_000);
       rounds++;
     }
+    close();
+    expect(known.bytes).toBe(0);
     expect(rounds).toBeGreaterThan(0);
     expect(read).toBeGreaterThan(0);
   });

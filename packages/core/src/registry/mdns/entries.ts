@@ -1,6 +1,7 @@
 /** From records back to nodes (go-micro `util/mdns/client.go`), more patient than Go: parts may come in any order. */
 import { joinAddress } from "../address.ts";
 import type { Node, Service } from "../registry.ts";
+import { FairTable, type Kept } from "./fair-table.ts";
 import { partBefore, serviceName } from "./names.ts";
 import type { Message, Record } from "./packet.ts";
 import { addressText } from "./records.ts";
@@ -15,10 +16,17 @@ export interface Entry {
   readonly ttl: number;
 }
 
-/** Most instances that are remembered at once; on one network there are some hundred at most. */
-export const maxInstances = 10_000;
+/** Who sent a packet, and whether it answers a question of ours. */
+export type Origin = Pick<Kept, "source" | "proven">;
 
-interface Location {
+const nobody: Origin = { source: "", proven: false };
+
+/** Kept of texts, of places, and of host addresses, in bytes each, until an instance is complete. */
+const maxPartBytes = 4 * 1024 * 1024;
+/** What keeping something under a name costs beside the name. */
+const entryBytes = 200;
+
+interface Location extends Kept {
   readonly port: number;
   readonly target: string;
   readonly ttl: number;
@@ -26,44 +34,64 @@ interface Location {
   readonly address: string | undefined;
 }
 
-/** Puts instances together from packets. Bounded; what is beyond the bound is not remembered. */
+interface Text extends Kept {
+  readonly strings: readonly string[];
+  readonly ttl: number;
+}
+
+/** Puts instances together from packets; only those that are wanted, and of these what fits the bounds. */
 export class EntryCollector {
-  readonly #locations = new Map<string, Location>();
-  readonly #texts = new Map<string, { readonly strings: readonly string[]; readonly ttl: number }>();
-  readonly #hosts = new Map<string, string>();
+  readonly #wanted: (instance: string) => boolean;
+  readonly #locations: FairTable<Location>;
+  readonly #texts: FairTable<Text>;
+  readonly #hosts: FairTable<Kept & { readonly address: string }>;
+
+  /** @param maxBytes Kept of texts, of places, and of host addresses, each. */
+  constructor(wanted: (instance: string) => boolean = () => true, maxBytes: number = maxPartBytes) {
+    this.#wanted = wanted;
+    this.#locations = new FairTable(maxBytes);
+    this.#texts = new FairTable(maxBytes);
+    this.#hosts = new FairTable(maxBytes);
+  }
+
+  /** Bytes kept. */
+  get bytes(): number {
+    return this.#locations.bytes + this.#texts.bytes + this.#hosts.bytes;
+  }
 
   /** Take in a packet; gives the instances that it completed or changed. */
-  add(message: Message): Entry[] {
+  add(message: Message, origin: Origin = nobody): Entry[] {
     const records = [...message.answers, ...message.additionals];
     const hosts = hostAddresses(records);
-    for (const [host, address] of hosts) this.#remember(this.#hosts, host, address);
+    const { source, proven } = origin;
     const touched = new Set<string>();
     for (const record of records)
-      if (record.type === "SRV") {
-        const { port, target, ttl } = record;
-        this.#remember(this.#locations, record.name, { port, target, ttl, address: hosts.get(target) });
-        touched.add(record.name);
-      } else if (record.type === "TXT") {
-        this.#remember(this.#texts, record.name, record);
-        touched.add(record.name);
+      if (record.type === "SRV" && this.#wanted(record.name)) {
+        const { name, port, target, ttl } = record;
+        const bytes = entryBytes + 2 * (name.length + target.length);
+        this.#locations.set(name, { source, proven, bytes, port, target, ttl, address: hosts.get(target) });
+        touched.add(name);
+      } else if (record.type === "TXT" && this.#wanted(record.name)) {
+        const { name, strings, ttl } = record;
+        const bytes = strings.reduce((sum, text) => sum + 24 + 2 * text.length, entryBytes + 2 * name.length);
+        this.#texts.set(name, { source, proven, bytes, strings, ttl });
+        touched.add(name);
       }
+    for (const [host, address] of hosts)
+      this.#hosts.set(host, { source, proven, bytes: entryBytes + 2 * host.length, address });
     // An address alone may be what instances of earlier packets were waiting for.
-    if (touched.size === 0)
-      for (const [instance, { target }] of this.#locations) if (hosts.has(target)) touched.add(instance);
+    if (touched.size === 0 && hosts.size > 0)
+      for (const [instance, { target }] of this.#locations.entries()) if (hosts.has(target)) touched.add(instance);
     return [...touched].map((instance) => this.#complete(instance)).filter((entry) => entry !== undefined);
   }
 
   #complete(instance: string): Entry | undefined {
     const location = this.#locations.get(instance);
     const text = this.#texts.get(instance);
-    const host = location && (location.address ?? this.#hosts.get(location.target));
+    const host = location && (location.address ?? this.#hosts.get(location.target)?.address);
     if (location === undefined || text === undefined || host === undefined || location.port === 0) return undefined;
     const address = joinAddress(host, String(location.port));
     return { instance, address, txt: text.strings, ttl: Math.min(location.ttl, text.ttl) };
-  }
-
-  #remember<T>(map: Map<string, T>, name: string, value: T): void {
-    if (map.size < maxInstances || map.has(name)) map.set(name, value);
   }
 }
 
@@ -78,10 +106,11 @@ export function withdrawn(message: Message): string[] {
 
 /**
  * The service with the one node an entry describes; undefined if it speaks of another service or domain than its name.
+ * `spend` is told what reading has cost.
  * @throws {MicroError} `codec` if the description cannot be read.
  */
-export function readEntry(entry: Entry, domain: string): Service | undefined {
-  const { service, version, endpoints, metadata } = decodeTxt(entry.txt);
+export function readEntry(entry: Entry, domain: string, spend?: (bytes: number) => void): Service | undefined {
+  const { service, version, endpoints, metadata } = decodeTxt(entry.txt, spend);
   if (service === "") return undefined;
   const id = partBefore(entry.instance, serviceName(service, domain));
   if (id === undefined) return undefined;

@@ -17,6 +17,8 @@ const maxRetryMs = 10_000;
 
 export interface ListenerOptions {
   readonly settings: MdnsSettings;
+  /** Whether a packet is looked at: asked before it is read. */
+  readonly admits: (bytes: Buffer, remote: dgram.RemoteInfo) => boolean;
   /** A well-formed message came in. */
   readonly onMessage: (message: Message, remote: dgram.RemoteInfo, socket: MulticastSocket) => void;
   /** A packet was ignored. */
@@ -113,14 +115,14 @@ export class Listener {
   }
 
   async #openSocket(family: Family): Promise<MulticastSocket> {
-    const { settings, onMessage, onIgnored } = this.#options;
+    const { settings, admits, onMessage, onIgnored } = this.#options;
     const socket: MulticastSocket = await MulticastSocket.open({
       settings,
       family,
       port: settings.port,
       onMessage: (bytes, remote) => {
         try {
-          onMessage(decodeMessage(bytes), remote, socket);
+          if (admits(bytes, remote)) onMessage(decodeMessage(bytes), remote, socket);
         } catch (error) {
           // The wire never throws into the socket: whatever a packet triggers is reported and done with.
           if (error instanceof PacketError) onIgnored(error, remote);

@@ -16,18 +16,37 @@ import type {
   Watcher,
 } from "../registry.ts";
 import { registryWatcher, type WatchSink } from "../watch-stream.ts";
-import { EntryCollector, maxInstances, readEntry, withdrawn, type Entry } from "./entries.ts";
+import { heldBytes } from "../held-bytes.ts";
+import { Budget } from "./budget.ts";
+import { EntryCollector, readEntry, withdrawn, type Entry, type Origin } from "./entries.ts";
+import { FairTable, type Kept } from "./fair-table.ts";
+import { LocalLink } from "./interfaces.ts";
 import { Listener, type ListenerLease } from "./listener.ts";
 import type { MulticastSocket } from "./multicast-socket.ts";
 import { checkName, listName, partBefore, serviceName } from "./names.ts";
 import { Neighbourhood } from "./neighbourhood.ts";
 import type { Family, MdnsRegistryOptions, MdnsSettings } from "./options.ts";
 import { flagResponse, type Message } from "./packet.ts";
-import { Querier } from "./querier.ts";
+import { packetBytes, Querier } from "./querier.ts";
 import { advertiseNode } from "./records.ts";
 import { Responder } from "./responder.ts";
 
 const source = "registry.mdns";
+
+const mebibyte = 1024 * 1024;
+/** Spent on announcements nobody asked for, in bytes a second: reading one costs some four times its inflated text. */
+const announcementBudget = {
+  each: { rate: 4 * mebibyte, burst: 16 * mebibyte },
+  all: { rate: 8 * mebibyte, burst: 32 * mebibyte },
+};
+/** Questions read, in bytes a second. */
+const questionBudget = {
+  each: { rate: mebibyte, burst: 4 * mebibyte },
+  all: { rate: 4 * mebibyte, burst: 16 * mebibyte },
+};
+/** Kept of the answers to one look-up, and of the names of one list, in bytes. */
+const maxAnswerBytes = 32 * mebibyte;
+const maxListBytes = 4 * mebibyte;
 
 /**
  * Create a registry over multicast DNS. Opens nothing until it is used; sockets are closed while nothing is
@@ -85,6 +104,9 @@ class MdnsRegistry implements Registry {
   readonly #querier: Querier;
   readonly #neighbourhood: Neighbourhood;
   readonly #watches = new Set<WatchSink>();
+  readonly #link = new LocalLink();
+  readonly #announcements = new Budget(announcementBudget);
+  readonly #questions = new Budget(questionBudget);
   readonly #closed = new AbortController();
   #closing: Promise<void> | undefined;
   #host: string | undefined;
@@ -94,6 +116,7 @@ class MdnsRegistry implements Registry {
     this.#settings = settings;
     this.#listener = new Listener({
       settings,
+      admits: (bytes, remote) => this.#admits(bytes, remote),
       onMessage: (message, remote, socket) => this.#handle(message, remote, socket),
       onIgnored: (reason, remote) => this.#ignore(reason, remote.address),
       onLost: (error) => {
@@ -102,10 +125,16 @@ class MdnsRegistry implements Registry {
       onRestored: () => this.#responder.announce(),
     });
     this.#responder = new Responder(settings, this.#listener);
-    this.#querier = new Querier(settings, (reason, remote) => this.#ignore(reason, remote.address));
+    this.#querier = new Querier(
+      settings,
+      (address) => this.#link.has(address),
+      (reason, remote) => this.#ignore(reason, remote.address),
+    );
     this.#neighbourhood = new Neighbourhood({
       settings,
       refresh: async (service, domain) => void (await this.#lookup(service, domain, {})),
+      list: (domain) => this.#list(domain, {}),
+      spend: (from, spent) => this.#announcements.spend(from, spent),
     });
   }
 
@@ -137,23 +166,8 @@ class MdnsRegistry implements Registry {
 
   async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
     this.#check(options);
-    const domain = this.#domain(options);
-    const list = listName(domain);
-    const names = new Set(this.#responder.services(domain));
-    let answered = false;
-    const collect = (message: Message): boolean => {
-      const before = names.size;
-      answered = true;
-      for (const record of [...message.answers, ...message.additionals]) {
-        if (record.type !== "PTR" || record.name !== list || record.ttl === 0) continue;
-        const service = partBefore(record.target, list);
-        if (service !== undefined && names.size < maxInstances) names.add(service);
-      }
-      return names.size > before;
-    };
-    const end = await this.#ask(list, collect, options);
-    if (end === "cut" && !answered && names.size === 0) throw timedOut(options);
-    return [...names].map((name) =>
+    const names = await this.#list(this.#domain(options), options);
+    return names.map((name) =>
       Object.freeze({ name, version: "", metadata: Object.freeze(Object.create(null)), endpoints: [], nodes: [] }),
     );
   }
@@ -195,45 +209,80 @@ class MdnsRegistry implements Registry {
     await this.#listener.close();
   }
 
+  /** The names of the services that answer, and of our own. */
+  async #list(domain: string, options: RegistryCallOptions): Promise<string[]> {
+    const list = listName(domain);
+    const own = this.#responder.services(domain);
+    const names = new FairTable<Kept>(maxListBytes);
+    let answered = false;
+    const collect = (message: Message, origin: Origin): boolean => {
+      let fresh = false;
+      answered = true;
+      for (const record of [...message.answers, ...message.additionals]) {
+        if (record.type !== "PTR" || record.name !== list || record.ttl === 0) continue;
+        const service = partBefore(record.target, list);
+        if (service === undefined || (names.has(service) && !origin.proven)) continue;
+        fresh ||= !names.has(service);
+        names.set(service, { source: origin.source, proven: origin.proven, bytes: packetBytes + 2 * service.length });
+      }
+      return fresh;
+    };
+    const end = await this.#ask(list, collect, options);
+    const all = new Set(own);
+    for (const [name] of names.entries()) all.add(name);
+    if (end === "cut" && !answered && all.size === 0) throw timedOut(options);
+    return [...all];
+  }
+
   /** Everything that answers for a service: our own nodes, and those of others. */
   async #lookup(name: string, domain: string, options: RegistryCallOptions): Promise<Service[]> {
-    const found = new Map<string, Service>();
-    const collector = new EntryCollector();
-    const suffix = serviceName(name, domain);
-    const collect = (message: Message): boolean => {
+    const found = new FairTable<Kept & { readonly service: Service }>(maxAnswerBytes);
+    const suffix = `.${serviceName(name, domain)}`;
+    const collector = new EntryCollector((instance) => instance.endsWith(suffix));
+    const collect = (message: Message, origin: Origin): boolean => {
+      const budget = origin.proven ? this.#querier.answers : this.#announcements;
       let fresh = false;
-      for (const entry of collector.add(message)) {
-        if (!entry.instance.endsWith(`.${suffix}`)) continue;
+      for (const entry of collector.add(message, origin)) {
         if (entry.ttl === 0) {
           found.delete(entry.instance);
           continue;
         }
-        const service = this.#reading(entry, () => readEntry(entry, domain));
+        if (!budget.allows(origin.source)) continue;
+        const spend = (bytes: number): void => budget.spend(origin.source, bytes);
+        const service = this.#reading(entry, () => readEntry(entry, domain, spend));
         if (service?.name !== name) continue;
-        this.#neighbourhood.hear(entry, domain, "answered", service);
+        this.#neighbourhood.hear(entry, domain, "answered", origin, service);
         const before = found.get(entry.instance);
-        found.set(entry.instance, service);
+        found.set(entry.instance, {
+          source: origin.source,
+          proven: origin.proven || before?.proven === true,
+          bytes: heldBytes(service) + packetBytes,
+          service,
+        });
         fresh ||= before === undefined;
       }
       return fresh;
     };
     const own = this.#responder.nodes(name, domain);
-    const end = await this.#ask(suffix, collect, options).catch((error: unknown) => {
+    const end = await this.#ask(suffix.slice(1), collect, options).catch((error: unknown) => {
       // Without any network we still know ourselves.
       if (own.length === 0 || !MicroError.is(error) || error.code !== "unavailable") throw error;
       this.#settings.logger?.warn("mdns: only nodes of this process can be found", { error });
       return "full" as const;
     });
     const ownIds = new Set(own.map((node) => node.id));
-    const others = [...found.values()].filter((service) => !ownIds.has(service.nodes[0]!.id));
-    const services = [...own.map((node) => node.record), ...others];
+    const others = [...found.values()].map(({ service }) => service);
+    const services = [
+      ...own.map((node) => node.record),
+      ...others.filter((service) => !ownIds.has(service.nodes[0]!.id)),
+    ];
     if (end === "cut" && services.length === 0) throw timedOut(options);
     return services;
   }
 
   async #ask(
     name: string,
-    collect: (message: Message) => boolean,
+    collect: (message: Message, origin: Origin) => boolean,
     options: RegistryCallOptions,
   ): Promise<"full" | "cut"> {
     try {
@@ -245,16 +294,35 @@ class MdnsRegistry implements Registry {
     }
   }
 
+  /** Whether a packet on the group's port is read at all: by who sent it, and what that has cost lately. */
+  #admits(bytes: Buffer, { address }: dgram.RemoteInfo): boolean {
+    if (!this.#link.has(address)) return false;
+    const response = ((bytes[2] ?? 0) & (flagResponse >> 8)) !== 0;
+    if (response && this.#neighbourhood.idle && this.#querier.idle) return false;
+    const budget = response ? this.#announcements : this.#questions;
+    if (budget.allows(address)) {
+      budget.spend(address, bytes.length + packetBytes);
+      return true;
+    }
+    if (response) this.#neighbourhood.doubt();
+    return false;
+  }
+
   /** A message on the group's port. */
   #handle(message: Message, remote: dgram.RemoteInfo, socket: MulticastSocket): void {
     if ((message.flags & flagResponse) === 0) return this.#responder.answer(message, remote, socket);
-    this.#querier.deliver(message);
-    for (const domain of this.#neighbourhood.domains()) {
-      const suffix = `.${domain}.`;
-      for (const entry of new EntryCollector().add(message))
-        if (entry.instance.endsWith(suffix))
-          this.#reading(entry, () => this.#neighbourhood.hear(entry, domain, "announced"));
-    }
+    const origin: Origin = { source: remote.address, proven: false };
+    this.#querier.deliver(message, origin);
+    if (this.#neighbourhood.idle) return;
+    const collector = new EntryCollector((instance) => this.#neighbourhood.wants(instance));
+    for (const entry of collector.add(message, origin))
+      for (const domain of this.#neighbourhood.domainsOf(entry.instance)) {
+        if (!this.#announcements.allows(remote.address)) {
+          this.#neighbourhood.doubt();
+          break;
+        }
+        this.#reading(entry, () => this.#neighbourhood.hear(entry, domain, "announced", origin));
+      }
     for (const instance of withdrawn(message)) this.#neighbourhood.withdraw(instance);
   }
 

@@ -6,6 +6,8 @@
  */
 import type dgram from "node:dgram";
 import { MicroError } from "../../errors.ts";
+import { Budget } from "./budget.ts";
+import type { Origin } from "./entries.ts";
 import { MulticastSocket } from "./multicast-socket.ts";
 import type { MdnsSettings } from "./options.ts";
 import { decodeMessage, encodeMessage, flagResponse, PacketError, type Message } from "./packet.ts";
@@ -13,6 +15,17 @@ import { question } from "./records.ts";
 
 /** When a question that nobody has answered is asked again, in milliseconds: a datagram may get lost. */
 const repeatAfterMs = 25;
+
+/**
+ * Answers read, in bytes a second; reading them is spent from it, too. Who answers knows the port the question came
+ * from, so that this holds what a large fleet says at once.
+ */
+const answerBudget = {
+  each: { rate: 16 * 1024 * 1024, burst: 128 * 1024 * 1024 },
+  all: { rate: 32 * 1024 * 1024, burst: 128 * 1024 * 1024 },
+};
+/** What a packet costs beside its bytes. */
+export const packetBytes = 256;
 
 export interface LookupOptions {
   readonly signal?: AbortSignal | undefined;
@@ -23,7 +36,7 @@ export interface LookupOptions {
 interface Lookup {
   readonly name: string;
   readonly cancel: (error: MicroError) => void;
-  readonly onAnswer: (message: Message) => void;
+  readonly onAnswer: (message: Message, origin: Origin) => void;
 }
 
 /** The sockets of look-ups under way. */
@@ -35,11 +48,24 @@ interface Channel {
 export class Querier {
   readonly #settings: MdnsSettings;
   readonly #onIgnored: (reason: unknown, remote: dgram.RemoteInfo) => void;
+  readonly #isLocal: (address: string) => boolean;
   #channel: Channel | undefined;
+  /** What may be spent on answers to our own questions. */
+  readonly answers = new Budget(answerBudget);
 
-  constructor(settings: MdnsSettings, onIgnored: (reason: unknown, remote: dgram.RemoteInfo) => void) {
+  constructor(
+    settings: MdnsSettings,
+    isLocal: (address: string) => boolean,
+    onIgnored: (reason: unknown, remote: dgram.RemoteInfo) => void,
+  ) {
     this.#settings = settings;
+    this.#isLocal = isLocal;
     this.#onIgnored = onIgnored;
+  }
+
+  /** Nobody looks anything up. */
+  get idle(): boolean {
+    return this.#channel === undefined;
   }
 
   /**
@@ -47,7 +73,11 @@ export class Querier {
    * when the time is up, with what kind of end it was: `full`, or `cut` by the caller's limit.
    * @throws {MicroError} `aborted`; `unavailable` if no interface can be asked on.
    */
-  async ask(name: string, onAnswer: (message: Message) => boolean, options: LookupOptions): Promise<"full" | "cut"> {
+  async ask(
+    name: string,
+    onAnswer: (message: Message, origin: Origin) => boolean,
+    options: LookupOptions,
+  ): Promise<"full" | "cut"> {
     const { signal } = options;
     if (signal?.aborted === true) throw aborted(signal);
     const windowMs = this.#settings.timeoutMs;
@@ -59,8 +89,8 @@ export class Querier {
     const lookup: Lookup = {
       name,
       cancel: reject,
-      onAnswer: (message) => {
-        if (!onAnswer(message)) return;
+      onAnswer: (message, origin) => {
+        if (!onAnswer(message, origin)) return;
         answered = true;
         if (this.#settings.quietMs === undefined) return;
         clearTimeout(quiet);
@@ -95,12 +125,12 @@ export class Querier {
   }
 
   /** Hand a response to the look-ups it may concern; also one that came to the group. */
-  deliver(message: Message): void {
+  deliver(message: Message, origin: Origin): void {
     if ((message.flags & flagResponse) === 0 || (message.flags & 0x780f) !== 0) return;
     // RFC 6762 responders do not repeat the question.
     const asked = message.questions[0]?.name;
     for (const lookup of this.#channel?.lookups ?? [])
-      if (asked === undefined || asked === lookup.name) lookup.onAnswer(message);
+      if (asked === undefined || asked === lookup.name) lookup.onAnswer(message, origin);
   }
 
   /** End all look-ups with code `closed` and wait for their sockets. */
@@ -116,7 +146,9 @@ export class Querier {
     const settings = this.#settings;
     const onMessage = (bytes: Buffer, remote: dgram.RemoteInfo): void => {
       try {
-        this.deliver(decodeMessage(bytes));
+        if (!this.#isLocal(remote.address) || !this.answers.allows(remote.address)) return;
+        this.answers.spend(remote.address, bytes.length + packetBytes);
+        this.deliver(decodeMessage(bytes), { source: remote.address, proven: true });
       } catch (error) {
         if (error instanceof PacketError) this.#onIgnored(error, remote);
         else settings.logger?.error("mdns: an answer could not be handled", { error, remote: remote.address });

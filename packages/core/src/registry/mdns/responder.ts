@@ -1,11 +1,22 @@
 /** What this registry has registered: answered for, announced, and taken back (go-micro `util/mdns/server.go`). */
 import type dgram from "node:dgram";
 import { MicroError } from "../../errors.ts";
+import { Budget } from "./budget.ts";
 import type { MdnsSettings } from "./options.ts";
 import type { Listener, ListenerLease } from "./listener.ts";
 import type { MulticastSocket } from "./multicast-socket.ts";
 import type { Message } from "./packet.ts";
+import { packetBytes } from "./querier.ts";
 import { advertiseList, answerPacket, type Advertised, type AdvertisedNode } from "./records.ts";
+
+/**
+ * Sent in answer to questions, in bytes a second: anybody can ask in the name of somebody else. Some thousand answers to
+ * one address at once, then some hundred a second.
+ */
+const replyBudget = {
+  each: { rate: 512 * 1024, burst: 4 * 1024 * 1024 },
+  all: { rate: 2 * 1024 * 1024, burst: 16 * 1024 * 1024 },
+};
 
 /** Pauses between the three probes are random below this many milliseconds. */
 const maxProbePauseMs = 250;
@@ -22,6 +33,7 @@ export class Responder {
   readonly #registrations = new Map<string, Registration>();
   /** By domain and service: one list record however many nodes. */
   readonly #lists = new Map<string, Advertised>();
+  readonly #replies = new Budget(replyBudget);
   #lease: ListenerLease | undefined;
   /** Registrations that wait for the sockets. */
   #pending = 0;
@@ -105,8 +117,11 @@ export class Responder {
     const all: Advertised[] = [...this.#lists.values()];
     for (const { node } of this.#registrations.values()) all.push(node);
     for (const advertised of all) {
+      // What goes to the group goes to everybody, whoever has asked.
+      if (!this.#replies.allows(remote.address)) return;
       const packet = answerPacket(advertised, query);
       if (packet === undefined) continue;
+      this.#replies.spend(remote.address, packet.length + packetBytes);
       // Who asks from the group's port shares it with others, and only the group reaches each of them.
       const sent =
         remote.port === this.#settings.port
