@@ -1,6 +1,7 @@
 /** The broker on Kafka. */
 import {
   ConnectionGate,
+  IdleRelease,
   MicroError,
   Subscription,
   encodeEnvelope,
@@ -93,6 +94,10 @@ class KafkaBroker implements Broker {
   readonly #active = new Set<Active>();
   #closed = false;
   #disconnecting: Promise<void> | undefined;
+  readonly #idleRelease = new IdleRelease({
+    isIdle: () => this.#active.size === 0 && this.#publisher.isIdle && this.#gate.waiting === 0,
+    close: () => this.#link.rest(),
+  });
 
   constructor(settings: KafkaSettings, logger: Logger) {
     this.#settings = settings;
@@ -111,7 +116,7 @@ class KafkaBroker implements Broker {
         for (const { subscription } of this.#active) subscription.refused(error);
       },
     });
-    this.#publisher = new Publisher(this.#link);
+    this.#publisher = new Publisher(this.#link, () => this.#idleRelease.settled());
   }
 
   get address(): string {
@@ -120,12 +125,8 @@ class KafkaBroker implements Broker {
 
   async connect(options: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined } = {}): Promise<void> {
     this.#start();
-    try {
-      await this.#gate.pass(options);
-    } catch (error) {
-      if (!MicroError.is(error) || error.code !== "timeout") throw error;
-      throw new MicroError(error.detail, { id: source, code: "unavailable", cause: error });
-    }
+    this.#idleRelease.keep();
+    await this.#gate.connected(options);
   }
 
   /** Keep a connection from now on. */
@@ -191,6 +192,7 @@ class KafkaBroker implements Broker {
         } finally {
           this.#active.delete(active);
           await active.supervisor?.stop();
+          this.#idleRelease.settled();
         }
       },
     });
@@ -249,6 +251,10 @@ class KafkaBroker implements Broker {
     }
   }
 
+  async release(): Promise<void> {
+    if (this.#disconnecting === undefined) await this.#idleRelease.release();
+  }
+
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
     return (this.#disconnecting ??= this.#disconnect(options));
   }
@@ -256,6 +262,7 @@ class KafkaBroker implements Broker {
   async #disconnect({ timeoutMs = 30_000 }: { timeoutMs?: number | undefined }): Promise<void> {
     const begin = performance.now();
     await Promise.all([...this.#active].map(({ subscription }) => subscription.unsubscribe({ timeoutMs })));
+    this.#idleRelease.end();
     const left = Math.max(50, timeoutMs - (performance.now() - begin));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, Math.min(left, 0x7fff_ffff))));

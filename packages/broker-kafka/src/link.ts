@@ -32,6 +32,7 @@ export class Link {
   /** Why, and that those concerned know. */
   #refusal: string | undefined;
   #lost = false;
+  #stopping = Promise.resolve();
 
   constructor(options: LinkOptions) {
     this.#options = options;
@@ -42,8 +43,12 @@ export class Link {
   }
 
   start(): void {
+    const former = this.#stopping;
     this.#supervisor ??= supervise({
-      run: ({ signal, up }) => this.#run(signal, up),
+      run: async ({ signal, up }) => {
+        await former;
+        await this.#run(signal, up);
+      },
       minDelayMs: 50,
       maxDelayMs: 1_000,
     });
@@ -78,9 +83,21 @@ export class Link {
     });
   }
 
+  /** Close for good. */
   async stop(): Promise<void> {
     for (const { reject } of this.#waiting) reject(closedError());
-    await this.#supervisor?.stop();
+    await this.rest();
+  }
+
+  /** Close. It may be started again, which waits for the end of this one. */
+  rest(): Promise<void> {
+    const supervisor = this.#supervisor;
+    if (supervisor === undefined) return this.#stopping;
+    this.#supervisor = undefined;
+    // From now on publishes wait for the next one.
+    this.#current = undefined;
+    this.#options.gate.close("the connection was closed");
+    return (this.#stopping = supervisor.stop());
   }
 
   async #run(signal: AbortSignal, up: () => void): Promise<void> {
@@ -103,6 +120,7 @@ export class Link {
       link = opened;
     } catch (error) {
       const failure = fromKafka(error, `connecting to ${where}`);
+      if (signal.aborted) throw failure;
       gate.close(failure);
       if (isRefusal(failure)) {
         gate.fail(failure);

@@ -38,6 +38,7 @@ const maxPendingBytes = 256 * 1024 * 1024;
 /** See the head of this file. */
 export class Publisher {
   readonly #link: Link;
+  readonly #onIdle: () => void;
   readonly #queues = new Map<string, TopicQueue>();
   readonly #dirty = new Set<TopicQueue>();
   #scheduled = false;
@@ -45,8 +46,14 @@ export class Publisher {
   #bytes = 0;
   #idle: PromiseWithResolvers<void> | undefined;
 
-  constructor(link: Link) {
+  /** @param onIdle told when nothing is on its way any more. */
+  constructor(link: Link, onIdle: () => void) {
     this.#link = link;
+    this.#onIdle = onIdle;
+  }
+
+  get isIdle(): boolean {
+    return this.#pending === 0;
   }
 
   /** Resolves once the record is written. @throws `timeout`, `aborted`, `unavailable`, and what Kafka says of the record. */
@@ -82,7 +89,9 @@ export class Publisher {
           this.#bytes -= bytes;
           if (error === undefined) resolve();
           else reject(error);
-          if (this.#pending === 0) this.#idle?.resolve();
+          if (this.#pending > 0) return;
+          this.#idle?.resolve();
+          this.#onIdle();
         },
       };
       const timer = setTimeout(late, Math.min(timeoutMs, 0x7fff_ffff));

@@ -1,8 +1,9 @@
 import { kafkaBroker } from "@micro/broker-kafka";
 import { brokerConformance, faultProxy } from "@micro/core/testing";
-import { afterAll, describe, it } from "vitest";
+import { afterAll, beforeAll, describe, it } from "vitest";
 import { endKafka, kafkaAddress, missing } from "./support/kafka.ts";
 
+beforeAll(async () => void (missing === undefined && (await kafkaAddress())), 90_000);
 afterAll(endKafka);
 
 brokerConformance(

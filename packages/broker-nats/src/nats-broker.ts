@@ -1,6 +1,7 @@
 /** The broker on NATS. One connection; what should be subscribed is subscribed again on every new one. */
 import {
   ConnectionGate,
+  IdleRelease,
   Metadata,
   MicroError,
   Subscription,
@@ -70,6 +71,12 @@ class NatsBroker implements Broker {
   /** The flush that publishes wait for, when there is too much on its way. */
   #flushing: Promise<void> | undefined;
   #disconnecting: Promise<void> | undefined;
+  /** The former connection is being closed. */
+  #leaving: Promise<void> | undefined;
+  readonly #idleRelease = new IdleRelease({
+    isIdle: () => this.#active.size === 0 && this.#publishing.size === 0 && this.#gate.waiting === 0,
+    close: () => this.#leave(),
+  });
 
   constructor(settings: NatsSettings, logger: Logger) {
     this.#settings = settings;
@@ -87,7 +94,8 @@ class NatsBroker implements Broker {
 
   async connect(options: PublishOptions = {}): Promise<void> {
     this.#start();
-    await this.#gate.pass(options);
+    this.#idleRelease.keep();
+    await this.#gate.connected(options);
   }
 
   /** Keep a connection from now on. */
@@ -98,10 +106,11 @@ class NatsBroker implements Broker {
 
   async #run(signal: AbortSignal, up: () => void): Promise<void> {
     let link: NatsLink;
+    await this.#leaving;
     try {
       link = await openLink(this.#settings, [...new Set([...this.#settings.servers, ...this.#cluster])]);
     } catch (error) {
-      this.#refusedOrAway(error);
+      if (!signal.aborted) this.#refusedOrAway(error);
       throw error;
     } finally {
       this.#tried.resolve();
@@ -116,15 +125,15 @@ class NatsBroker implements Broker {
     this.#flushing = undefined;
     // The service says so of the first one.
     this.#logger.log(this.#lost ? "info" : "debug", `Broker [nats] Connected to ${link.server}`);
-    for (const active of this.#active) this.#serve(active, link);
+    for (const active of this.#active) if (!active.subscription.ended) this.#serve(active, link);
     up();
     this.#gate.open();
     const reason = await link.closed;
+    if (signal.aborted) return;
     this.#link = undefined;
     this.#lost = true;
     this.#streams.clear();
     this.#gate.close(reason ?? "the connection was closed");
-    if (signal.aborted) return;
     const error = fromNats(reason ?? new Error("the connection was closed"), `the connection to ${link.server}`);
     this.#logger.info(error.detail);
     throw error;
@@ -161,7 +170,10 @@ class NatsBroker implements Broker {
   /** Disconnecting waits for it. */
   #remember(publish: Promise<void>): Promise<void> {
     this.#publishing.add(publish);
-    const forget = (): void => void this.#publishing.delete(publish);
+    const forget = (): void => {
+      this.#publishing.delete(publish);
+      this.#idleRelease.settled();
+    };
     publish.then(forget, forget);
     return publish;
   }
@@ -181,6 +193,7 @@ class NatsBroker implements Broker {
       throw fromNats(error, `publishing to ${topic}`);
     }
     this.#sent += payload.length;
+    if (this.#idleRelease.released) this.#idleRelease.settled();
     if (this.#sent - this.#flushedAt >= flushBytes) this.#flush(link);
     if (this.#flushing === undefined || this.#sent - this.#read < maxUnreadBytes) return done;
     return publishWithin(this.#flushing, { ...options, broker: "nats", topic });
@@ -268,11 +281,12 @@ class NatsBroker implements Broker {
       logger: this.#logger,
       lastResort: jetstream === undefined ? "drop" : "retry",
       publish: (deadLetter, message) => this.publish(deadLetter, message),
-      stop: () => {
+      stop: () => feed.stop(),
+      close: async () => {
+        if (feed instanceof JetStreamFeed) await feed.close();
         this.#active.delete(active);
-        return feed.stop();
+        this.#idleRelease.settled();
       },
-      close: () => (feed instanceof JetStreamFeed ? feed.close() : undefined),
     });
     checkPattern(topic);
     const { consumer } = subscription;
@@ -316,22 +330,47 @@ class NatsBroker implements Broker {
     });
   }
 
+  async release(): Promise<void> {
+    if (this.#disconnecting === undefined) await this.#idleRelease.release();
+  }
+
+  /** Close the connection, for now. */
+  async #leave(): Promise<void> {
+    const link = this.#forgetLink();
+    const stopped = this.#supervisor?.stop();
+    this.#supervisor = undefined;
+    // An attempt to connect that is under way cannot be called off.
+    if (link === undefined) return;
+    this.#leaving = closeLink(link);
+    await this.#leaving;
+    await stopped;
+  }
+
+  /** Nothing goes over it any more. */
+  #forgetLink(): NatsLink | undefined {
+    const link = this.#link;
+    this.#link = undefined;
+    this.#streams.clear();
+    this.#gate.close("the connection was closed");
+    return link;
+  }
+
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
     return (this.#disconnecting ??= this.#disconnect(options));
   }
 
   async #disconnect(options: { timeoutMs?: number | undefined }): Promise<void> {
     await Promise.all([...this.#active].map(({ subscription }) => subscription.unsubscribe(options)));
+    this.#idleRelease.end();
+    await this.#leaving;
     // The first attempt to connect decides whether anybody listens.
     if (this.#supervisor !== undefined) await this.#tried.promise;
     const link = this.#link;
     // What was published is sent, if the server still listens: each publish has its own deadline.
     if (link !== undefined) await Promise.race([Promise.allSettled(this.#publishing), link.closed]);
-    if (link !== undefined)
-      await publishWithin(link.flush(), { broker: "nats", topic: "*", timeoutMs: 2_000 }).catch(() => {});
     this.#gate.fail(closedError(), true);
     const stopped = this.#supervisor?.stop();
-    await link?.close();
+    if (link !== undefined) await closeLink(link);
     await stopped;
   }
 
@@ -341,6 +380,12 @@ class NatsBroker implements Broker {
 }
 
 const done = Promise.resolve();
+
+/** Send what was published, if the server still listens, and close. */
+async function closeLink(link: NatsLink): Promise<void> {
+  await publishWithin(link.flush(), { broker: "nats", topic: "*", timeoutMs: 2_000 }).catch(() => {});
+  await link.close();
+}
 
 function pause(delayMs: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {

@@ -1,9 +1,10 @@
 import { natsBroker } from "@micro/broker-nats";
 import type { NatsBrokerOptions } from "@micro/broker-nats";
 import { brokerConformance } from "@micro/core/testing";
-import { afterAll, describe, it } from "vitest";
+import { afterAll, beforeAll, describe, it } from "vitest";
 import { endNats, missing, natsAddress } from "./support/nats.ts";
 
+beforeAll(async () => void (missing === undefined && (await natsAddress())), 60_000);
 afterAll(endNats);
 
 const suites: readonly [name: string, options: NatsBrokerOptions, redelivers: boolean][] = [

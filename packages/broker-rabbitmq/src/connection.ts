@@ -33,6 +33,7 @@ export class Connection {
   readonly #options: ConnectionOptions;
   #supervisor: Supervisor | undefined;
   #link: AmqpLink | undefined;
+  #stopping = Promise.resolve();
   #lost = false;
   /** What is kept on this link. */
   readonly #kept = new Set<Supervisor>();
@@ -48,11 +49,26 @@ export class Connection {
   }
 
   start(): void {
-    this.#supervisor ??= supervise({ run: (task) => this.#run(task.signal, task.up), ...retry });
+    const former = this.#stopping;
+    this.#supervisor ??= supervise({
+      run: async (task) => {
+        await former;
+        await this.#run(task.signal, task.up);
+      },
+      ...retry,
+    });
   }
 
-  async stop(): Promise<void> {
-    const stopped = this.#supervisor?.stop();
+  /** Close. It may be started again, which waits for the end of this one. */
+  stop(): Promise<void> {
+    const supervisor = this.#supervisor;
+    if (supervisor === undefined) return this.#stopping;
+    this.#supervisor = undefined;
+    return (this.#stopping = this.#stop(supervisor));
+  }
+
+  async #stop(supervisor: Supervisor): Promise<void> {
+    const stopped = supervisor.stop();
     await this.#link?.close();
     await stopped;
   }

@@ -44,6 +44,7 @@ export class Publisher {
   readonly gate: ConnectionGate;
   readonly #settings: RabbitmqSettings;
   readonly #topology: Topology;
+  readonly #onIdle: () => void;
   /** In the order they came. */
   readonly #unconfirmed = new Set<Unconfirmed>();
   readonly #mandatory = new Map<string, Unconfirmed>();
@@ -61,10 +62,17 @@ export class Publisher {
   #timer: NodeJS.Timeout | undefined;
   #wakesAt = Number.POSITIVE_INFINITY;
 
-  constructor(settings: RabbitmqSettings, topology: Topology, backend: () => string) {
+  /** @param onIdle told when nothing is unconfirmed any more. */
+  constructor(settings: RabbitmqSettings, topology: Topology, backend: () => string, onIdle: () => void) {
+    this.#onIdle = onIdle;
     this.#settings = settings;
     this.#topology = topology;
     this.gate = new ConnectionGate({ name: "rabbitmq", backend, maxWaiting: settings.maxWaiting });
+  }
+
+  /** Nothing is unconfirmed, and nobody waits for a connection. */
+  get isIdle(): boolean {
+    return this.#unconfirmed.size === 0 && this.gate.waiting === 0;
   }
 
   /** This connection is to be published over. */
@@ -188,6 +196,7 @@ export class Publisher {
   #send(outgoing: Outgoing, { signal }: PublishOptions, timeoutMs: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const entry = new Unconfirmed(outgoing, timeoutMs, resolve, reject);
+      if (this.#unconfirmed.size === 0) this.#timer?.ref();
       this.#unconfirmed.add(entry);
       if (entry.deadline < this.#wakesAt) this.#wakeAt(entry.deadline);
       if (signal !== undefined) {
@@ -275,6 +284,10 @@ export class Publisher {
     if (mandatory === true && this.#mandatory.get(messageId!) === entry) this.#mandatory.delete(messageId!);
     if (error === undefined) entry.resolve();
     else entry.reject(error);
+    // What has no deadline left to watch holds no process.
+    if (this.#unconfirmed.size > 0) return;
+    this.#timer?.unref();
+    this.#onIdle();
   }
 
   /** Full at the limits; with room again below a share of them. */

@@ -1,5 +1,5 @@
 /** The broker on RabbitMQ. One connection publishes and one consumes: a server short of memory stops reading from those that publish, and must go on reading acknowledgements. */
-import { MicroError, Subscription, outgoingHeader, silentLogger } from "@micro/core";
+import { IdleRelease, MicroError, Subscription, outgoingHeader, silentLogger } from "@micro/core";
 import type {
   Broker,
   BrokerHandler,
@@ -52,13 +52,17 @@ class RabbitmqBroker implements Broker {
   readonly #active = new Set<Active>();
   readonly #feeds = new Map<string, Set<QueueFeed>>();
   #disconnecting: Promise<void> | undefined;
+  readonly #idleRelease = new IdleRelease({
+    isIdle: () => this.#active.size === 0 && this.#publisher.isIdle,
+    close: async () => void (await Promise.all([this.#publishing.stop(), this.#consuming.stop()])),
+  });
 
   constructor(settings: RabbitmqSettings, logger: Logger) {
     this.#settings = settings;
     this.#logger = logger;
     this.#topology = new Topology(settings, logger);
     const backend = (): string => `RabbitMQ at ${settings.nodes.map(({ address }) => address).join(", ")}`;
-    const publisher = new Publisher(settings, this.#topology, backend);
+    const publisher = new Publisher(settings, this.#topology, backend, () => this.#idleRelease.settled());
     this.#publisher = publisher;
     this.#publishing = new Connection({
       settings,
@@ -89,8 +93,9 @@ class RabbitmqBroker implements Broker {
 
   async connect(options: PublishOptions = {}): Promise<void> {
     this.#throwIfClosed();
+    this.#idleRelease.keep();
     this.#publishing.start();
-    await this.#publisher.gate.pass(options);
+    await this.#publisher.gate.connected(options);
   }
 
   publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
@@ -161,6 +166,7 @@ class RabbitmqBroker implements Broker {
         this.#active.delete(active);
         await feed.close();
         active.release?.();
+        this.#idleRelease.settled();
       },
     });
     checkTopic(topic);
@@ -203,12 +209,17 @@ class RabbitmqBroker implements Broker {
     if (this.#disconnecting !== undefined) throw closedError();
   }
 
+  async release(): Promise<void> {
+    if (this.#disconnecting === undefined) await this.#idleRelease.release();
+  }
+
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
     return (this.#disconnecting ??= this.#disconnect(options));
   }
 
   async #disconnect(options: { timeoutMs?: number | undefined }): Promise<void> {
     await Promise.all([...this.#active].map(({ subscription }) => subscription.unsubscribe(options)));
+    this.#idleRelease.end();
     await this.#publisher.end(Math.min(options.timeoutMs ?? goodbyeMs, goodbyeMs));
     await Promise.all([this.#publishing.stop(), this.#consuming.stop()]);
   }

@@ -270,6 +270,7 @@ export {
   type ConnectionGateOptions,
   type PublishWithinOptions,
 } from "./broker/connection-gate.ts";
+export { IdleRelease, type IdleReleaseOptions } from "./broker/idle-release.ts";
 export { Consumer, redeliveryBackoff, type ConsumerOptions, type Delivery } from "./broker/consumer.ts";
 export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts";
 export { outgoingHeader } from "./broker/outgoing.ts";

@@ -78,6 +78,19 @@ export class ConnectionGate {
     return this.#wait(options);
   }
 
+  /**
+   * For `Broker.connect`: resolves once the gate is open.
+   * @throws {MicroError} `unavailable`, and why, where that takes longer than it may; otherwise as {@link pass}.
+   */
+  async connected(options: PublishOptions = {}): Promise<void> {
+    try {
+      await this.pass(options);
+    } catch (error) {
+      if (!MicroError.is(error) || error.code !== "timeout") throw error;
+      throw this.#error("unavailable", this.#away());
+    }
+  }
+
   #wait(options: PublishOptions): Promise<void> {
     if (this.#waiting.size >= this.#maxWaiting)
       throw this.#error(

@@ -82,6 +82,8 @@ export function brokerConformance(
     ...unsubscribeCases(patience),
     ...argumentCases(patience),
     ...endCases(patience),
+    ...releaseCases(patience),
+    ...leakCases(patience),
     ...(unreachable === undefined ? {} : absenceCases(patience, unreachable)),
   };
   defineSuite(runner, "broker conformance", create, cases, skip);
@@ -791,9 +793,9 @@ function unsubscribeCases(patience: Patience): Cases {
         await inbox.see(each);
       }
     },
-    "unsubscribe: by its signal, which keeps no listener": async ({ broker, topic }) => {
+    "unsubscribe: by its signal, which keeps no listener": async ({ broker, topic }, leaks) => {
       const name = topic();
-      const controller = new AbortController();
+      const controller = leaks.controller();
       await using inbox = await open(broker, name, patience, { signal: controller.signal });
       await broker.publish(name, message("1"));
       await inbox.first();
@@ -803,7 +805,7 @@ function unsubscribeCases(patience: Patience): Cases {
       await broker.publish(name, message("2"));
       await inbox.never(2);
       // One that ends otherwise leaves nothing on a signal that lives on.
-      const later = new AbortController();
+      const later = leaks.controller();
       await using second = await open(broker, name, patience, { signal: later.signal });
       await second.subscriber.unsubscribe();
       assert.equal(getEventListeners(later.signal, "abort").length, 0);
@@ -904,10 +906,10 @@ function argumentCases(patience: Patience): Cases {
       assert.equal(text(await inbox.first()), "2");
       await inbox.never(2);
     },
-    "publish: keeps no listener on its signal": async ({ broker, topic }) => {
+    "publish: keeps no listener on its signal": async ({ broker, topic }, leaks) => {
       const name = topic();
       await using inbox = await open(broker, name, patience);
-      const { signal } = new AbortController();
+      const { signal } = leaks.controller();
       for (const each of numbers(3)) await broker.publish(name, message(each), { signal });
       await inbox.until(3);
       assert.equal(getEventListeners(signal, "abort").length, 0);
@@ -1028,6 +1030,106 @@ function endCases(patience: Patience): Cases {
   };
 }
 
+function releaseCases(patience: Patience): Cases {
+  return {
+    "release: whoever uses it afterwards finds it as before": async ({ broker, connect, topic }) => {
+      await using other = await connect();
+      const [here, there] = [topic(), topic()];
+      await using inbox = await open(broker, here, patience);
+      for (const each of numbers(3)) {
+        await using mine = await open(other, there, patience);
+        await other.publish(here, message(each));
+        await inbox.see(each);
+        await broker.publish(there, message(each), { timeoutMs: patience.patienceMs });
+        await mine.see(each);
+        await mine.subscriber.unsubscribe();
+        await within(patience, Promise.resolve(other.release?.()), "the release");
+      }
+      await other.publish(here, message("late"), { timeoutMs: patience.patienceMs });
+      await inbox.see("late");
+    },
+    "release: publishes under way arrive, and subscriptions go on": async ({ broker, connect, topic }) => {
+      await using other = await connect();
+      const name = topic();
+      await using inbox = await open(broker, name, patience);
+      await other.publish(name, message("first"), { timeoutMs: patience.patienceMs });
+      const published = numbers(20).map((each) => other.publish(name, message(each)));
+      await within(patience, Promise.resolve(other.release?.()), "the release");
+      await Promise.all(published);
+      await inbox.until(21);
+      await using mine = await open(other, name, patience);
+      await within(patience, Promise.resolve(other.release?.()), "the release");
+      await broker.publish(name, message("still there"));
+      await mine.see("still there");
+    },
+    "release: before its first use, twice, and after its end": async ({ connect, topic }) => {
+      await using other = await connect();
+      await other.release?.();
+      await Promise.all([other.release?.(), other.release?.()]);
+      await other.publish(topic(), message("1"), { timeoutMs: patience.patienceMs });
+      await other.disconnect();
+      await other.release?.();
+    },
+  };
+}
+
+/** Nothing is left on what was handed in, whichever way it ended; timers, sockets and ports are seen by the suite itself. */
+function leakCases(patience: Patience): Cases {
+  return {
+    "leaks: a signal for many publishes and subscriptions, each of which ends otherwise": async (
+      { broker, connect, topic },
+      leaks,
+    ) => {
+      const { signal } = leaks.controller();
+      const name = topic();
+      const other = await connect();
+      await other.connect({ signal });
+      await using inbox = await open(other, name, patience, { signal });
+      await using failing = await open(other, name, patience, { signal, retries: 0, onError() {} }, failAsTold);
+      for (const each of numbers(20)) await broker.publish(name, message(each, { Why: "codec" }), { signal });
+      await broker.publish("x".repeat(70_000), message("1"), { signal, timeoutMs: 50 }).catch(() => {});
+      await inbox.until(20);
+      await failing.until(20);
+      await failing.subscriber.unsubscribe();
+      assert.ok(getEventListeners(signal, "abort").length <= 1, "more than the subscription listens");
+      await within(patience, other.disconnect(), "the end");
+      assert.equal(getEventListeners(signal, "abort").length, 0);
+    },
+    "leaks: a signal that ends publishes and subscriptions": async ({ broker, topic }, leaks) => {
+      const controller = leaks.controller();
+      const { signal } = controller;
+      const gate = Promise.withResolvers<void>();
+      const name = topic();
+      const inbox = await open(broker, name, patience, { signal, prefetch: 1 }, () => gate.promise);
+      const publishing = numbers(5).map((each) =>
+        broker.publish(name, message(each), { signal, timeoutMs: patience.patienceMs }).catch(() => {}),
+      );
+      await inbox.first();
+      controller.abort();
+      gate.resolve();
+      await Promise.all(publishing);
+      await within(patience, inbox.subscriber.unsubscribe(), "the end of the subscription");
+      assert.equal(getEventListeners(signal, "abort").length, 0);
+    },
+    "leaks: what a handler fails at, is cancelled in, or never acknowledges": async ({ connect, topic }, leaks) => {
+      const { signal } = leaks.controller();
+      const [name, dead] = [topic(), topic()];
+      const other = await connect();
+      const options = { signal, retries: 1, backoff: soon, deadLetter: dead, onError() {} };
+      await using buried = await open(other, dead, patience, { signal });
+      await using fails = await open(other, name, patience, options, failAlways);
+      await using hangs = await open(other, name, patience, { signal, onError() {} }, untilCancelled);
+      await using silent = await open(other, name, patience, { signal, autoAck: false });
+      for (const each of numbers(3)) await other.publish(name, message(each), { signal });
+      await buried.until(3);
+      await Promise.all([fails.until(6), hangs.first(), silent.until(3)]);
+      await within(patience, other.disconnect({ timeoutMs: 50 }), "the end");
+      for (const { subscriber } of [buried, fails, hangs, silent]) assert.equal(subscriber.stats.inFlight, 0);
+      assert.equal(getEventListeners(signal, "abort").length, 0);
+    },
+  };
+}
+
 function absenceCases(patience: Patience, unreachable: () => Promise<Broker>): Cases {
   const patient = { ...patience };
   return {
@@ -1037,9 +1139,9 @@ function absenceCases(patience: Patience, unreachable: () => Promise<Broker>): C
       await rejects(broker.publish(topic(), message("1"), { timeoutMs: 150 }), "timeout");
       assert.ok(performance.now() - begin >= 140, "it did not wait");
     },
-    "backend away: a publish that waits is cancelled by its signal": async ({ topic }) => {
+    "backend away: a publish that waits is cancelled by its signal": async ({ topic }, leaks) => {
       await using broker = await unreachable();
-      const controller = new AbortController();
+      const controller = leaks.controller();
       const publishing = broker.publish(topic(), message("1"), {
         signal: controller.signal,
         timeoutMs: patient.patienceMs,
@@ -1048,6 +1150,27 @@ function absenceCases(patience: Patience, unreachable: () => Promise<Broker>): C
       controller.abort();
       await within(patient, rejects(publishing, "aborted"), "the end of the publish");
       assert.equal(getEventListeners(controller.signal, "abort").length, 0);
+    },
+    "backend away: connecting says so, soon after its limit": async (_fixture, leaks) => {
+      await using broker = await unreachable();
+      const { signal } = leaks.controller();
+      const begin = performance.now();
+      await rejects(broker.connect({ timeoutMs: 150, signal }), "unavailable", "connecting");
+      assert.ok(performance.now() - begin < patient.patienceMs / 2, "it took its time");
+    },
+    "backend away: publishes that time out or are cut off keep no listener": async ({ topic }, leaks) => {
+      const broker = await unreachable();
+      const { signal } = leaks.controller();
+      await rejects(broker.publish(topic(), message("1"), { timeoutMs: 50, signal }), "timeout");
+      assert.equal(getEventListeners(signal, "abort").length, 0, "after the limit");
+      const publishing = broker.publish(topic(), message("2"), { timeoutMs: patient.patienceMs, signal });
+      const subscriber = broker.subscribe(topic(), () => {}, { onError() {}, signal });
+      publishing.catch(() => {});
+      subscriber.ready.catch(() => {});
+      await sleep(20);
+      await within(patient, broker.disconnect({ timeoutMs: 50 }), "the end");
+      await publishing.catch(() => {});
+      assert.equal(getEventListeners(signal, "abort").length, 0, "after the end");
     },
     "backend away: a subscription waits, and can be ended": async ({ topic }) => {
       await using broker = await unreachable();

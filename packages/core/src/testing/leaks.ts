@@ -52,7 +52,8 @@ export function watchLeaks(): LeakWatch {
 
   const note = (what: string, gone: () => boolean): void => {
     const stack = caller();
-    if (!foreign.test(stack)) seen.push({ what, stack, gone });
+    // Without a frame of anybody's it is Node's own, such as the connections that `fetch` keeps.
+    if (stack !== "" && !foreign.test(stack)) seen.push({ what, stack, gone });
   };
   const noteTimer = <Timer extends object>(what: string, timer: Timer): Timer => {
     const reference = new WeakRef(timer);

@@ -27,6 +27,7 @@ import type {
 } from "../broker.ts";
 import { publishTimeout } from "../connection-gate.ts";
 import { encodeEnvelope } from "../envelope.ts";
+import { IdleRelease } from "../idle-release.ts";
 import { outgoingHeader } from "../outgoing.ts";
 import { Subscription } from "../subscription.ts";
 import { LocalSubscription } from "./local.ts";
@@ -104,6 +105,14 @@ class HttpBroker implements Broker {
   #idle: PromiseWithResolvers<void> | undefined;
   /** Everything is over, the publishes of dead letters included. */
   #closed = false;
+  /** What is open is being closed, for now. */
+  #resting: Promise<void> | undefined;
+  readonly #idleRelease = new IdleRelease({
+    isIdle: () => this.#locals.size === 0 && this.#ending === 0 && this.#runs.size === 0,
+    close: () => (this.#resting = this.#rest()),
+  });
+  /** Subscriptions that take nothing more, and whose handlers may still run. */
+  #ending = 0;
 
   constructor(settings: HttpBrokerSettings) {
     this.#settings = settings;
@@ -121,6 +130,7 @@ class HttpBroker implements Broker {
     this.#throwIfClosed();
     const { signal, timeoutMs = defaultTimeoutMs } = options;
     if (signal?.aborted === true) throw abortedBy(signal);
+    this.#idleRelease.keep();
     using run = new PublishRun(timeoutMs, signal);
     try {
       await this.#lookUp(run);
@@ -153,9 +163,14 @@ class HttpBroker implements Broker {
       lastResort: "drop",
       publish: (to, dead) => this.#publish(to, dead, {}),
       stop: async () => {
+        this.#ending++;
         this.#leave(local);
         await local.registrar?.stop({ timeoutMs: 2_000 });
         await supervisor?.stop();
+      },
+      close: () => {
+        this.#ending--;
+        this.#idleRelease.settled();
       },
     });
     const local = new LocalSubscription(subscriptionId(topic), subscription);
@@ -172,6 +187,22 @@ class HttpBroker implements Broker {
     return subscription;
   }
 
+  async release(): Promise<void> {
+    if (this.#closing === undefined) await this.#idleRelease.release();
+  }
+
+  /** Close the port, the connections, the look-ups: the next use opens what it needs. */
+  async #rest(): Promise<void> {
+    const receiver = this.#receiver;
+    const cache = this.#cache;
+    this.#receiver = undefined;
+    this.#cache = undefined;
+    this.#routesVersion = -1;
+    this.#address = "";
+    this.#peers.close();
+    await Promise.all([receiver?.then((bound) => bound.close()), cache?.[Symbol.asyncDispose]()].map(noMatterHow));
+  }
+
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
     return (this.#closing ??= detach(() => this.#disconnect(options.timeoutMs ?? 30_000)));
   }
@@ -181,6 +212,7 @@ class HttpBroker implements Broker {
   }
 
   async #disconnect(timeoutMs: number): Promise<void> {
+    this.#idleRelease.end();
     const late = setTimeout(
       () => {
         for (const run of this.#runs) run.end(closed());
@@ -194,7 +226,7 @@ class HttpBroker implements Broker {
     clearTimeout(late);
     this.#peers.close();
     const receiver = await this.#receiver?.catch(() => undefined);
-    await Promise.all([receiver?.close(), this.#cache?.[Symbol.asyncDispose]()]);
+    await Promise.all([receiver?.close(), this.#cache?.[Symbol.asyncDispose](), this.#resting]);
   }
 
   /** Listen, register, and stay so until `signal` aborts. */
@@ -275,7 +307,10 @@ class HttpBroker implements Broker {
       await deliverToAll(publication, run, this.#recipients(topic), this.#peers, this.#settings.logger);
     } finally {
       this.#runs.delete(run);
-      if (this.#runs.size === 0) this.#idle?.resolve();
+      if (this.#runs.size === 0) {
+        this.#idle?.resolve();
+        this.#idleRelease.settled();
+      }
     }
   }
 
@@ -357,6 +392,8 @@ class HttpBroker implements Broker {
 
   /** Bind, once; resolves with the address to register. */
   async #listen(): Promise<string> {
+    // An address that is named is free again then.
+    await this.#resting;
     const { address, secure, tls, maxMessageBytes, maxConnections, advertise } = this.#settings;
     if (this.#closed) throw closed();
     const deliver: Deliver = (...delivery) => this.#receive(...delivery);
@@ -411,6 +448,10 @@ class HttpBroker implements Broker {
   #throwIfClosed(): void {
     if (this.#closing !== undefined) throw closed();
   }
+}
+
+async function noMatterHow(work: Promise<unknown> | undefined): Promise<void> {
+  await work?.catch(() => {});
 }
 
 /** `promise`, unless the run ends before. */

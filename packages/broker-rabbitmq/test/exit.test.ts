@@ -1,0 +1,24 @@
+import { afterAll, describe, it } from "vitest";
+import { brokerExitForms, brokerExitUses, expectExit } from "../../core/test/support/broker-exit.ts";
+import { endRabbitmq, missing, rabbitmqUrl } from "./support/rabbitmq.ts";
+
+afterAll(endRabbitmq);
+
+describe.skipIf(missing !== undefined)("a process whose service has stopped ends, with a broker given as", () => {
+  for (const form of brokerExitForms)
+    for (const use of brokerExitUses)
+      it(`${form}, used for: ${use}`, async () => {
+        const address = await rabbitmqUrl();
+        await expectExit(
+          {
+            module: "@micro/broker-rabbitmq",
+            factory: "rabbitmqBroker",
+            resolve: new URL("./support/resolve.mjs", import.meta.url),
+            options: { addresses: [address] },
+            address,
+          },
+          form,
+          use,
+        );
+      });
+});
