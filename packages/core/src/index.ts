@@ -194,6 +194,7 @@ export type {
   StrategyName,
 } from "./selector/selector.ts";
 export { cachedSelector, type CachedSelectorOptions } from "./selector/cached-selector.ts";
+export { WrongServiceError } from "./selector/wrong-service.ts";
 export { filterAddress, filterEndpoint, filterLabel, filterVersion } from "./selector/filters.ts";
 export {
   powerOfTwoChoices,

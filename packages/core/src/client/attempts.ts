@@ -1,19 +1,23 @@
 /** The attempts of one call: pick a node, try, and decide by the error whether to try another. */
-import { MicroError, type CallAttempt } from "../errors.ts";
+import { MicroError } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
 import type { Selection } from "../selector/selector.ts";
 import type { ExchangeOptions, ExchangeRequest } from "../transport/transport.ts";
-import { Attempt, type Call, type Carrier } from "./call-context.ts";
+import { AttemptLog } from "./attempt-log.ts";
+import { Attempt, callAt, type Call, type Carrier } from "./call-context.ts";
 import { cancelledError, clientId, deadlineError, pause } from "./deadline.ts";
 import type { ClientCore } from "./core.ts";
 import { lookedUp, unused } from "./look-up.ts";
+import { blame } from "./stall.ts";
 import { TextRequest } from "./text-request.ts";
-import type { Wire } from "./wire.ts";
+import type { Called, Wire } from "./wire.ts";
 
+// `ExchangeOptions.dialTimeoutMs`, where nobody sets it.
+const defaultDialMs = 5_000;
 const noBytes = new Uint8Array(0);
 
 /** Shared by unary calls and the opening of streams; `T` is what the call resolves to. */
-export abstract class Attempts<T> implements Carrier {
+export abstract class Attempts<T> implements Carrier, Called {
   protected readonly core: ClientCore;
   protected readonly call: Call;
   protected request: unknown;
@@ -32,8 +36,7 @@ export abstract class Attempts<T> implements Carrier {
   #attemptStartedAt = 0;
   #retries = 0;
   #allTried = false;
-  #attempts: CallAttempt[] | undefined;
-  #tried: Set<string> | undefined;
+  #log: AttemptLog | undefined;
 
   constructor(core: ClientCore, call: Call, request: unknown) {
     this.core = core;
@@ -76,7 +79,7 @@ export abstract class Attempts<T> implements Carrier {
     // Only the presence of the key matters to Go; a node given by its address counts as mucp there.
     const protocol = this.selection.node.metadata["protocol"];
     try {
-      if (protocol === "mucp" || protocol === "" || this.#address() !== undefined)
+      if (protocol === "mucp" || protocol === "" || this.call.address !== undefined)
         return core.wires.current(contentType);
       return protocol === undefined ? core.wires.old(contentType) : undefined;
     } catch (error) {
@@ -106,9 +109,10 @@ export abstract class Attempts<T> implements Carrier {
     body: Uint8Array | string = noBytes,
   ): ExchangeRequest {
     const { service, endpoint } = this.call.target;
+    const lookedUp = this.call.address === undefined;
     if (typeof body === "string")
-      return new TextRequest(service, endpoint, wire.contentType, wire.accept, metadata, body);
-    return { service, endpoint, contentType: wire.contentType, accept: wire.accept, metadata, body };
+      return new TextRequest(service, endpoint, wire.contentType, wire.accept, metadata, body, lookedUp);
+    return { service, endpoint, contentType: wire.contentType, accept: wire.accept, metadata, body, lookedUp };
   }
 
   protected exchangeOptions(): ExchangeOptions {
@@ -156,7 +160,7 @@ export abstract class Attempts<T> implements Carrier {
   protected noteOther(error: unknown): unknown {
     if (!MicroError.is(error)) return error;
     const atNode = error.notRun || error.code === "unavailable" || error.code === "timeout" || error.code === "aborted";
-    this.verdict = atNode ? error : undefined;
+    this.verdict = atNode ? this.#blame(error) : undefined;
     this.refused = error.notRun;
     this.answered = !atNode;
     return error;
@@ -174,10 +178,20 @@ export abstract class Attempts<T> implements Carrier {
             cause,
           },
         );
-    this.verdict = error;
+    this.verdict = this.#blame(error);
     this.refused = error.notRun;
     this.answered = false;
     return error;
+  }
+
+  /** What the selector is told of an error that is not the peer's. */
+  #blame(error: MicroError): MicroError {
+    if (error.code !== "timeout") return error;
+    const { own, target, deadline } = this.call;
+    const now = performance.now();
+    const dialled = this.#attemptStartedAt + (own?.dialTimeoutMs ?? target.defaults.dialTimeoutMs ?? defaultDialMs);
+    const due = error.notRun && dialled < (deadline ?? Infinity) ? dialled : deadline;
+    return due === undefined ? error : blame(error, this.#attemptStartedAt, due, now);
   }
 
   /** Tell the selector how the attempt went, unless a stream will. */
@@ -186,28 +200,37 @@ export abstract class Attempts<T> implements Carrier {
     this.selection.done(this.verdict);
   }
 
-  /** The attempt failed: another one, or the error of the call. */
-  protected async failed(thrown: unknown): Promise<T> {
-    const { call } = this;
+  /**
+   * The attempt failed: another one, or the error of the call. That is made before anything is awaited wherever it can be:
+   * the engine then still knows who waits for it, and its stack ends in the caller's code.
+   */
+  protected failed(thrown: unknown): Promise<T> {
     if (this.hopeless) this.verdict = unused;
     this.done();
-    if (this.hopeless || !MicroError.is(thrown)) throw thrown;
+    if (this.hopeless || !MicroError.is(thrown)) return reject(thrown);
+    const { call } = this;
     const error = thrown;
-    const now = performance.now();
-    const node = this.selection.node;
-    const durationMs = now - this.#attemptStartedAt;
-    (this.#attempts ??= []).push({ node: node.id, address: node.address, error, durationMs });
-    const tried = (this.#tried ??= new Set());
-    tried.add(node.id);
+    const log = (this.#log ??= new AttemptLog());
+    log.add(this.selection.node, error, performance.now() - this.#attemptStartedAt);
 
-    if (call.signal?.aborted === true) throw this.#failure(cancelledError(call.signal.reason));
-    if (error.code === "timeout" && !this.answered && call.expired) throw this.#timeout(error);
-    if (error.code === "aborted" && !this.answered) throw this.#failure(error);
+    if (call.signal?.aborted === true) return reject(this.#failure(cancelledError(call.signal.reason)));
+    if (error.code === "timeout" && !this.answered && call.expired) return reject(this.#timeout(error));
+    if ((error.code === "aborted" && !this.answered) || !this.mayRetry(error)) return reject(this.#failure(error));
     const policy = call.own?.retry ?? call.target.defaults.retry;
-    if (!this.mayRetry(error) || !(await policy(error, call, this.#attempt))) throw this.#failure(error);
+    try {
+      const verdict = policy(error, call, this.#attempt);
+      if (verdict === false) return reject(this.#failure(error));
+      return this.#again(error, log, verdict);
+    } catch (failure) {
+      return reject(failure);
+    }
+  }
 
+  /** The next attempt, if the policy is for it. */
+  async #again(error: MicroError, log: AttemptLog, verdict: boolean | Promise<boolean>): Promise<T> {
+    if (!(await verdict)) throw this.#failure(error);
     let selection = this.refused && !this.#allTried ? await this.#pickAgain(error) : undefined;
-    if (selection !== undefined && tried.has(selection.node.id)) {
+    if (selection !== undefined && log.has(selection.node)) {
       selection.done(unused);
       selection = undefined;
       this.#allTried = true;
@@ -219,8 +242,8 @@ export abstract class Attempts<T> implements Carrier {
     this.#attempt += 1;
     if (this.core.logger.enabled("debug"))
       this.core.logger.debug("a call is tried again", {
-        service: call.service,
-        endpoint: call.endpoint,
+        service: this.call.service,
+        endpoint: this.call.endpoint,
         attempt: this.#attempt,
         node: selection.node.id,
         error: error.message,
@@ -234,10 +257,13 @@ export abstract class Attempts<T> implements Carrier {
     return true;
   }
 
+  get lookedUpService(): string | undefined {
+    return this.call.lookedUpService;
+  }
+
   /** For error texts: the call and the node. */
   toString(): string {
-    const { id, address } = this.selection.node;
-    return `${this.call.toString()} at ${id === address ? address : `${id} (${address})`}`;
+    return callAt(this.call, this.selection.node);
   }
 
   #begin(selection: Selection): Promise<T> {
@@ -253,20 +279,16 @@ export abstract class Attempts<T> implements Carrier {
     }
   }
 
-  #address(): string | readonly string[] | undefined {
-    return this.call.own?.address ?? this.call.target.defaults.address;
-  }
-
   #pick(): Selection | Promise<Selection> {
     const { core, call } = this;
-    const address = this.#address();
+    const address = this.call.address;
     if (address !== undefined) return core.selector.pickAddress(this.#pickAddress(address));
     const select = call.own?.select ?? call.target.defaults.select;
     return core.selector.pick(call.target.service, {
       filters: select?.filters,
       strategy: select?.strategy,
       domain: select?.domain,
-      exclude: this.#tried,
+      exclude: this.#log?.tried,
       signal: call.signal,
       deadline: call.deadline,
     });
@@ -285,7 +307,7 @@ export abstract class Attempts<T> implements Carrier {
   }
 
   #wasTried(address: string | undefined): boolean {
-    return this.#attempts?.some((attempt) => attempt.address === address) === true;
+    return address !== undefined && this.#log?.tried.has(address) === true;
   }
 
   async #pickAgain(error: MicroError): Promise<Selection> {
@@ -323,38 +345,18 @@ export abstract class Attempts<T> implements Carrier {
 
   #timeout(cause: MicroError): MicroError {
     const milliseconds = Math.round(performance.now() - this.call.startedAt);
-    const explanation = `${this.call.toString()}, after ${milliseconds} ms; ${this.#tries()}`;
+    const explanation = `${this.call.toString()}, after ${milliseconds} ms; ${this.#log!.toString()}`;
     return this.#failure(deadlineError("call timeout: ", explanation, cause));
   }
 
-  /** The call's error: that of the last attempt with the list of all. A peer's own words stay as they came. */
   #failure(error: MicroError, note?: string): MicroError {
-    const attempts = this.#attempts ?? [];
-    let { detail, cause } = error;
-    if (this.answered && !error.notRun) {
-      if (note !== undefined) cause ??= new Error(note);
-    } else if (attempts.length > 1 || note !== undefined) {
-      const parts = [detail, note, attempts.length > 1 && error.code !== "timeout" ? this.#tries() : undefined];
-      detail = parts.filter((part) => part !== undefined).join("; ");
-    }
-    return new MicroError(detail, {
-      id: error.id === "" && !this.answered ? clientId : error.id,
-      code: error.code,
-      statusCode: error.statusCode,
-      status: error.status,
-      notRun: error.notRun,
-      cause,
-      attempts,
-    });
+    return this.#log!.failure(error, this.answered, note);
   }
+}
 
-  #tries(): string {
-    const tries = (this.#attempts ?? []).map(({ node, address, error, durationMs }) => {
-      const name = node === address ? address : `${node} at ${address}`;
-      return `${name} (${error.detail || error.code}, ${Math.round(durationMs)} ms)`;
-    });
-    return `tried ${tries.join(", ")}`;
-  }
+/** A rejected promise: retry policies and wrappers may throw anything. */
+function reject(reason: unknown): Promise<never> {
+  return Promise.reject(reason as Error);
 }
 
 function unknownProtocol(protocol: string, where: string): MicroError {

@@ -80,6 +80,14 @@ export class Call implements CallContext {
   get contentType(): string {
     return this.own?.contentType ?? this.target.defaults.contentType;
   }
+  /** Addresses given instead of a look-up. */
+  get address(): string | readonly string[] | undefined {
+    return this.own?.address ?? this.target.defaults.address;
+  }
+  /** The service, if its nodes are looked up. */
+  get lookedUpService(): string | undefined {
+    return this.address === undefined ? this.target.service : undefined;
+  }
   get options(): CallOptions {
     return (this.#options ??= withOptions(this.target.defaults, this.own));
   }
@@ -152,6 +160,11 @@ export class Call implements CallContext {
   toString(): string {
     return `${this.target.service} ${this.target.endpoint}`;
   }
+}
+
+/** A call and its node, for error texts. */
+export function callAt(call: Call, { id, address }: Node): string {
+  return `${call.toString()} at ${id === address ? address : `${id} (${address})`}`;
 }
 
 /** What carries an attempt to its node. */

@@ -2,10 +2,12 @@
 import { MicroError } from "../errors.ts";
 import type { Selection } from "../selector/selector.ts";
 import type { ClientExchange, ExchangeMessage } from "../transport/transport.ts";
-import type { Call } from "./call-context.ts";
+import { callAt, type Call } from "./call-context.ts";
 import type { ClientStream } from "./client.ts";
 import { cancelledError, clientId, deadlineError } from "./deadline.ts";
-import { decodeReply, peerError, type Wire, type Wires } from "./wire.ts";
+import { blame } from "./stall.ts";
+import { traced } from "./trace.ts";
+import { decodeReply, peerError, type Called, type Wire, type Wires } from "./wire.ts";
 
 export interface MessageStreamInit {
   call: Call;
@@ -22,7 +24,7 @@ const sent = Promise.resolve();
 const nothing = Symbol("nothing");
 
 /** A stream by name, and the core of every typed stream. Iterating it is the same as receiving. */
-export class MessageStream implements ClientStream, AsyncIterableIterator<unknown> {
+export class MessageStream implements ClientStream, AsyncIterableIterator<unknown>, Called {
   readonly #call: Call;
   readonly #exchange: ClientExchange;
   readonly #wire: Wire;
@@ -42,6 +44,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
   #activeAt = 0;
   #deadlineTimer: NodeJS.Timeout | undefined;
   #idleTimer: NodeJS.Timeout | undefined;
+  #lastLook: NodeJS.Immediate | undefined;
   readonly #aborted = (): void => this.cancel(this.#call.signal?.reason);
 
   constructor(init: MessageStreamInit) {
@@ -83,13 +86,13 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
    * rejects when it cannot be sent, the reason of which the reader gets.
    */
   push(message: unknown): void | Promise<void> {
-    if (this.#over) throw this.#endedError();
+    if (this.#over) throw this.#told(this.#endedError());
     if (this.#sendClosed) throw new TypeError("stream.send: nothing can be sent after closeSend()");
     const target = this.#call.target;
     const body = this.#wires.encode(this.#wire, target.endpoint, message, target.request);
     this.#activeAt = performance.now();
     return this.#exchange.send(body)?.catch((error: unknown) => {
-      throw this.#over ? this.#endedError() : this.#transportError(error);
+      throw traced(this.#over ? this.#endedError() : this.#transportError(error));
     });
   }
 
@@ -178,7 +181,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
       this.#receiving -= 1;
       if (this.#failure === undefined || (this.#thrown && read === step)) return Promise.resolve(read(undefined));
       this.#thrown ||= read === step;
-      return Promise.reject(this.#failure);
+      return Promise.reject(this.#told(this.#failure) as Error);
     }
     const ready = this.#exchange.poll?.();
     if (ready !== undefined) {
@@ -205,20 +208,21 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
         this.#receiving -= 1;
         if (!this.#over) {
           const failure = this.#transportError(error);
-          this.#finish(failure, failure);
+          this.#finish(failure, this.#blamed(failure));
         }
         if (this.#failure === undefined) return read(undefined);
         this.#thrown ||= read === step;
-        throw this.#failure;
+        throw this.#told(this.#failure);
       },
     );
   }
 
   #received(message: ExchangeMessage | undefined): unknown {
     if (this.#idleTimer !== undefined) clearTimeout(this.#idleTimer);
+    if (this.#lastLook !== undefined) this.#endLastLook();
     if (this.#over) {
       if (this.#failure === undefined) return undefined;
-      throw this.#failure;
+      throw this.#told(this.#failure);
     }
     if (message === undefined) {
       this.#finish(undefined, undefined);
@@ -226,12 +230,13 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
     }
     const wire = this.#wire;
     if (message.error !== undefined || message.notRun || wire.codec.envelope !== undefined) {
-      const failure = peerError(wire, message);
+      const failure = peerError(wire, message, this);
       if (failure !== undefined) {
         this.answered = true;
         this.refused = failure.refused;
-        this.#finish(failure.error, failure.error.notRun ? failure.error : undefined);
-        throw failure.error;
+        const error = this.#located(failure.error, failure.error.detail);
+        this.#finish(error, failure.error.notRun ? failure.error : undefined);
+        throw error;
       }
     }
     try {
@@ -244,7 +249,11 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
 
   /** For error texts. */
   toString(): string {
-    return `${this.#call.toString()} at ${this.#selection.node.id}`;
+    return callAt(this.#call, this.#selection.node);
+  }
+
+  get lookedUpService(): string | undefined {
+    return this.#call.lookedUpService;
   }
 
   #finish(failure: unknown, verdict: MicroError | undefined): void {
@@ -253,6 +262,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
     this.#failure = failure;
     clearTimeout(this.#deadlineTimer);
     clearTimeout(this.#idleTimer);
+    this.#endLastLook();
     this.#call.signal?.removeEventListener("abort", this.#aborted);
     // Harmless when the peer has ended it; otherwise the peer's handler must hear of it.
     this.#exchange.cancel(failure ?? verdict);
@@ -269,7 +279,34 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
         code: "internal",
         cause: error,
       });
-    return error.code === "timeout" && expired ? deadlineError("", this.toString(), error) : error;
+    if (error.code === "timeout" && expired) return deadlineError("", this.toString(), error);
+    return this.#located(error, `${this.toString()}: ${error.detail}`);
+  }
+
+  /** The same error with the node it came from, as the error of a call has it. */
+  #located(error: MicroError, detail: string): MicroError {
+    const { id, code, statusCode, status, notRun, issues, cause } = error;
+    const { node } = this.#selection;
+    const durationMs = performance.now() - this.#call.startedAt;
+    const attempts = [{ node: node.id, address: node.address, error, durationMs }];
+    return new MicroError(detail, { id, code, statusCode, status, notRun, issues, cause, attempts });
+  }
+
+  /** What the selector is told of a failure that is not the peer's answer. */
+  #blamed(error: MicroError): MicroError {
+    const { deadline } = this.#call;
+    if (error.code !== "timeout" || deadline === undefined) return error;
+    return blame(error, this.#call.startedAt, deadline, performance.now());
+  }
+
+  /** A failure about to be told: an error of the caller's own input keeps the stack it has. */
+  #told(failure: unknown): unknown {
+    return this.inputFailed ? failure : traced(failure);
+  }
+
+  #endLastLook(): void {
+    clearImmediate(this.#lastLook);
+    this.#lastLook = undefined;
   }
 
   #endedError(): unknown {
@@ -284,7 +321,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
     this.#deadlineTimer = setTimeout(() => {
       if (performance.now() < deadline) return this.#watchDeadline(deadline);
       const error = deadlineError("", this.toString());
-      return this.#finish(error, error);
+      return this.#finish(error, this.#blamed(error));
     }, left);
   }
 
@@ -296,11 +333,15 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
         this.#idleTimer = setTimeout(check, Math.ceil(left));
         return;
       }
-      const error = new MicroError(`${this.toString()}: no message for ${idleMs} ms`, {
-        id: clientId,
-        code: "timeout",
+      const late = performance.now();
+      // This process may have been busy: what has arrived meanwhile is read before the peer is called silent.
+      this.#lastLook = setImmediate(() => {
+        const error = new MicroError(`${this.toString()}: no message for ${idleMs} ms`, {
+          id: clientId,
+          code: "timeout",
+        });
+        this.#finish(error, blame(error, this.#activeAt, this.#activeAt + idleMs, late));
       });
-      this.#finish(error, error);
     };
     this.#idleTimer = setTimeout(check, Math.min(Math.ceil(idleMs), 0x7fff_ffff));
   }

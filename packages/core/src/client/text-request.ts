@@ -9,6 +9,7 @@ export class TextRequest implements ExchangeRequest {
   readonly accept: string | undefined;
   readonly metadata: Metadata | undefined;
   readonly text: string;
+  readonly lookedUp: boolean;
   #body: Uint8Array | undefined;
 
   constructor(
@@ -18,6 +19,7 @@ export class TextRequest implements ExchangeRequest {
     accept: string | undefined,
     metadata: Metadata | undefined,
     text: string,
+    lookedUp: boolean,
   ) {
     this.service = service;
     this.endpoint = endpoint;
@@ -25,6 +27,7 @@ export class TextRequest implements ExchangeRequest {
     this.accept = accept;
     this.metadata = metadata;
     this.text = text;
+    this.lookedUp = lookedUp;
   }
 
   get body(): Uint8Array {

@@ -59,7 +59,7 @@ class UnaryCall extends Attempts<unknown> {
     this.refused = false;
     this.answered = true;
     if (reply.error !== undefined || reply.notRun || wire.codec.envelope !== undefined) {
-      const failure = peerError(wire, reply);
+      const failure = peerError(wire, reply, this);
       if (failure !== undefined) {
         if (failure.error.notRun) this.verdict = failure.error;
         this.refused = failure.refused;

@@ -3,11 +3,14 @@ import { Frame, type Codec, type EnvelopeFormat } from "../codec/codec.ts";
 import { decodeMessage, encodeMessage, frameType, oldProtocolCodecs, oldProtocolContentType } from "../codec/table.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError, parse } from "../errors.ts";
+import { WrongServiceError } from "../selector/wrong-service.ts";
 import type { ExchangeMessage } from "../transport/transport.ts";
 import { clientId } from "./deadline.ts";
 
 /** Id of errors of encoding and decoding, as in Go (`client/rpc_codec.go`). */
 export const codecId = "go.micro.client.codec";
+/** Id of errors of go-micro's servers that name no service. */
+const serverId = "go.micro.server";
 
 /** A content type on the wire, with its codec. */
 export interface Wire {
@@ -85,25 +88,46 @@ export function replyType(request: unknown, type: MessageType | undefined): Mess
   return type === undefined && request instanceof Frame ? frameType : type;
 }
 
-/** An error the peer answered with. `refused`: the node takes no calls now, another one may. */
+/** An error the peer answered with. `refused`: the node takes no calls now, or never took those of this service; another one may. */
 export interface PeerError {
   readonly error: MicroError;
   readonly refused: boolean;
 }
 
+/** What is called, and where, for telling a refusal of another service's process from one of the service itself. */
+export interface Called {
+  /** The service, if its node was looked up; undefined for an address. */
+  readonly lookedUpService: string | undefined;
+  /** Call and node, for error texts. */
+  toString(): string;
+}
+
 /** The error in a reply, if any: in the header, or in the envelope of an old-protocol node. */
-export function peerError(wire: Wire, message: ExchangeMessage): PeerError | undefined {
+export function peerError(wire: Wire, message: ExchangeMessage, called: Called): PeerError | undefined {
   const envelope = wire.codec.envelope;
   const text = message.error ?? (envelope === undefined ? undefined : envelopeError(envelope, message.body));
   if (text === undefined && !message.notRun) return undefined;
   const error = parse(text ?? "");
   if (!message.notRun) return { error: isDeadline(error) ? deadlineError(error.detail) : error, refused: false };
   const detail = error.detail === "" ? "the node refused the call" : error.detail;
+  if (isOfAnother(called.lookedUpService, error.id)) {
+    const cause = new WrongServiceError(detail);
+    const text = `${called.toString()}: ${detail}`;
+    return {
+      error: new MicroError(text, { id: error.id, code: "unavailable", notRun: true, cause }),
+      refused: true,
+    };
+  }
   return {
     error: new MicroError(detail, { id: error.id, code: "unavailable", notRun: true }),
     // Draining servers answer 408, the code both generations of Go clients retry; full ones 503.
     refused: error.statusCode === 408,
   };
+}
+
+/** A refusal bears the name of the service that refuses: another one than was called has the port of a stale record. */
+function isOfAnother(service: string | undefined, id: string): boolean {
+  return service !== undefined && id !== "" && id !== service && id !== clientId && id !== serverId;
 }
 
 /** A Go handler whose deadline passed answers with the bare text of `context.DeadlineExceeded`, often before our own timer. */

@@ -7,9 +7,10 @@ import { registryCache } from "../registry/cache.ts";
 import type { CacheFacts, CacheSnapshot, RegistryCache } from "../registry/cache.ts";
 import type { Node, Registry, Service } from "../registry/registry.ts";
 import { HealthTable } from "./health.ts";
-import type { EjectionLimit, NodeHealth } from "./health.ts";
+import { verdictOf, type EjectionLimit } from "./health.ts";
 import type { NodeFilter, PickOptions, Selection, Selector, Strategy, StrategyName } from "./selector.ts";
 import { NodeCandidate, ServiceView } from "./service-view.ts";
+import { StaleRecord } from "./stale-record.ts";
 import { strategyByName } from "./strategies.ts";
 
 /** Settings of {@link cachedSelector}. */
@@ -105,7 +106,8 @@ class CachedSelector implements Selector {
     if (this.#closed) throw closedError();
     this.#table.now = this.#table.clock.now();
     const node: Node = { id: address, address, metadata: {} };
-    return new PickedNode(node, addressService(node), this.#table.named(address), anyEjection, this.#table, noReport);
+    const candidate = new NodeCandidate(node, addressService(node), this.#table.named(address), 0);
+    return new PickedNode(candidate, anyEjection, this.#table, noReport);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -145,7 +147,7 @@ class CachedSelector implements Selector {
       plain && view.ready.length > 0
         ? this.#apply(view.ready, view, options)
         : this.#chooseAmong(view, filters ?? [], exclude, options);
-    return new PickedNode(candidate.node, candidate.service, candidate.health, view, table, this.#report);
+    return new PickedNode(candidate, view, table, this.#report);
   }
 
   #chooseAmong(
@@ -160,10 +162,13 @@ class CachedSelector implements Selector {
         ? view.all
         : view.all.filter(({ node, service }) => filters.every((filter) => filter(node, service)));
     if (allowed.length === 0) throw notFoundError(name, this.#cache.describe(name, domain), view.all, filters);
-    const untried = exclude === undefined ? allowed : allowed.filter(({ node }) => !exclude.has(node.id));
+    const untried =
+      exclude === undefined
+        ? allowed
+        : allowed.filter(({ node }) => !exclude.has(node.id) && !exclude.has(node.address));
     // What was tried already comes last, even if all that is left is out: it may not be out for what it did.
     const left = untried.length > 0 ? untried : allowed;
-    const ready = left.filter(({ health }) => health.ready);
+    const ready = left.filter((candidate) => candidate.ready);
     return ready.length > 0 ? this.#apply(ready, view, options) : lastResort(left);
   }
 
@@ -212,63 +217,83 @@ class CachedSelector implements Selector {
   }
 
   /** A node was put out: say so, and ask the registry whether it is still there. */
-  readonly #report = (node: Node, service: Service, owner: EjectionLimit, health: NodeHealth): void => {
+  readonly #report = ({ node, service, health, stale }: NodeCandidate, owner: EjectionLimit): void => {
     if (!(owner instanceof ServiceView) || this.#closed) return;
-    const gone = health.out === "ejected";
-    const text = `Selector [${this.name}] ${node.id} at ${node.address} is left out: ${reasonOf(health)}`;
+    const error = stale?.out === true ? stale.error : health.lastError;
+    const gone = stale?.out === true || health.out === "ejected";
+    const text = `Selector [${this.name}] ${node.id} at ${node.address} is left out: ${reasonOf(error)}`;
     this.#logger.log(gone ? "info" : "debug", text, { service: service.name, node: node.id });
     if (gone) this.#cache.recheck(owner.name, owner.domain);
   };
 }
 
-type Report = (node: Node, service: Service, owner: EjectionLimit, health: NodeHealth) => void;
+type Report = (candidate: NodeCandidate, owner: EjectionLimit) => void;
 
 class PickedNode implements Selection {
-  readonly node: Node;
-  readonly service: Service;
-  readonly #health: NodeHealth;
+  readonly #candidate: NodeCandidate;
   readonly #owner: EjectionLimit;
+  readonly #table: HealthTable;
   readonly #report: Report;
   readonly #startedAt: number;
   readonly #attempt: number;
   #done = false;
 
-  constructor(
-    node: Node,
-    service: Service,
-    health: NodeHealth,
-    owner: EjectionLimit,
-    table: HealthTable,
-    report: Report,
-  ) {
-    this.node = node;
-    this.service = service;
-    this.#health = health;
+  constructor(candidate: NodeCandidate, owner: EjectionLimit, table: HealthTable, report: Report) {
+    this.#candidate = candidate;
     this.#owner = owner;
+    this.#table = table;
     this.#report = report;
     this.#startedAt = table.now;
-    this.#attempt = health.begin();
+    this.#attempt = candidate.health.begin();
+  }
+
+  get node(): Node {
+    return this.#candidate.node;
+  }
+
+  get service(): Service {
+    return this.#candidate.service;
   }
 
   done(error: MicroError | undefined): void {
     if (this.#done) return;
     this.#done = true;
-    const ejected = this.#health.end(this.#attempt, this.#startedAt, error, this.#owner);
-    if (ejected) this.#report(this.node, this.service, this.#owner, this.#health);
+    const candidate = this.#candidate;
+    const ejected = candidate.health.end(this.#attempt, this.#startedAt, error, this.#owner);
+    if (ejected || this.#ofAnother(error)) this.#report(candidate, this.#owner);
+  }
+
+  /** Whether the attempt showed that the record leads elsewhere, and that puts it out. An answer shows that it does not. */
+  #ofAnother(error: MicroError | undefined): boolean {
+    const candidate = this.#candidate;
+    const { stale } = candidate;
+    if (stale === undefined && error === undefined) return false;
+    const verdict = verdictOf(error);
+    if (verdict === "misplaced") return (candidate.stale ??= new StaleRecord(this.#table)).met(error!);
+    if (verdict === "success" && stale !== undefined) {
+      candidate.stale = undefined;
+      this.#table.epoch++;
+    }
+    return false;
   }
 }
 
 const anyEjection: EjectionLimit = { mayEject: () => true };
 const noReport: Report = () => {};
 
-/** All are out: nodes that live before others, then the one with least to do, then the one that failed longest ago. */
+/** All are out: records that are not known to be wrong before others, nodes that live, then the one with least to do, then the one that failed longest ago. */
 function lastResort(candidates: readonly NodeCandidate[]): NodeCandidate {
   let best = candidates[0]!;
-  for (const candidate of candidates) if (precedes(candidate.health, best.health)) best = candidate;
+  for (const candidate of candidates) if (precedes(candidate, best)) best = candidate;
   return best;
 }
 
-function precedes(a: NodeHealth, b: NodeHealth): boolean {
+function precedes(one: NodeCandidate, other: NodeCandidate): boolean {
+  const elsewhere = one.stale?.out === true;
+  if (elsewhere !== (other.stale?.out === true)) return !elsewhere;
+  if (elsewhere) return one.stale!.until < other.stale!.until;
+  const { health: a } = one;
+  const { health: b } = other;
   if (a.out !== b.out) return a.out === "busy";
   if (a.inFlight !== b.inFlight) return a.inFlight < b.inFlight;
   return a.failedAt < b.failedAt;
@@ -316,6 +341,6 @@ function ageOf({ ageMs }: CacheFacts): string {
   return ageMs === undefined ? "never asked with success" : `asked ${(ageMs / 1_000).toFixed(1)} s ago`;
 }
 
-function reasonOf({ lastError }: NodeHealth): string {
-  return lastError === undefined ? "it failed" : lastError.detail || lastError.code;
+function reasonOf(error: MicroError | undefined): string {
+  return error === undefined ? "it failed" : error.detail || error.code;
 }

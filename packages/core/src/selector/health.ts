@@ -20,7 +20,9 @@ export type Verdict =
   /** Nobody listens there, or it cannot be reached. */
   | "refused"
   /** It lives, but takes no calls now: it is draining or full. */
-  | "busy";
+  | "busy"
+  /** The process there is another service's: the record is wrong, the address says nothing. */
+  | "misplaced";
 
 /** Says whether another node of a service may be put out for failing. */
 export interface EjectionLimit {
@@ -151,7 +153,7 @@ export class NodeHealth {
     const verdict = verdictOf(error);
     if (verdict === "success") this.#observe(durationMs, now);
     const late = attempt < this.#since;
-    if (verdict === "neutral" || late) {
+    if (verdict === "neutral" || verdict === "misplaced" || late) {
       if (!late) this.#releaseProbe(now);
       return false;
     }
@@ -317,6 +319,7 @@ export function verdictOf(error: MicroError | undefined): Verdict {
   if (error === undefined) return "success";
   const errno = systemCode(error);
   if (errno !== undefined && ownFaults.has(errno)) return "neutral";
+  if (errno === "EWRONGSERVICE") return "misplaced";
   switch (error.code) {
     case "unavailable":
       if (errno !== undefined && unreachable.has(errno)) return "refused";

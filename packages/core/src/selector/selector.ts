@@ -38,7 +38,7 @@ export interface SelectOptions {
 }
 
 export interface PickOptions extends SelectOptions {
-  /** Node ids tried already; used again only when nothing else is left. */
+  /** Ids and addresses of nodes tried already; used again only when nothing else is left. */
   exclude?: ReadonlySet<string> | undefined;
   signal?: AbortSignal | undefined;
   /** Limit for a look-up that has to wait, on the clock of `performance.now()`. */
@@ -49,7 +49,10 @@ export interface PickOptions extends SelectOptions {
 export interface Selection {
   readonly node: Node;
   readonly service: Service;
-  /** Tell how the attempt went. Errors of the application count as success of the node; refused and timed-out attempts do not. */
+  /**
+   * Tell how the attempt went. Errors of the application count as success of the node; refused and timed-out attempts do not.
+   * An error whose cause is a `WrongServiceError` puts the node out for this service, and says nothing of its address.
+   */
   done(error: MicroError | undefined): void;
 }
 

@@ -3,6 +3,7 @@ import type { CacheSnapshot } from "../registry/cache.ts";
 import type { Node, Service } from "../registry/registry.ts";
 import type { EjectionLimit, HealthTable, NodeHealth } from "./health.ts";
 import type { Candidate, Strategy, StrategyName } from "./selector.ts";
+import type { StaleRecord } from "./stale-record.ts";
 
 /** A node with its health. */
 export class NodeCandidate implements Candidate {
@@ -10,6 +11,8 @@ export class NodeCandidate implements Candidate {
   readonly service: Service;
   readonly health: NodeHealth;
   readonly incarnation: number;
+  /** Set since the record led to another service's process. */
+  stale: StaleRecord | undefined;
 
   constructor(node: Node, service: Service, health: NodeHealth, incarnation: number) {
     this.node = node;
@@ -28,6 +31,11 @@ export class NodeCandidate implements Candidate {
 
   get weight(): number {
     return this.health.weight;
+  }
+
+  /** May be picked. */
+  get ready(): boolean {
+    return this.health.ready && this.stale?.out !== true;
   }
 }
 
@@ -60,18 +68,20 @@ export class ServiceView implements EjectionLimit {
     this.#epoch = table.epoch;
     this.#readyAt = Number.POSITIVE_INFINITY;
     let out = 0;
-    for (const { health } of this.all) {
-      if (health.ready) continue;
+    for (const candidate of this.all) {
+      if (candidate.ready) continue;
       out++;
-      this.#readyAt = Math.min(this.#readyAt, health.readyAt);
+      const { health, stale } = candidate;
+      const readyAt = stale?.out === true ? Math.max(stale.until, health.ready ? 0 : health.readyAt) : health.readyAt;
+      this.#readyAt = Math.min(this.#readyAt, readyAt);
     }
-    this.ready = out === 0 ? this.all : this.all.filter(({ health }) => health.ready);
+    this.ready = out === 0 ? this.all : this.all.filter((candidate) => candidate.ready);
   }
 
   /** At most half of the nodes, rounded up, are put out for failing; else the rest would be crushed. */
   mayEject(): boolean {
     let out = 0;
-    for (const { health } of this.all) if (health.out !== undefined) out++;
+    for (const { health, stale } of this.all) if (health.out !== undefined || stale?.out === true) out++;
     return out < Math.ceil(this.all.length / 2);
   }
 
@@ -84,12 +94,15 @@ export class ServiceView implements EjectionLimit {
 
   #takeOver(snapshot: CacheSnapshot): void {
     const before = this.all;
-    const known = new Map<string, number>();
-    for (const { node, incarnation } of before) known.set(node.id, incarnation);
+    const known = new Map<string, NodeCandidate>();
+    for (const candidate of before) known.set(candidate.node.id, candidate);
     this.all = snapshot.nodes.map(({ node, service, incarnation }) => {
       const health = this.#table.acquire(node.address);
-      if (this.#version >= 0 && known.get(node.id) !== incarnation) health.reset();
-      return new NodeCandidate(node, service, health, incarnation);
+      const same = known.get(node.id);
+      const candidate = new NodeCandidate(node, service, health, incarnation);
+      if (same?.incarnation === incarnation) candidate.stale = same.stale;
+      else if (this.#version >= 0) health.reset();
+      return candidate;
     });
     for (const { health } of before) this.#table.release(health);
     this.#version = snapshot.version;

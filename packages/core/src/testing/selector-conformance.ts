@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { MicroError } from "../errors.ts";
 import type { Node, Registry, Service } from "../registry/registry.ts";
 import type { PickOptions, Selection, Selector } from "../selector/selector.ts";
+import { WrongServiceError } from "../selector/wrong-service.ts";
 import { defineSuite } from "./runner.ts";
 import type { Skips, SuiteCase, TestRunner } from "./runner.ts";
 
@@ -25,6 +26,14 @@ const refused = (): MicroError =>
     code: "unavailable",
     notRun: true,
     cause: Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" }),
+  });
+
+const misplaced = (): MicroError =>
+  new MicroError("this is billing, not greeter", {
+    id: "billing",
+    code: "unavailable",
+    notRun: true,
+    cause: new WrongServiceError("this is billing, not greeter"),
   });
 
 /**
@@ -125,6 +134,51 @@ function cases(settleMs: number): Record<string, SuiteCase<SelectorFixture>> {
       assert.deepEqual([...some.keys()], ["c"]);
       const all = await picks(selector, 50, { exclude: new Set(["a", "b", "c"]) });
       assert.ok(all.size > 0);
+    },
+
+    "takes an excluded address, whatever node has it, only when nothing else is left": async ({
+      selector,
+      registry,
+    }) => {
+      const [a, b] = greeter(["a", "b"]).nodes as [Node, Node];
+      await registry.register({ ...greeter([]), nodes: [a, b, { ...a, id: "stale" }] });
+      const some = await picks(selector, 50, { exclude: new Set([a.address]) });
+      assert.deepEqual([...some.keys()], ["b"]);
+      const all = await picks(selector, 50, { exclude: new Set([a.address, b.address]) });
+      assert.ok(all.size > 0);
+    },
+
+    "leaves all nodes of an address that refuses alone": async ({ selector, registry }) => {
+      const [a, b] = greeter(["a", "b"]).nodes as [Node, Node];
+      await registry.register({ ...greeter([]), nodes: [a, b, { ...a, id: "stale" }] });
+      await until(selector, "a", refused());
+      assert.deepEqual([...(await picks(selector, 100)).keys()], ["b"]);
+    },
+
+    "leaves a record alone that led to another service, and not its address": async ({ selector, registry }) => {
+      const [a, b] = greeter(["a", "b"]).nodes as [Node, Node];
+      await registry.register(greeter(["a", "b"]));
+      await registry.register({ ...greeter([]), name: "billing", nodes: [{ ...a, id: "billing-1" }] });
+      (await selector.pick("billing")).done(undefined);
+      await until(selector, "a", misplaced());
+      assert.deepEqual([...(await picks(selector, 100)).keys()], ["b"]);
+      // The process there is well, and its own service's only one.
+      const free = await selector.pick("billing", {
+        strategy: (candidates) => {
+          assert.deepEqual(
+            candidates.map(({ weight, inFlight }) => [weight, inFlight]),
+            [[1, 0]],
+          );
+          return candidates[0]!;
+        },
+      });
+      assert.equal(free.node.id, "billing-1");
+      free.done(undefined);
+      // Without another it is still asked: its service may have its port again.
+      const last = await selector.pick("greeter", { filters: [(node) => node.id !== b.id] });
+      assert.equal(last.node.id, "a");
+      last.done(undefined);
+      await eventually(settleMs, async () => (await picks(selector, 50)).has("a"));
     },
 
     "leaves a node that refuses alone": async ({ selector, registry }) => {

@@ -6,6 +6,7 @@ import type { CachedSelectorOptions } from "../../src/selector/cached-selector.t
 import { filterVersion } from "../../src/selector/filters.ts";
 import { HealthTable, verdictOf } from "../../src/selector/health.ts";
 import type { PickOptions, Selection, StrategyName } from "../../src/selector/selector.ts";
+import { WrongServiceError } from "../../src/selector/wrong-service.ts";
 import { ServiceView } from "../../src/selector/service-view.ts";
 import { fakeClock } from "../../src/testing/fake-clock.ts";
 import { faultyRegistry, memoryLogger, record } from "../support/faulty-registry.ts";
@@ -20,6 +21,12 @@ const draining = new MicroError("draining", { id: "greeter", code: "unavailable"
 const timedOut = new MicroError("context deadline exceeded", { id: "go.micro.client", code: "timeout" });
 const broken = new MicroError("connection lost", { code: "unavailable", cause: withErrno("ECONNRESET") });
 const aborted = new MicroError("cancelled", { code: "aborted" });
+const misplaced = new MicroError("this is billing, not greeter", {
+  id: "billing",
+  code: "unavailable",
+  notRun: true,
+  cause: new WrongServiceError("this is billing, not greeter"),
+});
 
 function seeded(seed = 42): () => number {
   let state = seed;
@@ -228,6 +235,21 @@ describe("cachedSelector: ejection", () => {
     expect(picked(10)).toEqual({ d: 10 });
   });
 
+  it.each([
+    [1, 1],
+    [2, 1],
+    [3, 2],
+    [5, 3],
+  ])("puts out at most half of %i that merely fail, rounded up: %i", async (count, outAtMost) => {
+    const ids = Array.from({ length: count }, (_, index) => `n${index}`);
+    const { attempt, pick } = await setUp(ids);
+    for (const id of ids) for (let index = 0; index < 3; index++) await attempt(id, broken);
+    let left = 0;
+    pick({ strategy: (candidates) => ((left = candidates.length), candidates[0]!) }).done(undefined);
+    // One that is alone is used although it is out, without a strategy being asked.
+    expect(left).toBe(count - outAtMost);
+  });
+
   it("uses nodes all the same when all are out, the one that failed longest ago first", async () => {
     const { attempt, pick } = await setUp(["a", "b", "c"]);
     for (const id of ["b", "c", "a"]) await attempt(id, refused);
@@ -324,6 +346,101 @@ describe("cachedSelector: ejection", () => {
     await clock.advance(30_000);
     expect(picked(100)).toEqual({ a: 100 });
     expect(logger.lines).toContain("info Selector [registry] b at b:80 is left out: connection refused");
+  });
+});
+
+describe("cachedSelector: a record that leads to another service", () => {
+  /** Whether a strategy would see the node at this moment. */
+  function sees(pick: (options: PickOptions) => Selection, id: string): boolean {
+    let seen = false;
+    const look: PickOptions["strategy"] = (candidates) => {
+      seen = candidates.some(({ node }) => node.id === id);
+      return candidates.find(({ node }) => node.id !== id) ?? candidates[0]!;
+    };
+    pick({ strategy: look }).done(undefined);
+    return seen;
+  }
+
+  it("is left out at once, for 1 s, then twice as long each time up to 30 s", async () => {
+    const { attempt, clock, pick } = await setUp(["a", "b"]);
+    for (const outMs of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
+      await attempt("b", misplaced);
+      await clock.advance(outMs - 1);
+      expect(sees(pick, "b")).toBe(false);
+      await clock.advance(1);
+      expect(sees(pick, "b")).toBe(true);
+    }
+    // An answer shows that the service has its port again.
+    await attempt("b");
+    await attempt("b", misplaced);
+    await clock.advance(1_000);
+    expect(sees(pick, "b")).toBe(true);
+  });
+
+  it("is out no longer for attempts that were under way", async () => {
+    const { pick, clock } = await setUp(["a", "b"]);
+    const running = Array.from({ length: 50 }, () => pick({ filters: [(node) => node.id === "b"] }));
+    for (const selection of running) selection.done(misplaced);
+    await clock.advance(1_000);
+    expect(sees(pick, "b")).toBe(true);
+  });
+
+  it("stays out when something else changes, and is forgotten when it is registered anew", async () => {
+    const { attempt, picked, registry, clock } = await setUp(["a", "b"], { strategy: "roundRobin" });
+    await attempt("b", misplaced);
+    await registry.register(record("greeter", ["c"]));
+    await clock.settle();
+    expect(picked(10)).toEqual({ a: 5, c: 5 });
+    await registry.deregister(record("greeter", ["b"]));
+    await registry.register(record("greeter", ["b"]));
+    await clock.settle();
+    expect(picked(9)).toEqual({ a: 3, b: 3, c: 3 });
+  });
+
+  it("leaves the latency and the failures of its address as they are", async () => {
+    const { attempt, picked, pick, selector, registry } = await setUp(["a", "b"], { strategy: "roundRobin" });
+    await registry.register(record("billing", [["billing-1", "b:80"]]));
+    (await selector.pick("billing")).done(undefined);
+    await attempt("b", broken);
+    await attempt("b", broken);
+    await attempt("b", misplaced);
+    let latencyMs: number | undefined = -1;
+    const billing = selector.pick("billing", {
+      strategy: (candidates) => ((latencyMs = candidates[0]!.latencyMs), candidates[0]!),
+    });
+    (billing as Selection).done(broken);
+    expect(latencyMs).toBe(0);
+    expect(picked(4)).toEqual({ a: 4 });
+    expect(pick({ filters: [(node) => node.id === "b"] }).node.id).toBe("b");
+  });
+
+  it("comes after nodes that merely failed where nothing else is left", async () => {
+    const { attempt, pick } = await setUp(["a", "b", "c"]);
+    await attempt("a", misplaced);
+    await attempt("b", misplaced);
+    await attempt("c", refused);
+    const selection = pick();
+    expect(selection.node.id).toBe("c");
+    selection.done(refused);
+    const next = pick({ exclude: new Set(["c"]) });
+    expect(next.node.id).toBe("a");
+    next.done(undefined);
+  });
+
+  it("counts among those that are out when others merely fail", async () => {
+    const { attempt, picked } = await setUp(["a", "b"], { strategy: "roundRobin" });
+    await attempt("b", misplaced);
+    for (let index = 0; index < 3; index++) await attempt("a", broken);
+    expect(picked(10)).toEqual({ a: 10 });
+  });
+
+  it("is told in the log, and the registry is asked about it", async () => {
+    const { attempt, registry, clock, logger } = await setUp(["a", "b"]);
+    await clock.advance(1_000);
+    await attempt("b", misplaced);
+    await clock.settle();
+    expect(registry.counts.getService).toBe(2);
+    expect(logger.lines).toContain("info Selector [registry] b at b:80 is left out: this is billing, not greeter");
   });
 });
 

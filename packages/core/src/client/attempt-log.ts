@@ -1,0 +1,50 @@
+/** What one call has tried so far, and the error that tells of it. */
+import { MicroError, type CallAttempt } from "../errors.ts";
+import type { Node } from "../registry/registry.ts";
+import { clientId } from "./deadline.ts";
+
+/** Made at the first failure: a call that succeeds has none. */
+export class AttemptLog {
+  readonly #attempts: CallAttempt[] = [];
+  /** Ids and addresses: two records of one address lead to the same process. */
+  readonly tried: Set<string> = new Set();
+
+  add({ id, address }: Node, error: MicroError, durationMs: number): void {
+    this.#attempts.push({ node: id, address, error, durationMs });
+    this.tried.add(id).add(address);
+  }
+
+  has({ id, address }: Node): boolean {
+    return this.tried.has(id) || this.tried.has(address);
+  }
+
+  /** The call's error: that of the last attempt with the list of all. A peer's own words stay as they came. */
+  failure(error: MicroError, answered: boolean, note?: string): MicroError {
+    const attempts = this.#attempts;
+    let { detail, cause } = error;
+    if (answered && !error.notRun) {
+      if (note !== undefined) cause ??= new Error(note);
+    } else if (attempts.length > 1 || note !== undefined) {
+      const parts = [detail, note, attempts.length > 1 && error.code !== "timeout" ? this.toString() : undefined];
+      detail = parts.filter((part) => part !== undefined).join("; ");
+    }
+    return new MicroError(detail, {
+      id: error.id === "" && !answered ? clientId : error.id,
+      code: error.code,
+      statusCode: error.statusCode,
+      status: error.status,
+      notRun: error.notRun,
+      issues: error.issues,
+      cause,
+      attempts,
+    });
+  }
+
+  toString(): string {
+    const tries = this.#attempts.map(({ node, address, error, durationMs }) => {
+      const name = node === address ? address : `${node} at ${address}`;
+      return `${name} (${error.detail || error.code}, ${Math.round(durationMs)} ms)`;
+    });
+    return `tried ${tries.join(", ")}`;
+  }
+}
