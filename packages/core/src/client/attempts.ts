@@ -7,7 +7,7 @@ import { AttemptLog } from "./attempt-log.ts";
 import { Attempt, callAt, type Call, type Carrier } from "./call-context.ts";
 import { cancelledError, clientId, deadlineError, pause } from "./deadline.ts";
 import type { ClientCore } from "./core.ts";
-import { lookedUp, unused } from "./look-up.ts";
+import { firstNode, unused } from "./look-up.ts";
 import { blame } from "./stall.ts";
 import { TextRequest } from "./text-request.ts";
 import type { Called, Wire } from "./wire.ts";
@@ -61,7 +61,7 @@ export abstract class Attempts<T> implements Carrier, Called {
 
   /** The service has to be looked up first. */
   async #awaitFirst(picked: Promise<Selection>): Promise<T> {
-    const selection = await lookedUp(this.call, picked, () => this.#pick());
+    const selection = await firstNode(this.call, picked, () => this.#pick());
     this.#attemptStartedAt = performance.now();
     return await this.#begin(selection);
   }
@@ -356,7 +356,7 @@ export abstract class Attempts<T> implements Carrier, Called {
 
 /** A rejected promise: retry policies and wrappers may throw anything. */
 function reject(reason: unknown): Promise<never> {
-  return Promise.reject(reason as Error);
+  return Promise.reject(reason);
 }
 
 function unknownProtocol(protocol: string, where: string): MicroError {

@@ -20,7 +20,7 @@ export const unused: MicroError = new MicroError("the node was not used", { id: 
  * as the deadline and the retry policy allow: nothing has run, so that is no attempt and counts as none.
  * @throws {MicroError} the look-up's error, with how often it was asked; `timeout` and `aborted` as of the call.
  */
-export async function lookedUp(
+export async function firstNode(
   call: Call,
   picked: Promise<Selection>,
   pick: () => Selection | Promise<Selection>,

@@ -181,7 +181,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
       this.#receiving -= 1;
       if (this.#failure === undefined || (this.#thrown && read === step)) return Promise.resolve(read(undefined));
       this.#thrown ||= read === step;
-      return Promise.reject(this.#told(this.#failure) as Error);
+      return Promise.reject(this.#told(this.#failure));
     }
     const ready = this.#exchange.poll?.();
     if (ready !== undefined) {

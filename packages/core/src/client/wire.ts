@@ -112,9 +112,13 @@ export function peerError(wire: Wire, message: ExchangeMessage, called: Called):
   const detail = error.detail === "" ? "the node refused the call" : error.detail;
   if (isOfAnother(called.lookedUpService, error.id)) {
     const cause = new WrongServiceError(detail);
-    const text = `${called.toString()}: ${detail}`;
     return {
-      error: new MicroError(text, { id: error.id, code: "unavailable", notRun: true, cause }),
+      error: new MicroError(`${called.toString()}: ${detail}`, {
+        id: error.id,
+        code: "unavailable",
+        notRun: true,
+        cause,
+      }),
       refused: true,
     };
   }

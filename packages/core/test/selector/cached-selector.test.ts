@@ -76,6 +76,17 @@ async function setUp(nodes: readonly string[], options: Partial<CachedSelectorOp
   return { registry, clock, logger, selector, pick, attempt, picked };
 }
 
+/** Whether a strategy would see the node at this moment. */
+function sees(pick: (options: PickOptions) => Selection, id: string): boolean {
+  let seen = false;
+  const look: PickOptions["strategy"] = (candidates) => {
+    seen = candidates.some(({ node }) => node.id === id);
+    return candidates.find(({ node }) => node.id !== id) ?? candidates[0]!;
+  };
+  pick({ strategy: look }).done(undefined);
+  return seen;
+}
+
 describe("cachedSelector: ejection", () => {
   it("puts a node that refuses out at once, also when it is one of two", async () => {
     const { attempt, picked } = await setUp(["a", "b"]);
@@ -350,17 +361,6 @@ describe("cachedSelector: ejection", () => {
 });
 
 describe("cachedSelector: a record that leads to another service", () => {
-  /** Whether a strategy would see the node at this moment. */
-  function sees(pick: (options: PickOptions) => Selection, id: string): boolean {
-    let seen = false;
-    const look: PickOptions["strategy"] = (candidates) => {
-      seen = candidates.some(({ node }) => node.id === id);
-      return candidates.find(({ node }) => node.id !== id) ?? candidates[0]!;
-    };
-    pick({ strategy: look }).done(undefined);
-    return seen;
-  }
-
   it("is left out at once, for 1 s, then twice as long each time up to 30 s", async () => {
     const { attempt, clock, pick } = await setUp(["a", "b"]);
     for (const outMs of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
