@@ -52,12 +52,12 @@ export function watchLeaks(): LeakWatch {
 
   const note = (what: string, gone: () => boolean): void => {
     const stack = caller();
-    // Without a frame of anybody's it is Node's own, such as the connections that `fetch` keeps.
-    if (stack !== "" && !foreign.test(stack)) seen.push({ what, stack, gone });
+    if (!foreign.test(stack)) seen.push({ what, stack, gone });
   };
   const noteTimer = <Timer extends object>(what: string, timer: Timer): Timer => {
     const reference = new WeakRef(timer);
-    note(what, () => !isSet(reference.deref()));
+    // Without a frame of anybody's it is Node's own, such as what `fetch` keeps its connections with.
+    if (caller() !== "") note(what, () => !isSet(reference.deref()));
     return timer;
   };
   const noteHandle = (what: string, handle: Handle): void => {
