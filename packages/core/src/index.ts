@@ -237,7 +237,7 @@ export {
 } from "./codec/table.ts";
 export { bytesCodec } from "./codec/bytes.ts";
 export { grpcJsonCodec, grpcProtoCodec } from "./codec/grpc.ts";
-export { jsonCodec } from "./codec/json.ts";
+export { jsonCodec, jsonCodecWith, type JsonCodecOptions } from "./codec/json.ts";
 export { jsonrpcCodec } from "./codec/jsonrpc.ts";
 export { protoCodec } from "./codec/proto.ts";
 export { protorpcCodec } from "./codec/protorpc.ts";

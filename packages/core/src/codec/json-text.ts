@@ -11,12 +11,25 @@ import { MicroError } from "../errors.ts";
 /** The deepest nesting accepted, as in Go's decoder (`encoding/json/scanner.go`). */
 export const maxJsonDepth = 10_000;
 
+/**
+ * Arrays, objects and members of objects in one text. Making them takes a parser up to two microseconds each, during
+ * which nothing else of the process runs; numbers and texts are bounded well enough by the bytes they take.
+ */
+export const maxJsonParts = 250_000;
+
+/** Looking for a fault goes token by token, ten times as slow as parsing: not to the end of a long text. */
+const maxTokens = 100_000;
+
 const token =
   /[\t\n\r ]*(?:("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)|([[\]{}:,]))/y;
 
 /** The error of a text that `JSON.parse` refused: its offset in bytes and what stands there. */
 export function jsonSyntaxError(id: string, text: string, cause: unknown): MicroError {
   const index = errorIndex(text);
+  if (index === undefined) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return new MicroError(`invalid JSON: ${reason.slice(0, 200).toWellFormed()}`, { id, code: "codec", cause });
+  }
   const offset = Buffer.byteLength(text.slice(0, index));
   const found = index >= text.length ? "unexpected end" : `unexpected ${JSON.stringify(character(text, index))}`;
   return new MicroError(`invalid JSON: ${found} at offset ${offset}${near(text, index)}`, {
@@ -41,12 +54,15 @@ function near(text: string, index: number): string {
 
 type Expected = "value" | "value or ]" | "key" | "key or }" | ":" | "," | "end";
 
-/** Index of the first character that cannot belong to one JSON value; the text's length if it only ends too early. */
-function errorIndex(text: string): number {
+/**
+ * Index of the first character that cannot belong to one JSON value; the text's length if it only ends too early.
+ * Undefined if it is behind the first {@link maxTokens} tokens.
+ */
+function errorIndex(text: string): number | undefined {
   const open: string[] = [];
   let expected: Expected = "value";
   let index = 0;
-  for (;;) {
+  for (let tokens = 0; tokens < maxTokens; tokens++) {
     token.lastIndex = index;
     const match = token.exec(text);
     const start =
@@ -72,6 +88,7 @@ function errorIndex(text: string): number {
     } else return start;
     index = token.lastIndex;
   }
+  return undefined;
 }
 
 /** A string that ends too early is wrong at the end of the text, one with a bad character in it at that character. */
@@ -97,21 +114,60 @@ export function utf8Text(id: string, body: Uint8Array): string {
   return text;
 }
 
-/** @throws {MicroError} `codec` if brackets nest deeper than {@link maxJsonDepth}. */
-export function checkDepth(id: string, text: string): void {
-  // Every level takes two characters: the usual body is too short to need a look.
-  if (text.length <= 2 * maxJsonDepth) return;
+/**
+ * Look at the structure of a text before it is parsed, since a parser cannot be interrupted.
+ * @throws {MicroError} `codec` if brackets nest deeper than {@link maxJsonDepth}, or there are more than `maxParts` arrays,
+ * objects and members.
+ */
+export function checkStructure(id: string, text: string, maxParts: number): void {
+  // Every level takes two characters, and so does every part: the usual body is too short to need a look.
+  if (text.length <= 2 * Math.min(maxJsonDepth, maxParts)) return;
   let depth = 0;
+  let parts = 0;
   for (let index = 0; index < text.length; index++) {
     const code = text.charCodeAt(index);
     if (code === 0x22) {
       index = stringEnd(text, index);
       if (index < 0) return; // JSON.parse says what is wrong.
-    } else if (code === 0x5b || code === 0x7b) {
+      continue;
+    }
+    if (code === 0x5b || code === 0x7b) {
       if (++depth > maxJsonDepth)
         throw new MicroError(`invalid JSON: nested deeper than ${maxJsonDepth} levels`, { id, code: "codec" });
-    } else if (code === 0x5d || code === 0x7d) depth--;
+      parts++;
+    } else if (code === 0x3a) parts++;
+    else if (code === 0x5d || code === 0x7d) depth--;
+    if (parts > maxParts)
+      throw new MicroError(
+        `the JSON has more than ${maxParts} arrays, objects and members (jsonCodecWith({ maxParts }) takes more)`,
+        { id, code: "codec" },
+      );
   }
+}
+
+const integers = /"|-?[1-9]\d{15,}/g;
+
+/** The text with the integers that a number cannot hold exactly as texts; for valid JSON only. */
+export function quoteLongIntegers(text: string): string {
+  let quoted = "";
+  let copied = 0;
+  integers.lastIndex = 0;
+  for (let match = integers.exec(text); match !== null; match = integers.exec(text)) {
+    const [found] = match;
+    if (found === '"') {
+      const end = stringEnd(text, match.index);
+      if (end < 0) break;
+      integers.lastIndex = end + 1;
+      continue;
+    }
+    const end = match.index + found.length;
+    // Digits behind a point or an exponent, or before one, are no integer.
+    if (/[\d.eE+-]/.test(text.charAt(match.index - 1)) || /[.eE]/.test(text.charAt(end))) continue;
+    if (Number.isSafeInteger(Number(found))) continue;
+    quoted += `${text.slice(copied, match.index)}"${found}"`;
+    copied = end;
+  }
+  return copied === 0 ? text : quoted + text.slice(copied);
 }
 
 /** Index of the quote that closes the string opened at `start`, or -1. */
@@ -126,10 +182,11 @@ function stringEnd(text: string, start: number): number {
 
 /**
  * The members of a JSON object, or the elements of an array, as the bytes they take: values stay unparsed, so that
- * numbers keep all digits. Checks the punctuation between them; what is inside a value is left to its reader.
+ * numbers keep all digits. Checks the punctuation between them; what is inside a value is left to its reader. At most
+ * `most` are given.
  * @throws {MicroError} `codec`
  */
-export function jsonMembers(id: string, bytes: Uint8Array): { key: string; value: Uint8Array }[] {
+export function jsonMembers(id: string, bytes: Uint8Array, most = maxEnvelopeMembers): { key: string; value: Uint8Array }[] {
   const fail = (index: number): MicroError =>
     new MicroError(
       index >= bytes.length
@@ -159,13 +216,18 @@ export function jsonMembers(id: string, bytes: Uint8Array): { key: string; value
     }
     const end = valueEnd(bytes, index);
     if (end === index) throw fail(index);
-    members.push({ key, value: bytes.subarray(index, end) });
+    if (members.length === most && isObject)
+      throw new MicroError(`the JSON object has more than ${most} members`, { id, code: "codec" });
+    if (members.length < most) members.push({ key, value: bytes.subarray(index, end) });
     index = afterBlanks(bytes, end);
   }
   index = afterBlanks(bytes, index + 1);
   if (index < bytes.length) throw fail(index);
   return members;
 }
+
+/** An envelope has three; a stranger does not decide how many are kept. */
+const maxEnvelopeMembers = 64;
 
 /** `JSON.parse` with our error. */
 export function parseJsonText(id: string, text: string): unknown {

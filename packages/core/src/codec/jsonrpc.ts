@@ -35,7 +35,7 @@ const envelope: EnvelopeFormat = {
           id: idText(members.get("id")),
           error: undefined,
         },
-        payload: payloadOf(jsonMembers(id, params)[0]?.value),
+        payload: payloadOf(jsonMembers(id, params, 1)[0]?.value),
       };
     }
     const error = errorText(members.get("error"));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { jsonCodec } from "../../src/codec/json.ts";
+import { jsonCodec, jsonCodecWith } from "../../src/codec/json.ts";
 import type { MessageType } from "../../src/definition.ts";
 import { MicroError } from "../../src/errors.ts";
 
@@ -191,6 +191,87 @@ describe("jsonCodec reading", () => {
     expect(failure(() => decode(`${"[".repeat(9_999)}1234567890123456789${"]".repeat(9_999)}`, nothing)).code).toBe(
       "codec",
     );
+  });
+});
+
+describe("texts that take a parser long", () => {
+  const limit = 250_000;
+  const refusal = `the JSON has more than ${limit} arrays, objects and members (jsonCodecWith({ maxParts }) takes more)`;
+  const list = (item: string, count: number): string => `[${Array.from({ length: count }, () => item).join(",")}]`;
+
+  it.each([
+    ["arrays", list("[]", limit)],
+    ["objects", list("{}", limit)],
+    ["nested arrays", list("[[[[]]]]", limit / 4)],
+    ["members", `{${Array.from({ length: limit }, (_, i) => `"${i}":1`).join(",")}}`],
+    ["objects of one member", list('{"a":1}', limit / 2)],
+    ["arrays that never end", "[[".repeat(10) + "[],".repeat(limit)],
+  ])("are refused before it begins: %s", (_, text) => {
+    expect(failure(() => decode(text)).detail).toBe(refusal);
+    expect(failure(() => decode(text, nothing)).detail).toBe(refusal);
+  });
+
+  it("are taken up to the limit; numbers, texts and what stands in texts do not count", () => {
+    expect(decode(list("[]", limit - 1))).toHaveLength(limit - 1);
+    expect(decode(list("1", 2 * limit))).toHaveLength(2 * limit);
+    expect(decode(list('"[{:"', limit))).toHaveLength(limit);
+    expect(decode(list('"\\\\"', limit))).toHaveLength(limit);
+  });
+
+  it("are taken by a codec with a limit of its own, in either form", () => {
+    const large = jsonCodecWith({ maxParts: 2 * limit });
+    const small = jsonCodecWith({ maxParts: 3 });
+    expect(large.decode(Buffer.from(list("[]", limit)), undefined)).toHaveLength(limit);
+    expect(small.decode(Buffer.from("[[],[]]"), undefined)).toEqual([[], []]);
+    for (const read of [
+      () => small.decode(Buffer.from("[[],[],[]]"), undefined),
+      () => small.decodeText!("[[],[],[]]", undefined),
+    ])
+      expect(failure(read).detail).toContain("more than 3");
+    for (const maxParts of [0, -1, 1.5, Number.NaN]) expect(() => jsonCodecWith({ maxParts })).toThrow(TypeError);
+  });
+
+  it("are told with the place of the fault, where that does not take longer than reading them", () => {
+    const long = `["${"x".repeat(100_000)}"`;
+    expect(failure(() => decode(`${long},}`)).detail).toContain(`unexpected "}" at offset ${long.length + 1}`);
+    expect(failure(() => decode(long)).detail).toContain(`unexpected end at offset ${long.length}`);
+    expect(failure(() => decode(`[${"1,".repeat(100_000)}}`)).detail).toMatch(/^invalid JSON: Unexpected token '}'/);
+    expect(failure(() => decode(`[${"1,".repeat(40_000)}}`)).detail).toContain('unexpected "}" at offset 80001');
+  });
+});
+
+describe("integers of more digits than a number holds", () => {
+  const typed: MessageType = { name: "T", json: { encode: (value) => value, decode: (value) => value } };
+
+  it("keep them wherever they stand, and nothing else changes", () => {
+    const exact = (_: string, value: unknown, { source }: { source?: string }): unknown =>
+      typeof value === "number" && !Number.isSafeInteger(value) && source !== undefined && /^-?\d+$/.test(source)
+        ? source
+        : value;
+    const parts = [
+      "1234567890123456789",
+      "-1234567890123456789",
+      "1234567890123456",
+      "9007199254740993",
+      "0.1234567890123456789",
+      "0.0000001234567890123456789",
+      "1234567890123456789.5",
+      "1234567890123456789e2",
+      "1e-1234567890123456789",
+      "1E+1234567890123456789",
+      '"1234567890123456789"',
+      '"a\\"1234567890123456789\\\\"',
+      '{"1234567890123456789":1234567890123456789}',
+      "[1234567890123456789 , 1234567890123456789]",
+      "\n1234567890123456789\t",
+    ];
+    for (const part of [...parts, `[${parts.join(",")}]`, `{"a":${parts.join(',"b":')}}`]) {
+      const text = `[ ${part} ]`;
+      const parse = JSON.parse as (text: string, reviver: typeof exact) => unknown;
+      expect(decode(text, typed)).toEqual(parse(text, exact));
+    }
+    for (const text of ["01234567890123456789", "{1234567890123456789:1}", "1234567890123456789x", "- 1234567890123456789"])
+      expect(failure(() => decode(text, typed)).code).toBe("codec");
   });
 });
 
