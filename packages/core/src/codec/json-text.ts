@@ -186,7 +186,11 @@ function stringEnd(text: string, start: number): number {
  * `most` are given.
  * @throws {MicroError} `codec`
  */
-export function jsonMembers(id: string, bytes: Uint8Array, most = maxEnvelopeMembers): { key: string; value: Uint8Array }[] {
+export function jsonMembers(
+  id: string,
+  bytes: Uint8Array,
+  most = maxEnvelopeMembers,
+): { key: string; value: Uint8Array }[] {
   const fail = (index: number): MicroError =>
     new MicroError(
       index >= bytes.length

@@ -1,5 +1,6 @@
 /** The forms in which handlers are registered, turned into one list of methods. */
 import type { HttpRoute, MessageType, MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
+import { type OptionNames, checkNumber, checkOptionNames } from "../option-check.ts";
 import type { StringMap } from "../registry/registry.ts";
 import { type AnyHandler, isGeneratorFunction, kindOf } from "./kinds.ts";
 import type { HandleOptions } from "./server.ts";
@@ -19,6 +20,8 @@ export interface HandlerMethod {
   readonly http: readonly HttpRoute[];
   readonly metadata: StringMap;
   readonly internal: boolean;
+  /** Undefined: the server's. */
+  readonly maxMessageBytes: number | undefined;
 }
 
 /** What one `handle()` call registers. */
@@ -76,6 +79,7 @@ function definedMethod(
     http: registersRoutes(method) ? (method.http ?? []) : [],
     metadata: { ...method.metadata, ...options.metadata?.[name] },
     internal: options.internal ?? false,
+    maxMessageBytes: options.maxMessageBytes,
   };
 }
 
@@ -148,6 +152,7 @@ function plainMethod(
     http: [],
     metadata: { ...options.metadata?.[name] },
     internal: options.internal ?? false,
+    maxMessageBytes: options.maxMessageBytes,
   };
 }
 
@@ -158,6 +163,7 @@ function registration(
   options: HandleOptions,
 ): Registration {
   if (methods.length === 0) throw new TypeError(`handle(${type}): there is no method to call`);
+  checkOptions(`handle(${type})`, options);
   const names = new Set<string>();
   for (const { name } of methods) {
     if (names.has(name)) throw new TypeError(`handle(${type}): two methods are called ${name} on the wire`);
@@ -167,6 +173,13 @@ function registration(
     if (!names.has(name))
       throw new TypeError(`handle(${type}): metadata is given for ${JSON.stringify(name)}, which is no method of it`);
   return { type, methods, whole };
+}
+
+const optionNames: OptionNames<HandleOptions> = { internal: true, maxMessageBytes: true, metadata: true };
+
+function checkOptions(what: string, options: HandleOptions): void {
+  checkOptionNames(what, options, optionNames);
+  checkNumber(what, "maxMessageBytes", options.maxMessageBytes, { least: 1, whole: true });
 }
 
 /** @internal */

@@ -64,6 +64,11 @@ export function undecodable(service: string, error: unknown): MicroError {
   });
 }
 
+/** The 413 for a message the port lets in, and this endpoint does not take. */
+export function tooLarge(service: string, endpoint: string, limit: number): MicroError {
+  return new MicroError(`${endpoint} takes messages of at most ${limit} bytes`, { id: service, code: "too_large" });
+}
+
 /** The 400 for a message its type refuses. */
 export function invalid(service: string, error: unknown): MicroError {
   if (!MicroError.is(error)) return badRequest(service, error instanceof Error ? error.message : String(error));

@@ -7,6 +7,7 @@ import type { Context } from "../context.ts";
 import { MicroError, newError, timeout } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Endpoint } from "../registry/registry.ts";
+import { type OptionNames, checkNumber, checkOptionNames, timerDelay } from "../option-check.ts";
 import type { Listener, ServerExchange } from "../transport/transport.ts";
 import type { Call, CallHost } from "./call.ts";
 import { describeEndpoints } from "./endpoints.ts";
@@ -14,7 +15,7 @@ import type { EventSubscribeOptions } from "./events.ts";
 import { errorMessage } from "./failure.ts";
 import { type HandlerMethod, readRegistration } from "./handlers.ts";
 import { Limiter } from "./limiter.ts";
-import { type MessageFormat, defaultContentType, noBytes, undecodable } from "./messages.ts";
+import { type MessageFormat, defaultContentType, noBytes, tooLarge, undecodable } from "./messages.ts";
 import { QueuedCall } from "./queued-call.ts";
 import { type Plan, Router } from "./router.ts";
 import type { HandleOptions, Server, ServerOptions, ServerStats, StartOptions } from "./server.ts";
@@ -23,21 +24,33 @@ import { Subscribers } from "./subscribers.ts";
 import { UnaryCall } from "./unary.ts";
 
 const defaultMaxConcurrency = 10_000;
-const defaultMaxMessageBytes = 64 * 1024 * 1024;
+// As gRPC and go-micro v2's default stack.
+const defaultMaxMessageBytes = 4 * 1024 * 1024;
 const disposalDrainMs = 5_000;
+
+const optionNames: OptionNames<ServerOptions> = {
+  name: true,
+  transport: true,
+  logger: true,
+  address: true,
+  codecs: true,
+  wrapHandler: true,
+  broker: true,
+  wrapSubscriber: true,
+  maxConcurrency: true,
+  maxMessageBytes: true,
+};
 
 /**
  * Make a server. Nothing is bound before `start()`; handlers may be added at any time. It may be started again after
  * `stop()`. Disposal drains for up to 5 seconds, then stops.
- * @throws {TypeError} for a missing name, or a limit that is not a positive whole number.
+ * @throws {TypeError} for a missing name, an option that does not exist, or a limit below 1.
  */
 export function mucpServer(options: ServerOptions): Server {
   if (typeof options.name !== "string" || options.name === "") throw new TypeError("mucpServer: `name` is missing");
-  for (const limit of ["maxConcurrency", "maxMessageBytes"] as const) {
-    const value = options[limit];
-    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
-      throw new TypeError(`mucpServer: \`${limit}\` must be a positive whole number, not ${String(value)}`);
-  }
+  checkOptionNames("mucpServer", options, optionNames);
+  checkNumber("mucpServer", "maxConcurrency", options.maxConcurrency, { least: 1, whole: true });
+  checkNumber("mucpServer", "maxMessageBytes", options.maxMessageBytes, { least: 1, whole: true });
   return new MucpServer(options);
 }
 
@@ -50,6 +63,7 @@ class MucpServer implements Server, CallHost {
   readonly #router: Router;
   readonly #subscribers: Subscribers;
   readonly #limiter: Limiter<QueuedCall>;
+  readonly #maxMessageBytes: number;
   /** Calls whose handlers are running; those that answer at once never get here. */
   readonly #calls = new Set<Call>();
   #lastContentType = "";
@@ -73,6 +87,7 @@ class MucpServer implements Server, CallHost {
     this.#router = new Router(options.wrapHandler ?? []);
     const { name: service, logger, broker, codecs, wrapSubscriber } = options;
     this.#subscribers = new Subscribers({ service, logger, broker, codecs, wrapSubscriber });
+    this.#maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
     this.#limiter = new Limiter(options.maxConcurrency ?? defaultMaxConcurrency);
   }
 
@@ -99,10 +114,10 @@ class MucpServer implements Server, CallHost {
   async start({ hold = false }: StartOptions = {}): Promise<void> {
     if (this.#stopping !== undefined) await this.#stopping;
     if (this.#listener !== undefined) throw new TypeError("the server is started already: stop it first");
-    const { transport, address, maxMessageBytes } = this.#options;
+    const { transport, address } = this.#options;
     const starting = transport.listen((exchange) => this.#accept(exchange), {
       address,
-      maxMessageBytes: maxMessageBytes ?? defaultMaxMessageBytes,
+      maxMessageBytes: this.#router.largest(this.#maxMessageBytes),
     });
     this.#listener = starting;
     this.#refusing = "starting";
@@ -149,7 +164,7 @@ class MucpServer implements Server, CallHost {
     if (this.#inFlight === 0) return true;
     this.#idle ??= Promise.withResolvers();
     const { promise: late, resolve } = Promise.withResolvers<"late">();
-    const timer = setTimeout(resolve, Math.min(timeoutMs, 0x7fff_ffff), "late" as const);
+    const timer = setTimeout(resolve, timerDelay(timeoutMs), "late" as const);
     const outcome = await Promise.race([this.#idle.promise, late]);
     clearTimeout(timer);
     if (outcome !== "late") return true;
@@ -221,6 +236,8 @@ class MucpServer implements Server, CallHost {
   #event(exchange: ServerExchange, topic: string): void {
     // Go counts an event without a subscriber as delivered (`server/rpc_router.go`).
     if (!this.#subscribers.has(topic)) return exchange.reply({ body: noBytes });
+    if (exchange.body.length > this.#maxMessageBytes)
+      return this.#reject(exchange, tooLarge(this.service, topic, this.#maxMessageBytes), undefined);
     const invoke = async (_: unknown, context: Context): Promise<Frame> => {
       await this.#subscribers.deliver(context);
       return emptyFrame;
@@ -257,10 +274,12 @@ class MucpServer implements Server, CallHost {
     const { opened } = exchange;
     const mismatch = opened === undefined ? undefined : Router.mismatch(plan, opened, this.service);
     if (mismatch !== undefined) return this.#reject(exchange, mismatch, format);
+    const limit = plan.method.maxMessageBytes ?? this.#maxMessageBytes;
+    if (payload.length > limit) return this.#reject(exchange, tooLarge(this.service, endpoint, limit), format);
     const call =
       plan.method.kind === "unary"
         ? new UnaryCall(this, plan, exchange, format, payload)
-        : new StreamCall(this, plan, exchange, format);
+        : new StreamCall(this, plan, exchange, format, limit);
     this.#enter(call);
   }
 
@@ -298,7 +317,7 @@ class MucpServer implements Server, CallHost {
   }
 
   /** Answer a request that never got to a handler because something is wrong with it. */
-  #reject(exchange: ServerExchange, error: MicroError, format: MessageFormat): void {
+  #reject(exchange: ServerExchange, error: MicroError, format: MessageFormat | undefined): void {
     this.#requests++;
     this.#errors++;
     if (this.logger.enabled("debug"))
@@ -374,6 +393,7 @@ const eventMethod: Omit<HandlerMethod, "run"> = {
   http: [],
   metadata: {},
   internal: false,
+  maxMessageBytes: undefined,
 };
 
 /** Health and statistics are told also when all places are taken; the log, which may be read for hours, is not. */

@@ -97,6 +97,11 @@ export class Router {
     return badRequest(service, text);
   }
 
+  /** The largest message that any endpoint takes beyond the server's own limit. */
+  largest(limit: number): number {
+    return [...this.#plans.values()].reduce((most, { method }) => Math.max(most, method.maxMessageBytes ?? 0), limit);
+  }
+
   /** In Go's order: by type, then method. */
   sorted(): Plan[] {
     return [...this.#plans.values()].toSorted(

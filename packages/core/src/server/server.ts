@@ -41,6 +41,12 @@ export type HandlerWrapper = Wrapper<Context>;
 export interface HandleOptions {
   /** Callable but not listed in the registry, as `Debug` is. Default: false. */
   internal?: boolean | undefined;
+  /**
+   * Largest message these handlers are sent, in bytes, where that differs from the server's. A larger one than the server's
+   * raises what the port lets in, for callers of other endpoints as well until their call is refused, from the server's next
+   * start on. Default: the server's.
+   */
+  maxMessageBytes?: number | undefined;
   /** Endpoint metadata by method name as on the wire. Go's `EndpointMetadata`. */
   metadata?: Readonly<Record<string, StringMap>> | undefined;
 }
@@ -130,6 +136,6 @@ export interface ServerOptions {
   wrapSubscriber?: readonly SubscriberWrapper[] | undefined;
   /** Exchanges handled at once; further ones wait in a queue of the same size, then are refused with 503 `notRun`. Default: 10000. */
   maxConcurrency?: number | undefined;
-  /** Largest message, in bytes. Default: 67108864 (64 MiB). */
+  /** Largest message of a caller, in bytes; `HandleOptions` has more for single handlers. Default: 4194304 (4 MiB). */
   maxMessageBytes?: number | undefined;
 }

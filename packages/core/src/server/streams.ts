@@ -13,6 +13,7 @@ import {
   encodeResultText,
   invalid,
   isThenable,
+  tooLarge,
   undecodable,
 } from "./messages.ts";
 import { RequestMessages } from "./requests.ts";
@@ -30,6 +31,7 @@ export class StreamCall implements Call {
   readonly exchange: ServerExchange;
   readonly format: MessageFormat;
   readonly #host: CallHost;
+  readonly #maxMessageBytes: number;
   #stream!: ServerStream;
   #requests!: RequestMessages;
   #iterator: AnyIterator | undefined;
@@ -42,7 +44,9 @@ export class StreamCall implements Call {
   /** The server has been told that the call is over. */
   #over = false;
 
-  constructor(host: CallHost, plan: Plan, exchange: ServerExchange, format: MessageFormat) {
+  /** @param maxMessageBytes of each message of the caller. */
+  constructor(host: CallHost, plan: Plan, exchange: ServerExchange, format: MessageFormat, maxMessageBytes: number) {
+    this.#maxMessageBytes = maxMessageBytes;
     this.#host = host;
     this.plan = plan;
     this.exchange = exchange;
@@ -152,6 +156,7 @@ export class StreamCall implements Call {
 
   #read(body: Uint8Array): unknown {
     const service = this.#host.service;
+    if (body.length > this.#maxMessageBytes) throw tooLarge(service, this.plan.endpoint, this.#maxMessageBytes);
     const { codec } = this.format;
     const type = this.plan.method.request;
     let payload = body;

@@ -111,7 +111,7 @@ export interface ServiceOptions {
 
   /** Calls handled at once; see `ServerOptions`. Default: 10000. */
   maxConcurrency?: number | undefined;
-  /** Largest message accepted, in bytes. Default: 67108864 (64 MiB). */
+  /** Largest message of a caller, in bytes; see `ServerOptions`. Of answers, calls have a limit of their own. Default: 4194304 (4 MiB). */
   maxMessageBytes?: number | undefined;
 
   /** Serve and dial with TLS. Default: false, or true where `tls` is given. */

@@ -446,6 +446,38 @@ const unaryCases: Cases = {
     await fails(call("Echo.Now", { text: "x".repeat(20_000) }), "too_large");
     assert.deepEqual(await call("Echo.Now", { text: "x" }), { text: "x" });
   },
+
+  async "a message above 4 MiB is refused unless the server, or its endpoint, is told to take it"(fixture) {
+    let runs = 0;
+    const size = ({ text }: { text: string }): unknown => ({ bytes: text.length, runs: ++runs });
+    const bytes = 4 * 1024 * 1024;
+    const { call } = await start(fixture, (target) => target.handle("Measure.Text", size));
+    await fails(call("Measure.Text", { text: "x".repeat(bytes) }), "too_large");
+    assert.deepEqual(await call("Measure.Text", { text: "x".repeat(bytes - 100) }), { bytes: bytes - 100, runs: 1 });
+    const chat = bidiHandler(async function* (messages) {
+      for await (const { text } of messages) yield { bytes: text.length };
+    });
+    const raised = await start(fixture, (target) => {
+      target.handle("Measure.Text", size);
+      target.handle("Measure.Small", size, { maxMessageBytes: 1_000 });
+      target.handle("Large", { text: size, chat }, { maxMessageBytes: 2 * bytes });
+      target.handle("Chat.Text", chat);
+    });
+    const text = "x".repeat(bytes);
+    assert.deepEqual(await raised.call("Large.Text", { text }), { bytes, runs: 2 });
+    await fails(raised.call("Measure.Text", { text }), "too_large");
+    await fails(raised.call("Measure.Small", { text: "x".repeat(1_000) }), "too_large");
+    await fails(raised.call("Large.Text", { text: text + text }), "too_large");
+    await using large = await raised.stream("Large.Chat");
+    await large.send({ text });
+    assert.deepEqual(await large.receive(), { bytes });
+    await using small = await raised.stream("Chat.Text");
+    await small.send({ text: "x" });
+    assert.deepEqual(await small.receive(), { bytes: 1 });
+    await small.send({ text });
+    await fails(small.receive(), "too_large");
+    assert.equal(runs, 2);
+  },
 };
 
 const streamCases: Cases = {

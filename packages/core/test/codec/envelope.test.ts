@@ -9,6 +9,8 @@ const proto = protorpcCodec.envelope!;
 /** Hex digits, in groups. */
 const bytes = (hex: string): Buffer => Buffer.from(hex.replaceAll(" ", ""), "hex");
 const text = (data: Uint8Array): string => Buffer.from(data).toString();
+const members = (count: number): string => Array.from({ length: count }, (_, i) => `"m${i}":0`).join(",");
+const read = (body: string) => jsonrpcCodec.envelope!.unwrap(Buffer.from(body), "request");
 const codecError = expect.objectContaining({ code: "codec" });
 
 describe("json-rpc", () => {
@@ -35,6 +37,13 @@ describe("json-rpc", () => {
     const { envelope, payload } = json.unwrap(Buffer.from(body), "request");
     expect(envelope).toEqual({ kind: "request", endpoint: "Greeter.Hello", id, error: undefined });
     expect(jsonrpcCodec.decode(payload, undefined)).toEqual({ name: "bob" });
+  });
+
+  it("has few members, and few of its list are kept, whoever wrote it", () => {
+    expect(read(`{${members(63)},"params":[{}]}`).payload.toString()).toBe("{}");
+    expect(() => read(`{${members(64)},"params":[{}]}`)).toThrow("more than 64 members");
+    expect(Buffer.from(read(`{"params":[1,${"2,".repeat(100_000)}3]}`).payload).toString()).toBe("1");
+    expect(() => read('{"params":[1,2,}]}')).toThrow("invalid JSON");
   });
 
   it("takes null and an empty list as no message", () => {

@@ -194,10 +194,17 @@ describe("jsonCodec reading", () => {
   });
 });
 
+const list = (item: string, count: number): string => `[${Array.from({ length: count }, () => item).join(",")}]`;
+
+/** What a reviver would make of integers. */
+const exact = (_: string, value: unknown, { source }: { source?: string }): unknown =>
+  typeof value === "number" && !Number.isSafeInteger(value) && source !== undefined && /^-?\d+$/.test(source)
+    ? source
+    : value;
+
 describe("texts that take a parser long", () => {
   const limit = 250_000;
   const refusal = `the JSON has more than ${limit} arrays, objects and members (jsonCodecWith({ maxParts }) takes more)`;
-  const list = (item: string, count: number): string => `[${Array.from({ length: count }, () => item).join(",")}]`;
 
   it.each([
     ["arrays", list("[]", limit)],
@@ -244,10 +251,6 @@ describe("integers of more digits than a number holds", () => {
   const typed: MessageType = { name: "T", json: { encode: (value) => value, decode: (value) => value } };
 
   it("keep them wherever they stand, and nothing else changes", () => {
-    const exact = (_: string, value: unknown, { source }: { source?: string }): unknown =>
-      typeof value === "number" && !Number.isSafeInteger(value) && source !== undefined && /^-?\d+$/.test(source)
-        ? source
-        : value;
     const parts = [
       "1234567890123456789",
       "-1234567890123456789",
@@ -270,7 +273,12 @@ describe("integers of more digits than a number holds", () => {
       const parse = JSON.parse as (text: string, reviver: typeof exact) => unknown;
       expect(decode(text, typed)).toEqual(parse(text, exact));
     }
-    for (const text of ["01234567890123456789", "{1234567890123456789:1}", "1234567890123456789x", "- 1234567890123456789"])
+    for (const text of [
+      "01234567890123456789",
+      "{1234567890123456789:1}",
+      "1234567890123456789x",
+      "- 1234567890123456789",
+    ])
       expect(failure(() => decode(text, typed)).code).toBe("codec");
   });
 });

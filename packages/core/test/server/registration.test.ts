@@ -92,12 +92,18 @@ describe("handlers", () => {
   });
 });
 
+const handle = (options: object) => () => newServer().handle("Greeter", { hello: () => ({}) }, options);
+
 describe("options", () => {
   it("are checked when the server is made", () => {
     const rest = { transport: new LoopTransport(), logger: new MemoryLogger() };
     expect(() => mucpServer({ name: "", ...rest })).toThrow(TypeError);
     expect(() => mucpServer({ name: "a", maxConcurrency: 0, ...rest })).toThrow("maxConcurrency");
     expect(() => mucpServer({ name: "a", maxMessageBytes: 1.5, ...rest })).toThrow("maxMessageBytes");
+    expect(() => mucpServer({ name: "a", adress: ":0", ...rest } as never)).toThrow("did you mean `address`?");
+    expect(handle({ interal: true })).toThrow("did you mean `internal`?");
+    for (const maxMessageBytes of [0, 1.5, Number.NaN, "1"])
+      expect(handle({ maxMessageBytes })).toThrow("maxMessageBytes");
   });
 
   it("reach the transport", async () => {
