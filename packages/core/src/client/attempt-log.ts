@@ -1,7 +1,8 @@
 /** What one call has tried so far, and the error that tells of it. */
-import { MicroError, type CallAttempt } from "../errors.ts";
+import { MicroError, type CallAttempt, type MicroErrorOptions } from "../errors.ts";
 import type { Node } from "../registry/registry.ts";
 import { clientId } from "./deadline.ts";
+import { withRoom } from "./trace.ts";
 
 /** Made at the first failure: a call that succeeds has none. */
 export class AttemptLog {
@@ -28,7 +29,7 @@ export class AttemptLog {
       const parts = [detail, note, attempts.length > 1 && error.code !== "timeout" ? this.toString() : undefined];
       detail = parts.filter((part) => part !== undefined).join("; ");
     }
-    return new MicroError(detail, {
+    const options: MicroErrorOptions = {
       id: error.id === "" && !answered ? clientId : error.id,
       code: error.code,
       statusCode: error.statusCode,
@@ -37,7 +38,9 @@ export class AttemptLog {
       issues: error.issues,
       cause,
       attempts,
-    });
+    };
+    // A frame for each attempt, beside those of this one.
+    return withRoom(() => new MicroError(detail, options), attempts.length + 4);
   }
 
   toString(): string {

@@ -9,11 +9,13 @@ import { cancelledError, clientId, deadlineError, pause } from "./deadline.ts";
 import type { ClientCore } from "./core.ts";
 import { firstNode, unused } from "./look-up.ts";
 import { blame } from "./stall.ts";
+import { traced } from "./trace.ts";
 import { TextRequest } from "./text-request.ts";
 import type { Called, Wire } from "./wire.ts";
 
 // `ExchangeOptions.dialTimeoutMs`, where nobody sets it.
 const defaultDialMs = 5_000;
+const nextTurn = Promise.resolve();
 const noBytes = new Uint8Array(0);
 
 /** Shared by unary calls and the opening of streams; `T` is what the call resolves to. */
@@ -55,7 +57,7 @@ export abstract class Attempts<T> implements Carrier, Called {
       const picked = this.#pick();
       return picked instanceof Promise ? this.#awaitFirst(picked) : this.#begin(picked);
     } catch (error) {
-      return Promise.reject(error);
+      return reject(traced(error));
     }
   }
 
@@ -228,7 +230,10 @@ export abstract class Attempts<T> implements Carrier, Called {
 
   /** The next attempt, if the policy is for it. */
   async #again(error: MicroError, log: AttemptLog, verdict: boolean | Promise<boolean>): Promise<T> {
-    if (!(await verdict)) throw this.#failure(error);
+    const again = await verdict;
+    // By the next turn whoever waits has been told of this promise, too, and stacks reach back to the caller.
+    await nextTurn;
+    if (!again) throw this.#failure(error);
     let selection = this.refused && !this.#allTried ? await this.#pickAgain(error) : undefined;
     if (selection !== undefined && log.has(selection.node)) {
       selection.done(unused);

@@ -3,6 +3,7 @@ import { MicroError } from "../errors.ts";
 import type { Call } from "./call-context.ts";
 import type { ClientStream } from "./client.ts";
 import { cancelledError, clientId } from "./deadline.ts";
+import { traced } from "./trace.ts";
 
 interface Push {
   readonly value: unknown;
@@ -104,9 +105,13 @@ export class ChannelStream implements ClientStream, AsyncIterableIterator<unknow
   }
 
   next(): Promise<IteratorResult<unknown, undefined>> {
-    const ahead = this.#ahead ?? this.#step();
+    const ahead = this.#ahead;
+    if (ahead === undefined) return this.#step() as Promise<IteratorResult<unknown, undefined>>;
     this.#ahead = undefined;
-    return ahead as Promise<IteratorResult<unknown, undefined>>;
+    // Asked for before anybody waited, it may have failed then.
+    return ahead.catch((error: unknown) => {
+      throw traced(error);
+    }) as Promise<IteratorResult<unknown, undefined>>;
   }
 
   async return(): Promise<IteratorResult<unknown, undefined>> {

@@ -17,6 +17,7 @@ import { clientId } from "./deadline.ts";
 import { outgoingMetadata } from "./metadata.ts";
 import { wrongField } from "./proto-check.ts";
 import type { EventPublisher, EventPublishOptions, PublishContext, PublishWrapper } from "./publish.ts";
+import { traced } from "./trace.ts";
 
 /** What {@link eventPublisher} is made of. */
 export interface EventPublisherOptions {
@@ -94,7 +95,11 @@ class BrokerPublisher implements EventPublisher {
       .set("Micro-Id", crypto.randomUUID());
     const { broker } = this.#options;
     const { metadata: _, contentType: __, exchange: ___, ...options } = publication.options;
-    await (typeof broker === "function" ? broker() : broker).publish(exchange, { header, body }, options);
+    try {
+      await (typeof broker === "function" ? broker() : broker).publish(exchange, { header, body }, options);
+    } catch (error) {
+      throw traced(error);
+    }
   }
 
   /** Codecs with an envelope leave it out, as Go's do: an event has neither endpoint nor id. */

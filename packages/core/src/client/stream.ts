@@ -6,7 +6,7 @@ import { callAt, type Call } from "./call-context.ts";
 import type { ClientStream } from "./client.ts";
 import { cancelledError, clientId, deadlineError } from "./deadline.ts";
 import { blame } from "./stall.ts";
-import { traced } from "./trace.ts";
+import { traced, withRoom } from "./trace.ts";
 import { decodeReply, peerError, type Called, type Wire, type Wires } from "./wire.ts";
 
 export interface MessageStreamInit {
@@ -289,7 +289,8 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
     const { node } = this.#selection;
     const durationMs = performance.now() - this.#call.startedAt;
     const attempts = [{ node: node.id, address: node.address, error, durationMs }];
-    return new MicroError(detail, { id, code, statusCode, status, notRun, issues, cause, attempts });
+    const options = { id, code, statusCode, status, notRun, issues, cause, attempts };
+    return withRoom(() => new MicroError(detail, options));
   }
 
   /** What the selector is told of a failure that is not the peer's answer. */

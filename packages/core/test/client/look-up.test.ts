@@ -11,7 +11,7 @@ async function withoutRegistry() {
   const registry = faultyRegistry();
   const fleet = new Fleet({ registry });
   const served = { calls: 0 };
-  const instance = await fleet.serve("other", (handlers) =>
+  const server = await fleet.start("echo", (handlers) =>
     handlers.handle("Echo", {
       say: () => ({ call: ++served.calls }),
       async *count() {
@@ -20,7 +20,7 @@ async function withoutRegistry() {
       },
     }),
   );
-  const nodes = [{ id: "echo-1", address: instance.address, metadata: { protocol: "mucp" } }];
+  const nodes = [{ id: "echo-1", address: server.address!, metadata: { protocol: "mucp" } }];
   await registry.register({ name: "echo", version: "latest", metadata: {}, endpoints: [], nodes });
   registry.down = true;
   registry.counts.getService = 0;

@@ -115,6 +115,15 @@ export class Fleet implements ClientFixture {
     register: (handlers: HandlerRegistration) => void,
     metadata: StringMap = this.#metadata,
   ): Promise<Instance> {
+    const server = await this.start(service, register);
+    const address = server.address!;
+    const id = `${service}-${++this.#count}`;
+    await this.register(service, id, address, metadata);
+    return { id, address, server, kill: () => server.stop() };
+  }
+
+  /** A server that nobody has been told of. */
+  async start(service: string, register: (handlers: HandlerRegistration) => void): Promise<Server> {
     const server = mucpServer({
       name: service,
       transport: this.transport,
@@ -124,10 +133,7 @@ export class Fleet implements ClientFixture {
     register(server);
     await server.start();
     this.#resources.defer(() => server.stop());
-    const address = server.address!;
-    const id = `${service}-${++this.#count}`;
-    await this.register(service, id, address, metadata);
-    return { id, address, server, kill: () => server.stop() };
+    return server;
   }
 
   async register(service: string, id: string, address: string, metadata: StringMap = this.#metadata): Promise<void> {
