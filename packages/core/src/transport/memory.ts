@@ -24,7 +24,7 @@ export function memoryTransport(): Transport {
 }
 
 const noBytes = new Uint8Array(0);
-const defaultMaxMessageBytes = 64 * 1024 * 1024;
+const defaultMaxMessageBytes = 4 * 1024 * 1024;
 
 class MemoryTransport implements Transport {
   readonly name = "memory";

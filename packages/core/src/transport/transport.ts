@@ -105,9 +105,9 @@ export interface PlainReply {
 export interface ListenOptions {
   /** `host:port`, `:0` (all interfaces, any port), `host:5000-6000` (first free port), `unix:/path`. Default: `:0`. */
   readonly address?: string | undefined;
-  /** Largest message accepted, in bytes; a larger one is refused with 413. Default: 67108864 (64 MiB). */
+  /** Largest message accepted, in bytes; a larger one is refused with 413. Default: 4194304 (4 MiB). */
   readonly maxMessageBytes?: number | undefined;
-  /** Largest header block accepted, in bytes. Default: 65536. */
+  /** Largest header block accepted, in bytes. Default: 1048576 (1 MiB), as Go's. */
   readonly maxHeaderBytes?: number | undefined;
   /**
    * What to answer to plain HTTP requests, such as `/healthz`; undefined leaves it to the transport, which says 404 or 405. Must not

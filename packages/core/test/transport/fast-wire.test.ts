@@ -19,7 +19,8 @@ function within(ms: number): ExchangeOptions {
 /** A listener behind a proxy that counts connections and spoils them, and a client. */
 async function bench(handler: ExchangeHandler, server: HttpTransportOptions = {}, client: HttpTransportOptions = {}) {
   const transport = httpTransport(server);
-  const listener = await transport.listen(handler, { address: "127.0.0.1:0" });
+  const maxMessageBytes = 64 * 1024 * 1024;
+  const listener = await transport.listen(handler, { address: "127.0.0.1:0", maxMessageBytes });
   const proxy = await faultProxy({ target: listener.address });
   const caller = httpTransport({ direct: false, ...client });
   return {

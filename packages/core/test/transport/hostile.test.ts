@@ -16,7 +16,7 @@ beforeEach(async () => {
       seen.push(exchange);
       exchange.reply({ contentType: "application/json", body: Buffer.from(`ok ${exchange.body.length}`) });
     },
-    { address: "127.0.0.1:0", maxMessageBytes: 100_000 },
+    { address: "127.0.0.1:0", maxMessageBytes: 100_000, maxHeaderBytes: 65_536 },
   );
 });
 
@@ -45,7 +45,10 @@ describe("accepted", () => {
       length: 13,
     },
     "no Host": { bytes: "POST / HTTP/1.1\r\nMicro-Endpoint: T.M\r\nContent-Length: 2\r\n\r\nab", length: 2 },
-    "any method and path": { bytes: "PUT /some/path?x HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", length: 2 },
+    "any other method, and any path": {
+      bytes: "PUT /some/path?x HTTP/1.1\r\nMicro-Endpoint: T.M\r\nContent-Length: 2\r\n\r\nab",
+      length: 2,
+    },
     "header names in any case": {
       bytes: "POST / HTTP/1.1\r\ncONTENT-lENGTH: 2\r\nmicro-ENDPOINT: T.M\r\n\r\nab",
       length: 2,
@@ -119,7 +122,8 @@ describe("refused", () => {
     "a header without a colon": { bytes: `${head}nonsense\r\n\r\n`, status: 400 },
     "UTF-8 in a name": { bytes: `${head}X-\xc3\xa9: b\r\n\r\n`, status: 400 },
     "the HTTP/2 preface": { bytes: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", status: 505 },
-    "HTTP/1.0": { bytes: "GET / HTTP/1.0\r\n\r\n", status: 505 },
+    "HTTP/1.0 in chunks": { bytes: "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", status: 400 },
+    "HTTP/1.2": { bytes: "GET / HTTP/1.2\r\n\r\n", status: 505 },
     "HTTP/0.9": { bytes: "GET /\r\n\r\n", status: 400 },
     "an unknown version": { bytes: "GET / HTTP/1.1x\r\n\r\n", status: 400 },
     "two blanks in the request line": { bytes: "GET  / HTTP/1.1\r\n\r\n", status: 400 },
@@ -132,13 +136,27 @@ describe("refused", () => {
       using raw = await RawSocket.connect(listener.address);
       raw.write(bytes);
       await raw.until((_, { closed }) => closed, "the connection is closed");
+      // Sizes that a go-micro caller did not keep to are told in its own form.
       expect(raw.received).toMatch(
-        new RegExp(`^HTTP/1\\.1 ${status} [^\\r]+\\r\\n(?:[^\\r]+\\r\\n)*\\r\\n[^\\r]+\\n$`),
+        status === 413 || status === 431
+          ? /^HTTP\/1\.1 200 OK\r\nContent-Length: 0\r\nMicro-Error: \{[^\r]*"code":413,[^\r]*\}\r\n(?:[^\r]+\r\n)*\r\n$/
+          : new RegExp(`^HTTP/1\\.1 ${status} [^\\r]+\\r\\n(?:[^\\r]+\\r\\n)*\\r\\n[^\\r]+\\n$`),
       );
+      expect(raw.received).toContain("\r\nConnection: close\r\n");
       expect(raw.received.length).toBeLessThan(500);
       expect(seen).toEqual([]);
     });
   }
+
+  it.each([
+    ["a body", 413, "Content-Length: 100001\r\n\r\n"],
+    ["headers", 431, `X: ${"a".repeat(70_000)}`],
+  ])("%s above the limit without go-micro's headers is told as HTTP does", async (_name, status, rest) => {
+    using raw = await RawSocket.connect(listener.address);
+    raw.write(`POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${rest}`);
+    await raw.until((_, { closed }) => closed, "the connection is closed");
+    expect(raw.received).toMatch(new RegExp(`^HTTP/1\\.1 ${status} [^]*"code":${status},[^]*\\n$`));
+  });
 
   it("what was asked before the bad bytes is answered, what comes after is not", async () => {
     using raw = await RawSocket.connect(listener.address);

@@ -264,22 +264,33 @@ describe("limits", () => {
     } finally {
       clearInterval(drip);
     }
-    expect(raw.received).toMatch(/^HTTP\/1\.1 400 /);
+    expect(raw.received).toMatch(/^HTTP\/1\.1 408 /);
   });
 
-  it("a body that stops is cut off, one that trickles is not", async () => {
-    using stopped = await RawSocket.connect(listener.address);
-    using trickling = await RawSocket.connect(listener.address);
-    const head = "POST / HTTP/1.1\r\nMicro-Endpoint: T.M\r\nContent-Length: 1000\r\n\r\n";
-    stopped.write(head);
-    trickling.write(head);
-    const drip = setInterval(() => trickling.write("a"), 50);
+  it.each([
+    ["stops", "Content-Length: 100000\r\n\r\n", "", 1],
+    ["trickles", "Content-Length: 100000\r\n\r\n", "a", 20],
+    ["trickles in chunks", "Transfer-Encoding: chunked\r\n\r\n", "1;ext=12345678\r\na\r\n", 20],
+  ])("a body that %s is cut off, and its caller told that it was not run", async (_name, framing, drop, everyMs) => {
+    using raw = await RawSocket.connect(listener.address);
+    using steady = await RawSocket.connect(listener.address);
+    const head = "POST / HTTP/1.1\r\nMicro-Endpoint: T.M\r\n";
+    raw.write(head + framing);
+    steady.write(`${head}Content-Length: 100000\r\n\r\n`);
+    const drip = setInterval(() => {
+      if (drop !== "" && !raw.closed) raw.write(drop);
+    }, everyMs);
+    // More than it must be, and still far from whole when the other is cut off.
+    const pour = setInterval(() => steady.write("a".repeat(300)), 20);
     try {
-      await stopped.until((_, { closed }) => closed, "the connection is closed");
-      expect(trickling.closed).toBe(false);
+      await raw.until((_, { closed }) => closed, "the connection is closed");
+      expect(steady.closed).toBe(false);
     } finally {
       clearInterval(drip);
+      clearInterval(pour);
     }
+    expect(raw.received).toMatch(/^HTTP\/1\.1 200 OK\r\n.*Micro-Error: \{[^\r]*"code":408.*Micro-Retry: not-run\r\n/s);
+    expect(seen).toEqual([]);
   });
 
   it("a peer that asks and does not read is not read from any more", async () => {

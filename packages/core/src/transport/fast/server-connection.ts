@@ -3,7 +3,9 @@ import type { Socket } from "node:net";
 import { internalServerError, MicroError, stringify } from "../../errors.ts";
 import { formatAddress } from "../../net/address.ts";
 import { transportId } from "../http/dial.ts";
-import type { AcceptedConnection, ConnectionOwner, SweepLimits } from "../http/server-connection.ts";
+import type { AcceptedConnection } from "../../net/port.ts";
+import type { SweepLimits } from "../../net/port-limits.ts";
+import type { ConnectionOwner } from "../http/server-connection.ts";
 import { DictionaryReader, type Fields } from "./dictionary.ts";
 import { callerReset } from "./errors.ts";
 import { ExchangeTable } from "./exchange-table.ts";
@@ -74,8 +76,8 @@ export class FastServerConnection implements AcceptedConnection {
     this.#lastActive = owner.tick;
     this.writer = new FrameWriter(socket, () => this.turns.run());
     this.turns = new Turns(this.writer);
-    this.share = new InboxShare(this.writer, owner.limits.maxMessageBytes);
-    this.#dictionary = new DictionaryReader({ maxDictionaryIds, maxHeaderBytes: owner.limits.maxHeaderBytes });
+    this.share = new InboxShare(this.writer, owner.fastLimits.maxMessageBytes);
+    this.#dictionary = new DictionaryReader({ maxDictionaryIds, maxHeaderBytes: owner.fastLimits.maxHeaderBytes });
     this.#reader = new FrameReader((type, flags, id, bytes, start, end) =>
       this.#frame(type, flags, id, bytes, start, end),
     );
@@ -144,7 +146,7 @@ export class FastServerConnection implements AcceptedConnection {
     this.#preface = noBytes;
     this.#peer = preface.settings;
     this.#state = "open";
-    const { maxMessageBytes, maxHeaderBytes } = this.#owner.limits;
+    const { maxMessageBytes, maxHeaderBytes } = this.#owner.fastLimits;
     const settings = {
       maxMessageBytes,
       maxHeaderBytes,

@@ -11,15 +11,18 @@ type State = "size" | "data" | "data end" | "trailer" | "done";
 export class ChunkedBody {
   readonly #maxBytes: number;
   readonly #maxTrailerBytes: number;
-  readonly #body = new ByteBuffer();
-  readonly #line = new ByteBuffer();
+  readonly #body: ByteBuffer;
+  readonly #line: ByteBuffer;
   #state: State = "size";
   /** Bytes of the current chunk still to come; for "data end", of its CR LF. */
   #left = 0;
   #extensionBytes = 0;
   #trailerBytes = 0;
 
-  constructor(maxBytes: number, maxTrailerBytes: number) {
+  /** @param reserve see {@link ByteBuffer}. */
+  constructor(maxBytes: number, maxTrailerBytes: number, reserve?: (delta: number) => void) {
+    this.#body = new ByteBuffer(reserve);
+    this.#line = new ByteBuffer(reserve);
     this.#maxBytes = maxBytes;
     this.#maxTrailerBytes = maxTrailerBytes;
   }
@@ -28,8 +31,19 @@ export class ChunkedBody {
     return this.#state === "done";
   }
 
+  /** Bytes of the body that are there. */
+  get length(): number {
+    return this.#body.length;
+  }
+
   take(): Buffer {
     return this.#body.take();
+  }
+
+  /** Forget what has come. */
+  drop(): void {
+    this.#body.take();
+    this.#line.take();
   }
 
   /** Read on from `offset`; returns where it stopped. @throws {FramingError} */

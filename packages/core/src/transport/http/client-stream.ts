@@ -11,9 +11,9 @@ import { ClientConnection, type ConnectionUser } from "./client-connection.ts";
 import type { PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, dialTimeout, transportId } from "./dial.ts";
 import type { Head } from "./head.ts";
-import { metadataLines, timeoutLine } from "./head-writer.ts";
+import { metadataLines, ownLines, timeoutLine } from "./head-writer.ts";
 import type { MessageLimits } from "./message-parser.ts";
-import { HttpReply, statusError } from "./reply.ts";
+import { HttpReply, refusedSize, statusError } from "./reply.ts";
 import { repeatableHead } from "./socket-writer.ts";
 
 export interface ClientStreamInit {
@@ -54,6 +54,7 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     const { options, address } = init;
     this.#queue = new ReceiveQueue({ onRoom: () => this.#connection.resume() });
     this.#connection = new ClientConnection(address.address, address.target, init.tls, init.limits, this);
+    if (options.maxMessageBytes !== undefined) this.#connection.parser.maxMessageBytes = options.maxMessageBytes;
     const dialMs = options.dialTimeoutMs ?? 5_000;
     const now = performance.now();
     const leftMs = (options.deadline ?? Number.POSITIVE_INFINITY) - now;
@@ -63,7 +64,7 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
           if (this.#state === "dialing")
             this.fail(leftMs <= dialMs ? deadlineExceeded(true) : dialTimeout(address.address, dialMs));
         }),
-      Math.max(0, Math.min(dialMs, leftMs)),
+      Math.max(0, Math.min(dialMs, leftMs, 0x7fff_ffff)),
     );
     const { signal } = options;
     if (signal !== undefined) {
@@ -81,7 +82,8 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
       timeoutLine(options.deadline, now) + metadataLines(request.metadata)
     }`;
     this.#state = "open";
-    this.#connection.writer.write(`${this.#head}Content-Length: 0\r\n\r\n`, noBytes);
+    const own = ownLines(request, options.wire, "stream");
+    this.#connection.writer.write(`${this.#head}${own}Content-Length: 0\r\n\r\n`, noBytes);
     this.#init.opened(this);
   }
 
@@ -135,6 +137,11 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     }
     if (head.error === "EOS") {
       this.#finish(undefined, false);
+      return;
+    }
+    const refused = refusedSize(head);
+    if (refused !== undefined) {
+      this.#finish(refused, false);
       return;
     }
     // Ours name the type of a stream's messages once.

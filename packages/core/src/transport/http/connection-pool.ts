@@ -87,6 +87,11 @@ export class ConnectionPool {
         connection.close();
       }
     }
+    return this.dial(address, fresh, now);
+  }
+
+  /** A new connection. */
+  dial(address: PooledAddress, fresh: boolean, now: number): PooledConnection {
     const connection = new PooledConnection(this, address, fresh, now);
     this.#connections.add(connection);
     address.connections++;

@@ -47,6 +47,12 @@ export function requestPrefix(address: string, request: ExchangeRequest): string
   );
 }
 
+/** What only listeners of this library are told; the others would take it for metadata. */
+export function ownLines(request: ExchangeRequest, wire: string | undefined, opens: "call" | "stream"): string {
+  if (wire === undefined) return "";
+  return request.lookedUp === true ? `Micro-Opens: ${opens}\r\nMicro-Looked-Up: 1\r\n` : `Micro-Opens: ${opens}\r\n`;
+}
+
 const maxCachedPrefixes = 256;
 const noBytes = new Uint8Array(0);
 

@@ -8,6 +8,22 @@
 import { canonicalName, Metadata } from "../../metadata.ts";
 import { FramingError } from "./framing-error.ts";
 
+/** What go-micro's own callers do not send; bits of {@link Head.oddities}. */
+export const oddity = {
+  /** An `Origin`. */
+  origin: 1,
+  /** A `Sec-Fetch-…`. */
+  fetch: 2,
+  /** Another method than POST. */
+  method: 4,
+  /** An `Expect`. */
+  expect: 8,
+  /** A `Connection` that may list names. */
+  connection: 16,
+  /** HTTP/1.0: the sender takes one reply, and waits for the connection's end. */
+  http10: 32,
+} as const;
+
 export class Head {
   /** The head's bytes as latin1, without the blank line at its end. */
   readonly text: string;
@@ -18,8 +34,10 @@ export class Head {
   /** `Content-Length`, or -1. */
   contentLength = -1;
   chunked = false;
-  /** `Connection: close`, or an HTTP/1.0 response. */
+  /** `Connection: close`, or HTTP/1.0. */
   close = false;
+  /** See {@link oddity}; 0 for nearly every request. */
+  oddities = 0;
 
   // Raw latin1 values; the first one counts, as in Go (`transport/http_transport.go` keeps one value per name).
   service: string | undefined = undefined;
@@ -34,6 +52,8 @@ export class Head {
   protocol: string | undefined = undefined;
   target: string | undefined = undefined;
   retry: string | undefined = undefined;
+  lookedUp: string | undefined = undefined;
+  opens: string | undefined = undefined;
   /** True if any `X-Micro-` header came: then the fallbacks are worth a look. */
   legacy = false;
 
@@ -47,6 +67,47 @@ export class Head {
     return this.text.slice(9, Math.max(9, this.#linesStart - 2));
   }
 
+  /** The sender is a client of go-micro's, or one of ours: a request has an id of its own. */
+  get isCall(): boolean {
+    return this.id !== undefined || this.stream !== undefined;
+  }
+
+  /** Any of go-micro's own headers came. */
+  get isMicro(): boolean {
+    return (
+      this.isCall ||
+      this.legacy ||
+      (this.endpoint ?? this.method ?? this.service ?? this.topic ?? this.protocol ?? this.target) !== undefined
+    );
+  }
+
+  /**
+   * The sender waits for a word before it sends the body. Go-micro's clients never do, though their gateway passes on
+   * what its own callers expect: a 100 would be read as the reply.
+   */
+  get expects(): boolean {
+    return (this.oddities & oddity.expect) !== 0 && !this.isCall;
+  }
+
+  /**
+   * The sender waits for the connection's end. Go-micro's clients never do: `Connection: close` is another caller's word that their gateway
+   * passes on, and the connection goes back to their pool; where they mean it themselves, they close (`client/rpc_stream.go`).
+   */
+  get closes(): boolean {
+    return this.close && ((this.oddities & oddity.http10) !== 0 || !this.isCall);
+  }
+
+  /** Of a request, e.g. `GET`. */
+  get requestMethod(): string {
+    return this.text.slice(0, this.text.indexOf(" "));
+  }
+
+  /** Of a request, as it came, e.g. `/healthz?verbose`. */
+  get requestTarget(): string {
+    const start = this.text.indexOf(" ") + 1;
+    return this.text.slice(start, this.text.indexOf(" ", start));
+  }
+
   /** The same head with another text and `Content-Length`. */
   repeated(text: string, contentLength: number): Head {
     const head = new Head(text, this.#linesStart);
@@ -54,6 +115,7 @@ export class Head {
     head.contentLength = contentLength;
     head.chunked = this.chunked;
     head.close = this.close;
+    head.oddities = this.oddities;
     head.service = this.service;
     head.method = this.method;
     head.endpoint = this.endpoint;
@@ -66,11 +128,16 @@ export class Head {
     head.protocol = this.protocol;
     head.target = this.target;
     head.retry = this.retry;
+    head.lookedUp = this.lookedUp;
+    head.opens = this.opens;
     head.legacy = this.legacy;
     return head;
   }
 
-  /** All headers, by canonical name, values decoded. Costs a pass over the text. */
+  /**
+   * All headers, by canonical name, values decoded; without those that `Connection` lists, which are for the next hop alone (RFC 9110,
+   * section 7.6.1). Costs a pass over the text.
+   */
   headers(): Map<string, string> {
     const headers = new Map<string, string>();
     const { text } = this;
@@ -83,12 +150,21 @@ export class Head {
       if (!headers.has(name)) headers.set(name, decodeValue(trimmed(text, colon + 1, end)));
       position = end + 2;
     }
+    if ((this.oddities & oddity.connection) !== 0) dropListed(headers);
     return headers;
   }
 
   /** All headers, parsed when first looked at. */
   metadata(): Metadata {
     return Metadata.lazy(() => this.headers());
+  }
+}
+
+function dropListed(headers: Map<string, string>): void {
+  for (const listed of (headers.get("Connection") ?? "").split(",")) {
+    const name = canonicalName(listed.trim());
+    // What go-micro routes and identifies by is end to end, whatever a stranger lists.
+    if (!/^(?:X-)?Micro-|^(?:Authorization|Content-Type|Timeout)$/.test(name)) headers.delete(name);
   }
 }
 
@@ -123,6 +199,11 @@ export class RequestHeads {
     const lineEnd = firstLineEnd(text);
     const version = text.startsWith("POST / HTTP/1.1\r\n") ? "HTTP/1.1" : readRequestLine(text.slice(0, lineEnd));
     const head = new Head(text, lineEnd + 2);
+    if (!text.startsWith("POST ")) head.oddities |= oddity.method;
+    if (version === "HTTP/1.0") {
+      head.oddities |= oddity.http10;
+      head.close = true;
+    }
     const length = text.length > maxKeptHead || version !== "HTTP/1.1" ? -1 : text.indexOf(lengthLine, lineEnd);
     if (length === -1) parseLines(head, lineEnd + 2, text.length);
     else {
@@ -131,7 +212,9 @@ export class RequestHeads {
       parseLines(head, length + 2, text.length);
     }
     // Last, so that which of two faults is reported does not depend on how the bytes were split.
-    if (version !== "HTTP/1.1") throw new FramingError(505, `${version} is not spoken here, only HTTP/1.1`);
+    if (version !== "HTTP/1.1" && version !== "HTTP/1.0")
+      throw new FramingError(505, `${version} is not spoken here, only HTTP/1.1`);
+    if (head.chunked && version === "HTTP/1.0") throw new FramingError(400, "Transfer-Encoding in an HTTP/1.0 request");
     return head;
   }
 }
@@ -204,6 +287,7 @@ function parseLines(head: Head, start: number, length: number): void {
         head.chunked = true;
         break;
       case connection:
+        head.oddities |= oddity.connection;
         if (/(?:^|,)[ \t]*close[ \t]*(?:,|$)/i.test(text.slice(colon + 1, end))) head.close = true;
         break;
       case service:
@@ -242,8 +326,23 @@ function parseLines(head: Head, start: number, length: number): void {
       case retry:
         head.retry ??= trimmed(text, colon + 1, end);
         break;
+      case lookedUp:
+        head.lookedUp ??= trimmed(text, colon + 1, end);
+        break;
+      case opens:
+        head.opens ??= trimmed(text, colon + 1, end);
+        break;
       case legacy:
         head.legacy = true;
+        break;
+      case origin:
+        head.oddities |= oddity.origin;
+        break;
+      case expect:
+        head.oddities |= oddity.expect;
+        break;
+      case fetched:
+        head.oddities |= oddity.fetch;
         break;
     }
     position = end + 2;
@@ -306,8 +405,15 @@ const protocol = 13;
 const target = 14;
 const retry = 15;
 const legacy = 16;
+const lookedUp = 17;
+const opens = 18;
+const origin = 19;
+const expect = 20;
+const fetched = 21;
 
 const known: readonly (readonly [string, number])[] = [
+  // In nearly every request, and as long as others: found at once.
+  ["Accept", 0],
   ["Content-Length", contentLength],
   ["Transfer-Encoding", transferEncoding],
   ["Connection", connection],
@@ -323,6 +429,10 @@ const known: readonly (readonly [string, number])[] = [
   ["Micro-Protocol", protocol],
   ["Micro-Target", target],
   ["Micro-Retry", retry],
+  ["Micro-Looked-Up", lookedUp],
+  ["Micro-Opens", opens],
+  ["Origin", origin],
+  ["Expect", expect],
 ];
 const knownByLength: (readonly (readonly [string, number])[])[] = [];
 const knownLowerCase = new Map<string, number>();
@@ -341,5 +451,6 @@ function knownHeader(text: string, start: number, end: number): number {
   }
   const first = text.charCodeAt(start);
   if ((first === 88 || first === 120) && /^x-micro-/i.test(text.slice(start, start + 8))) return legacy;
+  if ((first === 83 || first === 115) && /^sec-fetch-/i.test(text.slice(start, start + 10))) return fetched;
   return 0;
 }

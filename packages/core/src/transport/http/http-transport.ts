@@ -20,6 +20,7 @@ import { FastClientStream } from "../fast/client-stream.ts";
 import type { FastAddress } from "../fast/fast-address.ts";
 import { defaultSettings, fastWireName } from "../fast/preface.ts";
 import { parseListenAddress } from "../../net/address.ts";
+import { type PortLimitOptions, portLimits } from "../../net/port-limits.ts";
 import { HttpClientStream } from "./client-stream.ts";
 import { ConnectionPool, type PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, transportClosed } from "./dial.ts";
@@ -27,7 +28,7 @@ import { HttpListener } from "./listener.ts";
 import { clientTls, type HttpTlsOptions } from "../../net/tls.ts";
 
 /** Settings of `httpTransport()`; all have defaults. */
-export interface HttpTransportOptions {
+export interface HttpTransportOptions extends PortLimitOptions {
   /**
    * `http` keeps to Go's HTTP/1.1 wire, as client and as listener. Default: `auto`, which is the fast wire (`docs/fast-wire.md`) to
    * nodes that announce it, and HTTP/1.1 to all others.
@@ -46,7 +47,7 @@ export interface HttpTransportOptions {
   insecureSkipVerify?: boolean | undefined;
   /** Client: largest reply or stream message accepted, in bytes. Default: 67108864 (64 MiB). */
   maxMessageBytes?: number | undefined;
-  /** Client: largest header block accepted, in bytes. Default: 65536. */
+  /** Client: largest header block accepted, in bytes. Default: 1048576 (1 MiB). */
   maxHeaderBytes?: number | undefined;
   /** Client: idle connections kept for each address. Default: 100, as Go's client. */
   maxIdlePerAddress?: number | undefined;
@@ -54,19 +55,22 @@ export interface HttpTransportOptions {
   maxConnectionAgeMs?: number | undefined;
   /** Client: calls made on one connection before it is closed: Go servers keep about 2 kB for each until then. Default: 5000. */
   maxCallsPerConnection?: number | undefined;
-  /** Server: connections open at once; further ones are closed at once. Default: 10000. */
-  maxConnections?: number | undefined;
   /** Server: exchanges running at once on one connection; further requests wait unread. Default: 1000. */
   maxExchangesPerConnection?: number | undefined;
+  /**
+   * Server: bytes of requests whose handlers run, all connections together; past it further requests are refused as not run, but for those of a
+   * caller that is alone. Default: 536870912 (512 MiB).
+   */
+  maxRunningBytes?: number | undefined;
+  /**
+   * Server: origins whose pages may call, each as browsers write it: `https://app.example`. Default: none, see `docs/security.md`.
+   */
+  origins?: readonly string[] | undefined;
   /**
    * Server: a connection without a running exchange is closed when nothing came for so long, in milliseconds. Go clients
    * reuse connections for 60 s without looking, so it may not be short. At least 120000. Default: 300000.
    */
   idleTimeoutMs?: number | undefined;
-  /** Server: the first request must begin so soon after connecting, in milliseconds. Default: 10000. */
-  firstRequestTimeoutMs?: number | undefined;
-  /** Server: a request that has begun must make progress within this time, its headers be complete, in milliseconds. Default: 30000. */
-  stalledTimeoutMs?: number | undefined;
 }
 
 /**
@@ -86,8 +90,12 @@ export function httpTransport(options: HttpTransportOptions = {}): Transport {
   return new HttpTransport(options);
 }
 
-const defaultMaxMessageBytes = 64 * 1024 * 1024;
-const defaultMaxHeaderBytes = 64 * 1024;
+const mebibyte = 1024 * 1024;
+/** What a stranger may send is bounded closely, what one has asked for is not. */
+const defaultMaxRequestBytes = 4 * mebibyte;
+const defaultMaxReplyBytes = 64 * mebibyte;
+/** Go's (`http.DefaultMaxHeaderBytes`); its servers echo what they are sent. */
+const defaultMaxHeaderBytes = mebibyte;
 const noBytes = new Uint8Array(0);
 
 class HttpTransport implements Transport {
@@ -107,7 +115,7 @@ class HttpTransport implements Transport {
     this.#secure = options.secure ?? options.tls !== undefined;
     // With TLS the certificates decide who may talk to whom; that must not depend on where the callers are.
     if (this.wire !== undefined && !this.#secure && options.direct !== false)
-      this.#direct = { exchanges: new Set(), maxMessageBytes: options.maxMessageBytes ?? defaultMaxMessageBytes };
+      this.#direct = { exchanges: new Set(), maxMessageBytes: options.maxMessageBytes ?? defaultMaxReplyBytes };
   }
 
   call(address: string, request: ExchangeRequest, options: ExchangeOptions): Promise<ExchangeMessage> {
@@ -219,21 +227,22 @@ class HttpTransport implements Transport {
   async listen(handler: ExchangeHandler, options: ListenOptions = {}): Promise<Listener> {
     if (this.#closed) throw transportClosed(true);
     const own = this.#options;
-    const maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
+    const maxMessageBytes = options.maxMessageBytes ?? defaultMaxRequestBytes;
     const listener = await HttpListener.listen(handler, {
       address: options.address ?? ":0",
       limits: {
         maxMessageBytes,
         maxHeaderBytes: options.maxHeaderBytes ?? defaultMaxHeaderBytes,
       },
-      maxConnections: own.maxConnections ?? 10_000,
+      fastLimits: { maxMessageBytes, maxHeaderBytes: options.maxHeaderBytes ?? defaultSettings.maxHeaderBytes },
+      portLimits: portLimits(own, maxMessageBytes),
       maxExchangesPerConnection: own.maxExchangesPerConnection ?? 1_000,
-      idleTimeoutMs: own.idleTimeoutMs ?? 300_000,
-      firstRequestTimeoutMs: own.firstRequestTimeoutMs ?? 10_000,
-      stalledTimeoutMs: own.stalledTimeoutMs ?? 30_000,
+      maxRunningBytes: own.maxRunningBytes ?? 512 * mebibyte,
       secure: this.#secure,
       tls: own.tls,
       fast: this.wire !== undefined,
+      origins: options.origins ?? own.origins,
+      plain: options.plain,
     });
     if (this.#direct === undefined) return listener;
     return new DirectListener(listener, parseListenAddress(listener.address), handler, maxMessageBytes);
@@ -261,15 +270,15 @@ class HttpTransport implements Transport {
     return new ConnectionPool({
       tls,
       limits: {
-        maxMessageBytes: own.maxMessageBytes ?? defaultMaxMessageBytes,
+        maxMessageBytes: own.maxMessageBytes ?? defaultMaxReplyBytes,
         maxHeaderBytes: own.maxHeaderBytes ?? defaultMaxHeaderBytes,
       },
       maxIdlePerAddress: own.maxIdlePerAddress ?? 100,
       maxAgeMs: own.maxConnectionAgeMs ?? 60_000,
       maxCallsPerConnection: own.maxCallsPerConnection ?? 5_000,
       settings: {
-        maxMessageBytes: own.maxMessageBytes ?? defaultMaxMessageBytes,
-        maxHeaderBytes: own.maxHeaderBytes ?? defaultMaxHeaderBytes,
+        maxMessageBytes: own.maxMessageBytes ?? defaultMaxReplyBytes,
+        maxHeaderBytes: own.maxHeaderBytes ?? defaultSettings.maxHeaderBytes,
         maxExchanges: 0,
         maxDictionaryIds: defaultSettings.maxDictionaryIds,
         extensions: 0,

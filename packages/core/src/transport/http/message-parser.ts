@@ -5,6 +5,7 @@
  * body is a view of what the socket delivered. Heads that repeat are compared instead of parsed. What arrives in pieces
  * is gathered in buffers that grow with the bytes really there. The result does not depend on how the bytes were split.
  */
+import type { Arriving } from "../../net/arrival.ts";
 import { AsciiText } from "../ascii-text.ts";
 import { ByteBuffer } from "../../net/byte-buffer.ts";
 import { ChunkedBody } from "./chunked-body.ts";
@@ -26,14 +27,20 @@ const noBytes = Buffer.alloc(0);
 /** Larger bodies are better off decoded one by one. */
 const maxTextBytes = 1024;
 
+/** Nobody reads them. */
+const maxTrailerBytes = 64 * 1024;
+
 type State = "head" | "length" | "chunked" | "until close" | "failed";
 
-export class MessageParser {
+export class MessageParser implements Arriving {
   readonly #requests: RequestHeads | undefined;
   readonly #limits: MessageLimits;
   readonly #onMessage: MessageListener;
   #state: State = "head";
-  readonly #partial = new ByteBuffer();
+  readonly #partial: ByteBuffer;
+  readonly #reserve: ((delta: number) => void) | undefined;
+  readonly #onContinue: ((head: Head) => void) | undefined;
+  #part = 0;
   /** The head whose body is being read. */
   #head: Head | undefined;
   #chunked: ChunkedBody | undefined;
@@ -47,11 +54,28 @@ export class MessageParser {
   /** Of the chunk that is being read. */
   #text: AsciiText | undefined;
 
-  constructor(kind: "request" | "response", limits: MessageLimits, onMessage: MessageListener) {
+  /**
+   * @param reserve is told of the bytes that unfinished messages keep, see {@link ByteBuffer}.
+   * @param onContinue is told of a request whose sender waits for a word before it sends the body (`Expect: 100-continue`).
+   */
+  constructor(
+    kind: "request" | "response",
+    limits: MessageLimits,
+    onMessage: MessageListener,
+    reserve?: (delta: number) => void,
+    onContinue?: (head: Head) => void,
+  ) {
     if (kind === "request") this.#requests = new RequestHeads();
     this.#limits = limits;
+    this.maxMessageBytes = limits.maxMessageBytes;
     this.#onMessage = onMessage;
+    this.#partial = new ByteBuffer(reserve);
+    this.#reserve = reserve;
+    this.#onContinue = onContinue;
   }
+
+  /** Largest body, in bytes, from the next message on. Default: the limit given. */
+  maxMessageBytes: number;
 
   /** True between messages: nothing of a next one has arrived. */
   get idle(): boolean {
@@ -61,6 +85,24 @@ export class MessageParser {
   /** True while a head is half received: the part a peer can stretch most cheaply. */
   get inHead(): boolean {
     return this.#state === "head" && this.#partial.length > 0;
+  }
+
+  get part(): number {
+    return this.#part;
+  }
+
+  get bodyBytes(): number {
+    return this.#chunked === undefined ? this.#partial.length : this.#chunked.length;
+  }
+
+  /** The head of the message whose body is not complete. */
+  get head(): Head | undefined {
+    return this.#head;
+  }
+
+  /** What there is of a head that is not complete. */
+  get headText(): string {
+    return this.#head === undefined ? this.#partial.view().toString("latin1") : "";
   }
 
   get held(): boolean {
@@ -77,20 +119,30 @@ export class MessageParser {
     this.#held = false;
     if (this.#running || this.#waiting === undefined) return;
     const waiting = this.#waiting;
-    this.#waiting = undefined;
+    this.#wait(undefined);
     this.push(waiting);
   }
 
-  /** Ignore everything from now on. */
+  /** Ignore everything from now on, and keep nothing. */
   stop(): void {
     this.#state = "failed";
-    this.#waiting = undefined;
+    this.#wait(undefined);
+    this.#partial.take();
+    this.#chunked?.drop();
+  }
+
+  #wait(bytes: Buffer | undefined): void {
+    const delta = (bytes?.length ?? 0) - (this.#waiting?.length ?? 0);
+    if (delta > 0) this.#reserve?.(delta);
+    this.#waiting = bytes;
+    if (delta < 0) this.#reserve?.(delta);
   }
 
   /** @throws {FramingError} once; later bytes are ignored. */
   push(chunk: Buffer): void {
     if (this.#held || this.#running) {
-      this.#waiting = this.#waiting === undefined ? chunk : Buffer.concat([this.#waiting, chunk]);
+      if (this.#state !== "failed")
+        this.#wait(this.#waiting === undefined ? chunk : Buffer.concat([this.#waiting, chunk]));
       return;
     }
     this.#running = true;
@@ -101,13 +153,13 @@ export class MessageParser {
         if (this.#held) {
           // A message listener may have pushed more meanwhile: keep the order.
           const rest = bytes.subarray(offset);
-          this.#waiting = this.#waiting === undefined ? rest : Buffer.concat([rest, this.#waiting]);
+          this.#wait(this.#waiting === undefined ? rest : Buffer.concat([rest, this.#waiting]));
           return;
         }
         offset = this.#step(bytes, offset);
         if (offset === bytes.length && this.#waiting !== undefined && !this.#held) {
           bytes = this.#waiting;
-          this.#waiting = undefined;
+          this.#wait(undefined);
           offset = 0;
         }
       }
@@ -159,6 +211,7 @@ export class MessageParser {
 
   #gatherHead(chunk: Buffer, offset: number): number {
     const before = this.#partial.length;
+    if (before === 0) this.#part++;
     const end = Math.min(chunk.length, offset + this.#limits.maxHeaderBytes - before);
     this.#partial.append(chunk.subarray(offset, end));
     const gathered = this.#partial.view();
@@ -203,8 +256,11 @@ export class MessageParser {
   #startBody(head: Head, chunk: Buffer, offset: number): number {
     this.#head = head;
     if (head.chunked) {
-      this.#chunked = new ChunkedBody(this.#limits.maxMessageBytes, this.#limits.maxHeaderBytes);
+      const maxTrailers = Math.min(this.#limits.maxHeaderBytes, maxTrailerBytes);
+      this.#chunked = new ChunkedBody(this.maxMessageBytes, maxTrailers, this.#reserve);
       this.#state = "chunked";
+      this.#part++;
+      if (head.expects && offset === chunk.length) this.#onContinue?.(head);
       return offset;
     }
     const length = this.#bodyLength(head);
@@ -228,6 +284,8 @@ export class MessageParser {
       return end;
     }
     this.#state = "length";
+    this.#part++;
+    if (head.expects && offset === chunk.length) this.#onContinue?.(head);
     return offset;
   }
 
@@ -239,8 +297,8 @@ export class MessageParser {
   }
 
   #bound(length: number): void {
-    if (length > this.#limits.maxMessageBytes)
-      throw new FramingError(413, `the body is larger than ${this.#limits.maxMessageBytes} bytes`);
+    if (length > this.maxMessageBytes)
+      throw new FramingError(413, `the body is larger than ${this.maxMessageBytes} bytes`);
   }
 
   #readLength(chunk: Buffer, offset: number): number {

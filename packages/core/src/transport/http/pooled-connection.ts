@@ -5,9 +5,18 @@ import { ClientConnection, type ConnectionUser } from "./client-connection.ts";
 import type { ConnectionPool, PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, dialTimeout, transportId } from "./dial.ts";
 import type { Head } from "./head.ts";
-import { timeoutLine } from "./head-writer.ts";
-import { HttpReply, statusError } from "./reply.ts";
+import { ownLines, timeoutLine } from "./head-writer.ts";
+import { HttpReply, refusedSize, statusError } from "./reply.ts";
 import { maxTextBytes } from "./socket-writer.ts";
+
+/** A connection that rested for so long may have been closed meanwhile. */
+const restMs = 500;
+
+/** Go's servers close the connection behind an exchange of their grpc codec, without a word in its reply (`wire` 2.5). */
+function closesAfter({ contentType }: ExchangeRequest, head: Head): boolean {
+  if (!contentType.startsWith("application/grpc")) return false;
+  return head.error !== undefined || head.metadata().has("Grpc-Status");
+}
 
 interface RunningCall {
   readonly id: string;
@@ -16,6 +25,7 @@ interface RunningCall {
   readonly resolve: (reply: ExchangeMessage) => void;
   readonly reject: (error: MicroError) => void;
   onAbort: (() => void) | undefined;
+  sent: boolean;
 }
 
 export class PooledConnection implements ConnectionUser {
@@ -31,6 +41,8 @@ export class PooledConnection implements ConnectionUser {
   #timer: NodeJS.Timeout | undefined;
   #timerAt = 0;
   #dialLimitMs = 0;
+  /** When it was given back to the pool. */
+  #idleSince = 0;
 
   constructor(pool: ConnectionPool, address: PooledAddress, fresh: boolean, now: number) {
     this.#pool = pool;
@@ -56,24 +68,48 @@ export class PooledConnection implements ConnectionUser {
     now: number,
   ): void {
     this.#calls++;
-    const call: RunningCall = { id, request, options, resolve, reject, onAbort: undefined };
+    const call: RunningCall = { id, request, options, resolve, reject, onAbort: undefined, sent: false };
     this.#call = call;
-    const { deadline, signal } = options;
+    const { deadline, signal, maxMessageBytes } = options;
+    this.#connection.parser.maxMessageBytes = maxMessageBytes ?? this.#pool.options.limits.maxMessageBytes;
     if (signal !== undefined) {
-      call.onAbort = () => this.abandon(cancelled(signal.reason, !this.#connected));
+      call.onAbort = () => this.abandon(cancelled(signal.reason, !call.sent));
       signal.addEventListener("abort", call.onAbort, { once: true });
     }
     if (this.#connected) {
       this.#connection.socket.ref();
       if (deadline !== undefined) this.#arm(deadline, now);
-      this.#send(call, now);
+      if (now - this.#idleSince < restMs) this.#send(call, now);
+      else this.#sendOnceSettled(call);
     } else {
       this.#dialLimitMs = options.dialTimeoutMs ?? 5_000;
       this.#arm(Math.min(this.#dialedAt + this.#dialLimitMs, deadline ?? Number.POSITIVE_INFINITY), now);
     }
   }
 
+  /**
+   * The peer may have closed a connection that rested, and the news may wait in the socket: what the system knows already is
+   * read first, so that nothing is sent to nobody.
+   */
+  #sendOnceSettled(call: RunningCall): void {
+    setImmediate(() => {
+      if (this.#call !== call) return;
+      if (this.#connection.usable) this.#send(call, performance.now());
+      else this.#sendAnew(call);
+    });
+  }
+
+  /** Nothing of the call has reached anybody: carry it on another connection. */
+  #sendAnew(call: RunningCall): void {
+    const { id, request, options, resolve, reject } = call;
+    this.#release(call);
+    const now = performance.now();
+    if (options.deadline !== undefined && options.deadline <= now) reject(deadlineExceeded(true));
+    else this.#pool.dial(this.#address, this.#fresh, now).start(id, request, options, resolve, reject, now);
+  }
+
   #send(call: RunningCall, now: number): void {
+    call.sent = true;
     const { id, request, options } = call;
     const { prefixes } = this.#address;
     const { text } = request;
@@ -81,7 +117,9 @@ export class PooledConnection implements ConnectionUser {
     const ascii = text !== undefined && text.length <= maxTextBytes && Buffer.byteLength(text, "utf8") === text.length;
     const length = ascii ? text.length : request.body.length;
     const head = `${prefixes.get(request)}Content-Length: ${length}\r\nMicro-Id: ${id}\r\nMicro-Stream: ${id}\r\n${
-      timeoutLine(options.deadline, now) + prefixes.metadataLines(request.metadata)
+      timeoutLine(options.deadline, now) +
+      prefixes.metadataLines(request.metadata) +
+      ownLines(request, options.wire, "call")
     }${this.#fresh ? "Connection: close\r\n\r\n" : "\r\n"}`;
     const { writer } = this.#connection;
     if (ascii) writer.writeText(head + text);
@@ -102,9 +140,10 @@ export class PooledConnection implements ConnectionUser {
 
   message(head: Head, body: Buffer): void {
     const call = this.#call;
-    if (call === undefined) {
+    if (call === undefined || !call.sent) {
       // Nobody asked: the server says goodbye, or is out of step. Either way the connection is of no more use.
       this.close();
+      if (call !== undefined) this.#sendAnew(call);
       return;
     }
     this.#release(call);
@@ -122,9 +161,16 @@ export class PooledConnection implements ConnectionUser {
       );
       return;
     }
-    if (head.close || this.#fresh) this.close();
+    const refused = refusedSize(head);
+    if (refused !== undefined) {
+      this.close();
+      call.reject(refused);
+      return;
+    }
+    if (head.close || this.#fresh || closesAfter(call.request, head)) this.close();
     else {
       this.#connection.socket.unref();
+      this.#idleSince = performance.now();
       this.#pool.giveBack(this, this.#address);
     }
     call.resolve(new HttpReply(head, body));
@@ -136,6 +182,11 @@ export class PooledConnection implements ConnectionUser {
     this.#end();
     const call = this.#call;
     if (call === undefined) return;
+    // A connection that was used before and is found to be closed says nothing of the node.
+    if (this.#connected && this.#calls > 1 && (!call.sent || error.notRun)) {
+      this.#sendAnew(call);
+      return;
+    }
     this.#release(call);
     call.reject(error);
   }
@@ -186,7 +237,7 @@ export class PooledConnection implements ConnectionUser {
     if (call === undefined) return;
     const now = performance.now();
     const { deadline } = call.options;
-    if (deadline !== undefined && now >= deadline) this.abandon(deadlineExceeded(!this.#connected));
+    if (deadline !== undefined && now >= deadline) this.abandon(deadlineExceeded(!call.sent));
     else if (this.#connected) {
       if (deadline !== undefined) this.#arm(deadline, now);
     } else if (now >= this.#dialedAt + this.#dialLimitMs)

@@ -1,5 +1,5 @@
 /** A reply as the caller sees it. */
-import { MicroError } from "../../errors.ts";
+import { MicroError, parse } from "../../errors.ts";
 import type { Metadata } from "../../metadata.ts";
 import type { AsciiText } from "../ascii-text.ts";
 import type { ExchangeMessage } from "../transport.ts";
@@ -46,6 +46,14 @@ export class HttpReply implements ExchangeMessage {
   get contentType(): string {
     return this.#head.contentType ?? this.#defaultType;
   }
+}
+
+/** The server could not take the request's size: it says so in go-micro's form, and closes. Undefined for all other replies. */
+export function refusedSize(head: Head): MicroError | undefined {
+  if (!head.close || head.error === undefined) return undefined;
+  const { id, detail, statusCode } = parse(decodeValue(head.error));
+  if (statusCode !== 413) return undefined;
+  return new MicroError(detail, { id, code: "too_large", statusCode });
 }
 
 /**

@@ -1,40 +1,36 @@
 /** One accepted connection: requests in, replies and stream messages out, any number of exchanges at once. */
 import type { Socket } from "node:net";
-import { internalServerError, MicroError, stringify, timeout } from "../../errors.ts";
+import { internalServerError, MicroError, newError, stringify, timeout } from "../../errors.ts";
 import type { ExchangeHandler } from "../transport.ts";
 import { formatAddress } from "../../net/address.ts";
+import { ArrivalWatch } from "../../net/arrival.ts";
+import type { ByteAccount, ByteHolder } from "../../net/byte-account.ts";
+import type { AcceptedConnection } from "../../net/port.ts";
+import type { SweepLimits } from "../../net/port-limits.ts";
 import { transportId } from "./dial.ts";
 import { FramingError } from "./framing-error.ts";
 import type { Head } from "./head.ts";
 import { headerValue } from "./head-writer.ts";
 import { MessageParser, type MessageLimits } from "./message-parser.ts";
+import type { PlainRequests } from "./plain-requests.ts";
+import { microRefusal, plainError, serverId } from "./refusal.ts";
 import { HttpServerExchange, peerGone } from "./server-exchange.ts";
 import { SocketWriter } from "./socket-writer.ts";
-
-/** How long a connection may do nothing, in ticks. */
-export interface SweepLimits {
-  readonly first: number;
-  readonly stalled: number;
-  readonly idle: number;
-}
-
-/** A connection as its listener sees it, whatever wire it speaks. */
-export interface AcceptedConnection {
-  /** Written, but not yet taken by the system. */
-  readonly unsentBytes: number;
-  /** The peer's first bytes, then all others. */
-  receive(chunk: Buffer): void;
-  /** The listener is being disposed: close in good order. */
-  shutDown(): void;
-  destroy(): void;
-  /** Called about once a second. */
-  sweep(tick: number, limits: SweepLimits): void;
-}
 
 /** What a connection needs of its listener. */
 export interface ConnectionOwner {
   readonly limits: MessageLimits;
+  /** On the fast wire a connection keeps the headers it has seen. */
+  readonly fastLimits: MessageLimits;
   readonly maxExchangesPerConnection: number;
+  readonly maxRunningBytes: number;
+  /** Bytes of requests whose handlers run, of all connections. */
+  runningBytes: number;
+  /** Bytes of messages that are not complete. */
+  readonly unfinished: ByteAccount;
+  /** Bytes of replies that are not taken, of connections that keep more than their own share. */
+  readonly unsent: ByteAccount;
+  readonly plain: PlainRequests;
   /** Counts up about once a second: cheaper to note than the time. */
   readonly tick: number;
   readonly handler: ExchangeHandler;
@@ -43,12 +39,6 @@ export interface ConnectionOwner {
   gone(connection: AcceptedConnection): void;
 }
 
-const statusTexts = {
-  400: "Bad Request",
-  413: "Request Entity Too Large",
-  431: "Request Header Fields Too Large",
-  505: "HTTP Version Not Supported",
-};
 const noBytes = new Uint8Array(0);
 /** Unsent replies above this stop the reading of further requests. */
 const maxUnsentBytes = 1024 * 1024;
@@ -62,6 +52,17 @@ export class ServerConnection implements AcceptedConnection {
   readonly #exchanges = new Map<string, HttpServerExchange>();
   /** Streams that ended here lately: their peer may not know yet and still send. */
   readonly #endedStreams = new Set<string>();
+  readonly #watch = new ArrivalWatch();
+  readonly #unfinished: ByteHolder = {
+    evict: () => this.#refuse(new FramingError(503, "the server keeps too many unfinished requests")),
+  };
+  readonly #unsent: ByteHolder = { evict: () => this.destroy() };
+  #unsentCounted = 0;
+  /** Bytes of requests whose handlers run. */
+  #runningBytes = 0;
+  /** Ticks for which the peer has taken nothing. */
+  #stuck = 0;
+  #stuckBytes = 0;
   #unnamed = 0;
   #holds = 0;
   #heldForExchanges = false;
@@ -69,7 +70,6 @@ export class ServerConnection implements AcceptedConnection {
   #closing = false;
   #served = false;
   #lastActive: number;
-  #headSince = -1;
   #remote: string | undefined;
   #local: string | undefined;
 
@@ -78,10 +78,16 @@ export class ServerConnection implements AcceptedConnection {
     this.#socket = socket;
     this.#lastActive = owner.tick;
     this.#writer = new SocketWriter(socket);
-    this.#parser = new MessageParser("request", owner.limits, (head, body) => {
-      this.#served = true;
-      this.dispatch(head, body);
-    });
+    this.#parser = new MessageParser(
+      "request",
+      owner.limits,
+      (head, body) => {
+        this.#served = true;
+        this.dispatch(head, body);
+      },
+      (delta) => this.#keeps(delta),
+      (head) => this.#continue(head),
+    );
     socket.on("data", (chunk: Buffer) => this.receive(chunk));
     socket.on("drain", () => this.#mayWrite());
     // An error is always followed by "close"; there is nobody to tell who would not learn it from there.
@@ -113,6 +119,13 @@ export class ServerConnection implements AcceptedConnection {
 
   /** A message has arrived: of a running stream, or a new exchange. */
   dispatch(head: Head, body: Buffer): void {
+    if (head.oddities !== 0 || head.contentType === undefined) {
+      const answer = this.#owner.plain.answer(head);
+      if (answer !== undefined) {
+        this.#answerPlain(answer, head);
+        return;
+      }
+    }
     const streamId = head.stream ?? (head.legacy ? head.metadata().get("X-Micro-Stream") : undefined);
     if (streamId !== undefined) {
       const running = this.#exchanges.get(streamId);
@@ -127,12 +140,20 @@ export class ServerConnection implements AcceptedConnection {
     const key = streamId ?? `\n${this.#unnamed++}`;
     const exchange = new HttpServerExchange(this, key, head, body);
     this.#exchanges.set(key, exchange);
-    if (this.#exchanges.size >= this.#owner.maxExchangesPerConnection && !this.#heldForExchanges) {
+    const owner = this.#owner;
+    owner.runningBytes += body.length;
+    this.#runningBytes += body.length;
+    if (owner.runningBytes > owner.maxRunningBytes && this.#runningBytes < owner.runningBytes) {
+      const error = newError(serverId, "the server works on too many bytes", 503);
+      exchange.reply({ error: stringify(error), notRun: true, body: noBytes });
+      return;
+    }
+    if (!this.#heldForExchanges && !this.#mayTakeMore()) {
       this.#heldForExchanges = true;
       this.hold();
     }
     try {
-      this.#owner.handler(exchange);
+      owner.handler(exchange);
     } catch (error) {
       // The handler promised not to throw; the caller should get an answer all the same.
       const message = error instanceof Error ? error.message : String(error);
@@ -142,7 +163,10 @@ export class ServerConnection implements AcceptedConnection {
 
   /** Called by an exchange that is over. */
   finished(exchange: HttpServerExchange): void {
-    if (this.#exchanges.get(exchange.key) === exchange) this.#exchanges.delete(exchange.key);
+    if (this.#exchanges.get(exchange.key) === exchange) {
+      this.#exchanges.delete(exchange.key);
+      this.bodyGone(exchange);
+    }
     if (exchange.isStream) {
       this.#endedStreams.add(exchange.key);
       if (this.#endedStreams.size > maxEndedStreams)
@@ -151,10 +175,52 @@ export class ServerConnection implements AcceptedConnection {
           break;
         }
     }
-    if (this.#heldForExchanges && this.#exchanges.size < this.#owner.maxExchangesPerConnection) {
-      this.#heldForExchanges = false;
-      this.letGo();
-    }
+    this.#takeMore();
+  }
+
+  /** The request of `exchange` is kept no longer. */
+  bodyGone(exchange: HttpServerExchange): void {
+    this.#owner.runningBytes -= exchange.bodyBytes;
+    this.#runningBytes -= exchange.bodyBytes;
+    exchange.bodyBytes = 0;
+  }
+
+  #mayTakeMore(): boolean {
+    return (
+      this.#exchanges.size < this.#owner.maxExchangesPerConnection &&
+      this.#runningBytes <= this.#owner.limits.maxMessageBytes
+    );
+  }
+
+  #takeMore(): void {
+    if (!this.#heldForExchanges || !this.#mayTakeMore()) return;
+    this.#heldForExchanges = false;
+    this.letGo();
+  }
+
+  /** Header lines of a reply that the request's oddities ask for. */
+  corsLines(head: Head): string {
+    return this.#owner.plain.corsLines(head);
+  }
+
+  #answerPlain(answer: string, head: Head): void {
+    this.#lastActive = this.#owner.tick;
+    this.#writer.writeText(answer);
+    if (head.closes) this.closeWhenFlushed();
+    else this.#checkUnsent();
+  }
+
+  /** @throws {FramingError} */
+  #keeps(delta: number): void {
+    if (!this.#owner.unfinished.change(this.#unfinished, delta))
+      throw new FramingError(503, "the server keeps too many unfinished requests");
+  }
+
+  /** @throws {FramingError} */
+  #continue(head: Head): void {
+    if (!/^100-continue$/i.test(head.headers().get("Expect") ?? ""))
+      throw new FramingError(417, "an expectation other than 100-continue");
+    this.#writer.write("HTTP/1.1 100 Continue\r\n\r\n", noBytes);
   }
 
   /** Write a reply. `lines` is its head without the end; a body as text is ASCII. */
@@ -234,6 +300,7 @@ export class ServerConnection implements AcceptedConnection {
 
   destroy(): void {
     this.#socket.destroy();
+    this.#lost();
   }
 
   sweep(tick: number, limits: SweepLimits): void {
@@ -241,9 +308,11 @@ export class ServerConnection implements AcceptedConnection {
       if (tick - this.#lastActive > limits.first) this.destroy();
       return;
     }
-    // What is held back here is not the peer's fault.
+    // What is held back here is not the peer's fault, unless it does not take its replies.
     if (this.#holds > 0) {
       this.#lastActive = tick;
+      this.#watch.held();
+      if (this.#heldForWriting) this.#sweepUnsent(limits);
       return;
     }
     const quiet = tick - this.#lastActive;
@@ -251,14 +320,17 @@ export class ServerConnection implements AcceptedConnection {
       if (quiet > limits.first) this.destroy();
       return;
     }
-    // A head must be complete in time, however busily it trickles; a body only has to make progress.
-    if (!this.#parser.inHead) this.#headSince = -1;
-    else if (this.#headSince === -1) this.#headSince = tick;
-    const stalled =
-      !this.#parser.idle &&
-      (quiet > limits.stalled || (this.#headSince !== -1 && tick - this.#headSince > limits.stalled));
-    if (stalled) this.#refuse(new FramingError(400, "the request did not arrive in time"));
+    if (this.#watch.late(this.#parser, tick, quiet, limits))
+      this.#refuse(new FramingError(408, "the request did not arrive in time"));
     else if (this.#exchanges.size === 0 && quiet > limits.idle) this.shutDown();
+  }
+
+  /** A peer that takes nothing for as long as it may be idle is gone, or hostile. */
+  #sweepUnsent(limits: SweepLimits): void {
+    const bytes = this.unsentBytes;
+    this.#stuck = bytes === this.#stuckBytes ? this.#stuck + 1 : 0;
+    this.#stuckBytes = bytes;
+    if (this.#stuck > limits.idle) this.destroy();
   }
 
   /** Parse `chunk`, or what the parser held back. */
@@ -280,22 +352,45 @@ export class ServerConnection implements AcceptedConnection {
         cause: error,
       }),
     );
-    const body = Buffer.from(`${error.message}\n`);
-    this.#writer.write(
-      `HTTP/1.1 ${error.status} ${statusTexts[error.status]}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`,
-      body,
-    );
+    this.#writer.writeText(this.#refusal(error));
     this.closeWhenFlushed();
   }
 
+  /** In go-micro's form to its callers, where it is known that they are: any other status is a broken transport to them. */
+  #refusal({ status, message }: FramingError): string {
+    const { head, headText } = this.#parser;
+    const readable = status !== 400 && status !== 417 && status !== 505;
+    if (readable && (head?.isMicro ?? /\r\n(?:X-)?Micro-/i.test(headText)))
+      return microRefusal(
+        newError(serverId, message, status === 431 ? 413 : status),
+        head,
+        status !== 413 && status !== 431,
+      );
+    return plainError(status, message, "Connection: close\r\n");
+  }
+
   #checkUnsent(): void {
-    if (this.#heldForWriting || this.#writer.unsentBytes <= maxUnsentBytes) return;
-    this.#heldForWriting = true;
-    this.hold();
+    const bytes = this.#writer.unsentBytes;
+    if (bytes <= maxUnsentBytes) return;
+    if (!this.#heldForWriting) {
+      this.#heldForWriting = true;
+      this.hold();
+    }
+    this.#countUnsent(bytes);
+  }
+
+  #countUnsent(bytes: number): void {
+    const delta = bytes - this.#unsentCounted;
+    if (delta === 0) return;
+    this.#unsentCounted = bytes;
+    if (this.#owner.unsent.change(this.#unsent, delta)) return;
+    this.#unsentCounted -= delta;
+    this.destroy();
   }
 
   #mayWrite(): void {
     if (!this.#closing) this.#lastActive = this.#owner.tick;
+    this.#countUnsent(0);
     if (!this.#heldForWriting) return;
     this.#heldForWriting = false;
     this.letGo();
@@ -304,6 +399,7 @@ export class ServerConnection implements AcceptedConnection {
   #lost(): void {
     this.#closing = true;
     this.#parser.stop();
+    this.#countUnsent(0);
     // Errors are dear, and most connections end with nothing to cancel.
     if (this.#exchanges.size > 0) this.#cancelAll(peerGone());
   }
@@ -311,5 +407,7 @@ export class ServerConnection implements AcceptedConnection {
   #cancelAll(reason: MicroError): void {
     for (const exchange of this.#exchanges.values()) exchange.lost(reason);
     this.#exchanges.clear();
+    this.#owner.runningBytes -= this.#runningBytes;
+    this.#runningBytes = 0;
   }
 }

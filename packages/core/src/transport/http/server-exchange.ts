@@ -12,6 +12,9 @@ import { maxTextBytes, repeatableHead } from "./socket-writer.ts";
 
 const noBytes = new Uint8Array(0);
 
+const maxEarlyMessages = 64;
+const maxEarlyBytes = 256 * 1024;
+
 interface EarlyMessage {
   readonly head: Head;
   readonly body: Buffer;
@@ -25,6 +28,8 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   readonly deadline: number | undefined;
   readonly timeoutMs: number | undefined;
   body: Uint8Array;
+  /** What its connection counts for the body. */
+  bodyBytes: number;
   #header: Metadata | undefined;
   #cancellation: Cancellation | undefined;
   #gone: MicroError | undefined;
@@ -34,6 +39,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   #queue: ReceiveQueue<Buffer> | undefined;
   /** What came before the handler decided. */
   #early: EarlyMessage[] | undefined;
+  #earlyBytes = 0;
   #holding = false;
   #streamLines = "";
   /** The head of the stream's messages of {@link #repeatedType}, once one has been sent with all that describes it. */
@@ -45,6 +51,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     this.key = key;
     this.#head = head;
     this.body = body;
+    this.bodyBytes = body.length;
     const { timeout } = head;
     // Go takes an unparsable timeout for none, and 0 for one that is over (`server/rpc_server.go`).
     if (timeout === undefined || !/^\d{1,19}$/.test(timeout)) {
@@ -85,6 +92,20 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     if (head.endpoint && head.target === undefined && !head.legacy) return false;
     if (this.#name(head.protocol, "X-Micro-Protocol") !== "" || this.topic !== undefined) return false;
     return (this.service === "" && this.endpoint === "") || this.#name(head.target, "X-Micro-Target") !== "";
+  }
+
+  get lookedUp(): boolean {
+    return this.#head.lookedUp === "1";
+  }
+
+  /**
+   * Ours say it. Go's clients of streams name the stream in each message; one that is named by a call may have been passed on from
+   * the stream whose handler makes it (`wire` 1.9), so that only its absence tells.
+   */
+  get opened(): "call" | "stream" | undefined {
+    const { opens, id, stream, legacy } = this.#head;
+    if (opens === "call" || opens === "stream") return opens;
+    return id !== undefined && stream === undefined && !legacy ? "call" : undefined;
   }
 
   get header(): Metadata {
@@ -128,7 +149,8 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
       const head = `HTTP/1.1 200 OK\r\nContent-Length: ${length}\r\n${
         id === undefined ? "" : `Micro-Id: ${id}\r\n`
       }${lines}`;
-      this.#connection.write(head, body, this.#head.close);
+      const cors = this.#head.oddities === 0 ? "" : this.#connection.corsLines(this.#head);
+      this.#connection.write(cors === "" ? head : head + cors, body, this.#head.closes);
     }
     const early = this.#early;
     this.#early = undefined;
@@ -142,6 +164,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     if (this.#state !== "open") return this;
     this.#state = "stream";
     this.body = noBytes;
+    this.#connection.bodyGone(this);
     this.#queue = new ReceiveQueue({ onRoom: () => this.#letGo() });
     if (this.#gone !== undefined) this.#queue.fail(this.#gone, true);
     const early = this.#early;
@@ -166,7 +189,8 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
       if (this.#queue?.full === true) this.#hold();
     } else if (this.#state === "open") {
       (this.#early ??= []).push({ head, body });
-      if (this.#early.length >= 64) this.#hold();
+      this.#earlyBytes += body.length;
+      if (this.#early.length >= maxEarlyMessages || this.#earlyBytes > maxEarlyBytes) this.#hold();
     }
   }
 
@@ -223,7 +247,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
       const last: OutgoingMessage = error ?? { body: noBytes };
       const lines = error?.error === undefined ? `${replyLines(last)}Micro-Error: EOS\r\n` : replyLines(last);
       void this.#connection.gather(this.#streamHead(last, lines), last.body);
-      if (this.#head.close) this.#connection.closeWhenFlushed();
+      if (this.#head.closes) this.#connection.closeWhenFlushed();
     }
     this.#letGo();
     this.#connection.finished(this);

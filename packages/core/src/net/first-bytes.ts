@@ -1,29 +1,29 @@
-/** A connection whose first byte is still to come: it tells which wire the peer speaks. */
+/** A connection whose first bytes are still to come: they tell what the peer speaks. */
 import type { Socket } from "node:net";
-import type { AcceptedConnection, SweepLimits } from "./server-connection.ts";
+import type { AcceptedConnection } from "./port.ts";
+import type { SweepLimits } from "./port-limits.ts";
 
-export interface ArrivingOwner {
+interface Owner {
   readonly tick: number;
-  /** The first bytes are there. */
-  arrived(connection: ArrivingConnection, socket: Socket, chunk: Buffer): void;
   gone(connection: AcceptedConnection): void;
 }
 
-export class ArrivingConnection implements AcceptedConnection {
+export class FirstBytes implements AcceptedConnection {
   readonly unsentBytes = 0;
-  readonly #owner: ArrivingOwner;
   readonly #socket: Socket;
+  readonly #arrived: (waiting: FirstBytes, chunk: Buffer) => void;
   readonly #acceptedAt: number;
   #closing = false;
   readonly #onData = (chunk: Buffer): void => this.receive(chunk);
-  readonly #onClose = (): void => this.#owner.gone(this);
+  readonly #onClose: () => void;
   // An error is always followed by "close".
   readonly #onError = (): void => {};
 
-  constructor(owner: ArrivingOwner, socket: Socket) {
-    this.#owner = owner;
+  constructor(owner: Owner, socket: Socket, arrived: (waiting: FirstBytes, chunk: Buffer) => void) {
     this.#socket = socket;
+    this.#arrived = arrived;
     this.#acceptedAt = owner.tick;
+    this.#onClose = () => owner.gone(this);
     socket.on("data", this.#onData);
     socket.on("close", this.#onClose);
     socket.on("error", this.#onError);
@@ -32,7 +32,7 @@ export class ArrivingConnection implements AcceptedConnection {
   receive(chunk: Buffer): void {
     if (this.#closing) return;
     const socket = this.#socket;
-    this.#owner.arrived(this, socket, chunk);
+    this.#arrived(this, chunk);
     socket.removeListener("data", this.#onData);
     socket.removeListener("close", this.#onClose);
     socket.removeListener("error", this.#onError);
