@@ -5,7 +5,7 @@ import type { GoProcess, Line } from "./go-process.ts";
 import type { Pair } from "./pair.ts";
 
 /** `json` is a Go struct, `proto` and `jsonproto` a generated message, `frame` a body as it is, `broker` below client and server. */
-export type Encoding = "json" | "proto" | "jsonproto" | "frame" | "broker";
+export type Encoding = "json" | "proto" | "jsonproto" | "grpcjson" | "frame" | "broker";
 
 /** What a Go subscriber tells of one event. */
 export interface GoEvent {

@@ -143,7 +143,7 @@ func runSubscribe(arguments []string) error {
 // publication is one line of input: what to publish, and how.
 type publication struct {
 	Topic string `json:"topic"`
-	// json (a struct), proto, jsonproto (a generated message as JSON), frame, or broker (the broker's own publish).
+	// json (a struct), proto, jsonproto (a generated message as JSON), grpcjson (one as application/grpc+json), frame, or broker (the broker's own publish).
 	Encoding string            `json:"encoding"`
 	Text     string            `json:"text"`
 	Data     []byte            `json:"data"`
@@ -179,6 +179,7 @@ func runPublish(arguments []string) error {
 		"jsonproto": contentTypes["json"],
 		"proto":     contentTypes["proto"],
 		"frame":     "application/octet-stream",
+		"grpcjson":  "application/grpc+json",
 	} {
 		service, err := newService(*grpc, contentType, gomicro.Name("interop-publisher"), gomicro.UseBroker(broker), gomicro.UseRegistry(registry))
 		if err != nil {
@@ -232,7 +233,7 @@ func publish(input []byte, clients map[string]gomicro.Client, broker gomicro.Bro
 	switch p.Encoding {
 	case "json":
 		message = &EchoMessage{Text: p.Text, Data: p.Data}
-	case "proto", "jsonproto":
+	case "proto", "jsonproto", "grpcjson":
 		message = &pb.EchoMessage{Text: p.Text, Data: p.Data}
 	case "frame":
 		message = &gomicro.Frame{Data: p.Data}

@@ -213,6 +213,21 @@ export const httpBroker: readonly Scenario[] = [
     },
   },
   {
+    name: "http broker: events as application/grpc+json, by which mucp means protobuf in a frame",
+    via: "mdns",
+    async goToTs({ pair }) {
+      const topic = await newTopic(pair, "http");
+      await using ours = await OurSubscriber.start(pair, "http", { topic, encoding: "proto" });
+      await using go = await GoPublisher.start(pair, "http");
+      const sent = ["1", "2", "3", "4", "x".repeat(123)];
+      for (const text of sent) await go.publish({ topic, encoding: "grpcjson", text });
+      const texts = () => ours.events.map(({ text }) => text).toSorted();
+      await waitFor("all arrive", texts, ({ length }) => length === sent.length, 10_000);
+      assert.deepEqual(texts(), sent.toSorted());
+      assert.equal(ours.events[0]?.metadata.get("Content-Type"), "application/grpc+json");
+    },
+  },
+  {
     name: "http broker: events of v2's default stack, gRPC client and server",
     via: "mdns",
     generations: ["v2"],

@@ -19,7 +19,14 @@ export interface MessageType<In = unknown, Out = In> {
   /** Type name as Go would print it, without package, e.g. `HelloRequest`. */
   readonly name: string;
   readonly binary?: { encode(message: In): Uint8Array; decode(bytes: Uint8Array): Out } | undefined;
-  readonly json?: { encode(message: In): unknown; decode(value: unknown): Out } | undefined;
+  readonly json?:
+    | {
+        encode(message: In): unknown;
+        decode(value: unknown): Out;
+        /** Integers of more digits than a number holds are decoded from: `text`, or `bigint`. Default: `text`. */
+        readonly integers?: "text" | "bigint" | undefined;
+      }
+    | undefined;
   /**
    * Check a decoded message, or one about to be sent by a handler.
    * @throws {MicroError} or rejects with `bad_request` that names the field.

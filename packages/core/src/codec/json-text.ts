@@ -147,8 +147,11 @@ export function checkStructure(id: string, text: string, maxParts: number): void
 
 const integers = /"|-?[1-9]\d{15,}/g;
 
-/** The text with the integers that a number cannot hold exactly as texts; for valid JSON only. */
-export function quoteLongIntegers(text: string): string {
+/**
+ * The text with the integers that a number cannot hold exactly as texts, which begin with `mark`; for valid JSON only.
+ * @param most digits that an integer may have to be told so.
+ */
+export function quoteLongIntegers(text: string, mark: string, most: number): string {
   let quoted = "";
   let copied = 0;
   integers.lastIndex = 0;
@@ -163,8 +166,8 @@ export function quoteLongIntegers(text: string): string {
     const end = match.index + found.length;
     // Digits behind a point or an exponent, or before one, are no integer.
     if (/[\d.eE+-]/.test(text.charAt(match.index - 1)) || /[.eE]/.test(text.charAt(end))) continue;
-    if (Number.isSafeInteger(Number(found))) continue;
-    quoted += `${text.slice(copied, match.index)}"${found}"`;
+    if (found.length > most || Number.isSafeInteger(Number(found))) continue;
+    quoted += `${text.slice(copied, match.index)}"${mark}${found}"`;
     copied = end;
   }
   return copied === 0 ? text : quoted + text.slice(copied);

@@ -1,4 +1,5 @@
 /** The json codec: one JSON value and a newline, as Go's `codec/json` writes it. */
+import { builtin } from "../builtins.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import type { Codec } from "./codec.ts";
@@ -70,7 +71,10 @@ export function encodeJsonText(message: unknown, type: MessageType | undefined):
 export function decodeJsonText(text: string, type: MessageType | undefined, maxParts = maxJsonParts): unknown {
   checkStructure(id, text, maxParts);
   // Protobuf types read 64-bit integers from text as well, and Go up to v5.13 writes them as numbers: keep all digits.
-  const value = type?.json !== undefined && /\d{16}/.test(text) ? parseKeepingIntegers(text) : parseJsonText(id, text);
+  const value =
+    type?.json !== undefined && /\d{16}/.test(text)
+      ? parseKeepingIntegers(text, type.json.integers === "bigint")
+      : parseJsonText(id, text);
   // "proto" is part of both refused keys; a key written with escapes has a \u in it.
   if (text.length >= shortestHostile && (text.includes("proto") || text.includes("\\u"))) refuseHostileKeys(value);
   return fromJson(value, type);
@@ -145,12 +149,44 @@ function special(this: Record<string, unknown>, key: string, value: unknown): un
   return value;
 }
 
-/** Like `JSON.parse`, with integers that a number cannot hold exactly as decimal strings. */
-function parseKeepingIntegers(text: string): unknown {
+/**
+ * Like `JSON.parse`, with integers that a number cannot hold exactly as decimal strings, or as bigints. A reviver would do
+ * it, too, at a microsecond for every value there is.
+ */
+function parseKeepingIntegers(text: string, asBigInt: boolean): unknown {
   const value = parseJsonText(id, text);
-  const quoted = quoteLongIntegers(text);
-  // A reviver would do it, too, at a microsecond a value.
-  return quoted === text ? value : parseJsonText(id, quoted);
+  if (asBigInt && integerMark === "") integerMark = builtin.crypto().randomBytes(16).toString("hex");
+  const quoted = asBigInt
+    ? quoteLongIntegers(text, integerMark, maxBigIntLength)
+    : quoteLongIntegers(text, "", Infinity);
+  if (quoted === text) return value;
+  const exact = parseJsonText(id, quoted);
+  return asBigInt ? withBigInts(exact) : exact;
+}
+
+/** What no peer can know: a text that begins with it was an integer. */
+let integerMark = "";
+/** No field of any type holds more digits; a bigint of very many takes long to make. */
+const maxBigIntLength = 21;
+
+function withBigInts(value: unknown): unknown {
+  const root = [value];
+  const pending: (Record<string, unknown> | unknown[])[] = [root];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const holder = next as Record<string, unknown>;
+    for (const key of Object.keys(next)) {
+      const member = holder[key];
+      if (typeof member === "string") {
+        if (member.startsWith(integerMark)) setOwn(holder, key, BigInt(member.slice(integerMark.length)));
+      } else if (typeof member === "object" && member !== null) pending.push(member as Record<string, unknown>);
+    }
+  }
+  return root[0];
+}
+
+/** The key may be `__proto__`, which is refused only afterwards. */
+function setOwn(holder: Record<string, unknown>, key: string, value: unknown): void {
+  Object.defineProperty(holder, key, { value, writable: true, enumerable: true, configurable: true });
 }
 
 function hostileKey(key: string): MicroError {

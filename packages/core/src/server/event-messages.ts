@@ -1,6 +1,7 @@
 /** Events on the wire: which codec reads one, and what a handler gets of it. */
 import { bytesCodec } from "../codec/bytes.ts";
 import { Frame, type Codec } from "../codec/codec.ts";
+import { grpcJsonCodec, grpcProtoCodec } from "../codec/grpc.ts";
 import { jsonCodec } from "../codec/json.ts";
 import { protoCodec } from "../codec/proto.ts";
 import { defaultCodecs, frameType } from "../codec/table.ts";
@@ -77,9 +78,35 @@ export class EventReader {
  */
 function actualCodec(contentType: string, codec: Codec, body: Uint8Array, type: MessageType | undefined): Codec {
   if (codec === bytesCodec) return type?.binary === undefined ? codec : protoCodec;
-  if (codec !== defaultCodecs.get(contentType) || !contentType.startsWith("application/grpc") || isFramed(body))
-    return codec;
+  if (codec !== defaultCodecs.get(contentType) || !contentType.startsWith("application/grpc")) return codec;
+  if (isFramed(body)) return codec === grpcJsonCodec && type?.binary !== undefined ? framedJsonOrProto : codec;
   return contentType === "application/grpc+json" ? jsonCodec : protoCodec;
+}
+
+/**
+ * go-micro's mucp clients publish `application/grpc+json` with protobuf in the frame, and its servers read it so: no header
+ * tells their codec of the type (`codec/grpc/grpc.go`). This library writes what the type says. A JSON object begins with
+ * a brace, which in protobuf would begin a group; where blanks come first, as the first byte of most protobuf messages
+ * is one, too, what can be read decides.
+ */
+const framedJsonOrProto: Codec = {
+  ...grpcJsonCodec,
+  decode(body, type) {
+    const first = body[5];
+    if (first === 0x7b || body.length <= 5) return grpcJsonCodec.decode(body, type);
+    if (isBlank(first) && body.subarray(5).find((byte) => !isBlank(byte)) === 0x7b) {
+      try {
+        return grpcJsonCodec.decode(body, type);
+      } catch {
+        // It is a message whose first field has the length of a brace.
+      }
+    }
+    return grpcProtoCodec.decode(body, type);
+  },
+};
+
+function isBlank(byte: number | undefined): boolean {
+  return byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
 }
 
 /** Neither protobuf nor JSON can begin with a zero byte. */

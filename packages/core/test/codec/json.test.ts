@@ -249,11 +249,13 @@ describe("texts that take a parser long", () => {
 
 describe("integers of more digits than a number holds", () => {
   const typed: MessageType = { name: "T", json: { encode: (value) => value, decode: (value) => value } };
+  const asBigInt: MessageType = { name: "T", json: { ...typed.json!, integers: "bigint" } };
 
   it("keep them wherever they stand, and nothing else changes", () => {
     const parts = [
       "1234567890123456789",
       "-1234567890123456789",
+      "123456789012345678901234567890",
       "1234567890123456",
       "9007199254740993",
       "0.1234567890123456789",
@@ -272,6 +274,11 @@ describe("integers of more digits than a number holds", () => {
       const text = `[ ${part} ]`;
       const parse = JSON.parse as (text: string, reviver: typeof exact) => unknown;
       expect(decode(text, typed)).toEqual(parse(text, exact));
+      const big = (key: string, value: unknown, context: { source?: string }): unknown => {
+        const kept = exact(key, value, context);
+        return typeof value === "number" && typeof kept === "string" && kept.length <= 21 ? BigInt(kept) : value;
+      };
+      expect(decode(text, asBigInt)).toEqual(parse(text, big));
     }
     for (const text of [
       "01234567890123456789",

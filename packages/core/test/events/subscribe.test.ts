@@ -224,6 +224,32 @@ describe("an event", () => {
     expect(seen.map(({ firstName }) => firstName)).toEqual([...Array<string>(10).fill("Ada"), ""]);
   });
 
+  it("as application/grpc+json is framed JSON, or the framed protobuf that go-micro's mucp clients send", async () => {
+    const seen: string[] = [];
+    const { publish, errors } = await site((server, onError) => {
+      server.subscribe(ProfileSaved, ({ firstName }) => void seen.push(firstName), { onError });
+      server.subscribe("by.name", (event) => void seen.push(JSON.stringify(event)), { onError });
+    });
+    const framed = (body: Uint8Array): Buffer => {
+      const prefix = Buffer.alloc(5);
+      prefix.writeUInt32BE(body.length, 1);
+      return Buffer.concat([prefix, body]);
+    };
+    const proto = (firstName: string): Uint8Array => Profile.encode(Profile.fromPartial({ firstName })).finish();
+    const names = ["Ada", "", "x".repeat(0x7b), `${" ".repeat(9)}{}`, "y".repeat(300)];
+    const json = { "content-type": "application/grpc+json" };
+    for (const name of names) await publish("profile.saved", framed(proto(name)), json);
+    for (const text of ['{"firstName":"Bob"}', ' \n\t{"first_name":"Bob"}\n', "{}"])
+      await publish("profile.saved", framed(Buffer.from(text)), json);
+    await publish("by.name", framed(Buffer.from('{"a":1}')), json);
+    await waitFor(() => seen.length + errors.length === 9);
+    expect(errors).toEqual([]);
+    expect(seen).toEqual([...names, "Bob", "Bob", "", '{"a":1}']);
+    await publish("profile.saved", framed(Buffer.from('{"firstName":')), json);
+    await waitFor(() => errors.length === 1);
+    expect(errors[0]?.detail).toContain("invalid JSON");
+  });
+
   it("without a content type is protobuf, as Go takes it, unless its topic has no such form", async () => {
     const seen: unknown[] = [];
     const { publish, errors } = await site((server, onError) => {
