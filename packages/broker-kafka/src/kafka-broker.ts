@@ -116,7 +116,7 @@ class KafkaBroker implements Broker {
         for (const { subscription } of this.#active) subscription.refused(error);
       },
     });
-    this.#publisher = new Publisher(this.#link, () => this.#idleRelease.settled());
+    this.#publisher = new Publisher(this.#link, logger, () => this.#idleRelease.settled());
   }
 
   get address(): string {

@@ -2,7 +2,8 @@
  * Publishes of the same turn to the same topic go out together, and the next ones once those have been answered: that
  * is quick, and keeps them in order whatever has to be repeated.
  */
-import { MicroError } from "@micro/core";
+import { MicroError, RefusalLog } from "@micro/core";
+import type { Logger } from "@micro/core";
 import { closedError, fromKafka, source, typeOf } from "./errors.ts";
 import type { KafkaLink, OutgoingRecord } from "./kafka-client.ts";
 import { overloaded } from "./link.ts";
@@ -38,6 +39,7 @@ const maxPendingBytes = 256 * 1024 * 1024;
 /** See the head of this file. */
 export class Publisher {
   readonly #link: Link;
+  readonly #refusals: RefusalLog;
   readonly #onIdle: () => void;
   readonly #queues = new Map<string, TopicQueue>();
   readonly #dirty = new Set<TopicQueue>();
@@ -47,8 +49,9 @@ export class Publisher {
   #idle: PromiseWithResolvers<void> | undefined;
 
   /** @param onIdle told when nothing is on its way any more. */
-  constructor(link: Link, onIdle: () => void) {
+  constructor(link: Link, logger: Logger, onIdle: () => void) {
     this.#link = link;
+    this.#refusals = new RefusalLog(logger);
     this.#onIdle = onIdle;
   }
 
@@ -170,6 +173,7 @@ export class Publisher {
         batch.map(({ record }) => record),
       );
       queue.missing = 0;
+      if (this.#refusals.any) this.#refusals.allowed(topic);
       for (const pending of batch) pending.settle();
     } catch (error) {
       await this.#failed(link, queue, batch, error);
@@ -179,6 +183,7 @@ export class Publisher {
   async #failed(link: KafkaLink, queue: TopicQueue, batch: readonly Pending[], error: unknown): Promise<void> {
     const { topic } = queue;
     const failure = fromKafka(error, `publishing to ${topic}`);
+    if (failure.code === "forbidden") this.#refusals.refused(topic, failure);
     if (typeOf(error) === "UNKNOWN_TOPIC_OR_PARTITION") {
       // Deleted, or so new that not every broker knows of it.
       this.#again(queue, batch);

@@ -38,13 +38,22 @@ export class CoreFeed {
     this.#maxBytes = limits.maxPendingBytes;
   }
 
-  /** Subscribe on a new link. Resolves once the server knows. @param refused the server does not want it. */
-  async attach(link: NatsLink, refused: (error: MicroError) => void): Promise<void> {
+  /**
+   * Subscribe on a link, and stay until the server takes that back or `over` resolves.
+   * @param up called once the server knows.
+   * @throws {MicroError} why the server does not want it, or not any more.
+   */
+  async run(link: NatsLink, over: Promise<void>, up: () => void): Promise<void> {
+    const refusal = Promise.withResolvers<never>();
+    refusal.promise.catch(() => {});
     this.#subscription = link.subscribe(this.#topic, this.#queue, {
       message: ({ subject, data }) => this.#receive(subject, data),
-      refused: (error) => refused(fromNats(error, `subscribing to ${this.#topic}`)),
+      refused: (error) => refusal.reject(fromNats(error, `subscribing to ${this.#topic}`)),
     });
-    await link.flush();
+    // A refusal comes before the answer to this.
+    await Promise.race([link.flush(), refusal.promise]);
+    up();
+    await Promise.race([over, refusal.promise]);
   }
 
   /** No more messages; those on their way are taken. */

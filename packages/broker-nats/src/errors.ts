@@ -35,10 +35,17 @@ export function fromNats(cause: unknown, what: string): MicroError {
   if (MicroError.is(cause)) return cause;
   const text = rootText(cause);
   const known = texts.find(([pattern]) => pattern.test(text));
-  const name = cause instanceof Error ? cause.name : "";
-  const code = known?.[1] ?? names.get(name) ?? "unavailable";
+  const code = known?.[1] ?? codeByName(cause);
   const detail = known === undefined ? text : `${known[2]} (${text})`;
   return new MicroError(`broker nats: ${what}: ${detail}`, { id: source, code, cause });
+}
+
+/** What is wrapped says more than what it is wrapped in. */
+function codeByName(cause: unknown): ErrorCode {
+  let code: ErrorCode = "unavailable";
+  for (let error: unknown = cause, depth = 0; error instanceof Error && depth < 4; error = error.cause, depth++)
+    code = names.get(error.name) ?? code;
+  return code;
 }
 
 /** The client wraps the reason of a failed connection. */

@@ -7,6 +7,7 @@ import type { BrokerMessage, Consumer, Delivery } from "@micro/core";
 import { fromNats, source } from "./errors.ts";
 import type { LinkMessage, NatsLink } from "./nats-client.ts";
 import type { JetStreamSettings } from "./options.ts";
+import type { RefusedPublishes } from "./refused-publishes.ts";
 import { PullSession } from "./pull.ts";
 import { isPattern } from "./subjects.ts";
 
@@ -78,13 +79,21 @@ export class JetStreamFeed {
   readonly #settings: JetStreamSettings;
   /** A queue's is shared and stays; a broadcast subscription's is its own and goes with it. */
   readonly #name: string;
+  readonly #refused: RefusedPublishes;
   readonly #unsettled = new Set<Handed>();
   readonly #keepAlive: NodeJS.Timeout;
   #stopping = false;
   #session: PullSession | undefined;
   #removable: { readonly manager: JetStreamManager; readonly stream: string } | undefined;
 
-  constructor(topic: string, queue: string | undefined, consumer: Consumer, settings: JetStreamSettings) {
+  constructor(
+    topic: string,
+    queue: string | undefined,
+    consumer: Consumer,
+    settings: JetStreamSettings,
+    refusals: RefusedPublishes,
+  ) {
+    this.#refused = refusals;
     this.#topic = topic;
     this.#queue = queue;
     this.#consumer = consumer;
@@ -96,8 +105,8 @@ export class JetStreamFeed {
     }, settings.ackWaitMs / 3).unref();
   }
 
-  /** Consume on this link until it is over. @param up called once messages come. */
-  async run(link: NatsLink, up: () => void): Promise<void> {
+  /** Consume on this link until that fails or `over` resolves. @param up called once messages come. */
+  async run(link: NatsLink, over: Promise<void>, up: () => void): Promise<void> {
     const stream = await ensureStream(link, this.#topic, this.#settings);
     const manager = await link.jetstream.jetstreamManager(false);
     await this.#ensureConsumer(manager, stream);
@@ -111,10 +120,13 @@ export class JetStreamFeed {
       receive: (message) => this.#receive(link, message),
     });
     this.#session = session;
-    session.start();
-    up();
     try {
-      await Promise.race([session.over, link.closed]);
+      // A server that does not want to be asked says so elsewhere.
+      await this.#refused.during(session.subject, async () => {
+        session.start();
+        up();
+        await Promise.race([session.over, over]);
+      });
     } finally {
       await session.stop();
     }

@@ -26,6 +26,7 @@ import { closedError, fromNats, isRefusal, source } from "./errors.ts";
 import { JetStreamFeed, ensureStream } from "./jetstream.ts";
 import { openLink } from "./nats-client.ts";
 import type { NatsLink } from "./nats-client.ts";
+import { RefusedPublishes } from "./refused-publishes.ts";
 import { readOptions } from "./options.ts";
 import type { NatsBrokerOptions, NatsSettings } from "./options.ts";
 import { checkPattern, checkTopic } from "./subjects.ts";
@@ -43,11 +44,16 @@ const maxUnreadBytes = 4 * 1024 * 1024;
 /** How often it is asked how far it is. */
 const flushBytes = 512 * 1024;
 const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
+/** Topics known to be allowed; a program that has more of them asks again now and then. */
+const maxAllowed = 10_000;
 
 interface Active {
   readonly subscription: Subscription;
-  /** Make it hold on this link; resolves (or rejects) when it no longer does. */
-  serve(link: NatsLink): Promise<void>;
+  readonly feed: CoreFeed | JetStreamFeed;
+  /** Why it does not hold, and that the error handler knows: it is tried again and again. */
+  failure: string | undefined;
+  /** Resolves when it ends, or the connection does that it is on. */
+  over: PromiseWithResolvers<void>;
 }
 
 class NatsBroker implements Broker {
@@ -57,6 +63,9 @@ class NatsBroker implements Broker {
   readonly #gate: ConnectionGate;
   readonly #active = new Set<Active>();
   readonly #publishing = new Set<Promise<void>>();
+  /** Topics that this connection has been seen to publish to; with JetStream the streams show it. */
+  #allowed = new Set<string>();
+  readonly #refused: RefusedPublishes;
   /** Topics whose stream is there, and the making of those that are not yet. */
   readonly #streams = new Map<string, Promise<void> | undefined>();
   /** Resolves with the outcome of the first attempt to connect. */
@@ -81,6 +90,7 @@ class NatsBroker implements Broker {
   constructor(settings: NatsSettings, logger: Logger) {
     this.#settings = settings;
     this.#logger = logger;
+    this.#refused = new RefusedPublishes(logger);
     this.#gate = new ConnectionGate({
       name: "nats",
       backend: () => `NATS at ${settings.servers.join(", ")}`,
@@ -123,12 +133,19 @@ class NatsBroker implements Broker {
     this.#link = link;
     this.#sent = this.#flushedAt = this.#read = 0;
     this.#flushing = undefined;
+    this.#allowed = new Set();
+    link.onRefused = (subject, error) => {
+      this.#allowed.delete(subject);
+      this.#refused.add(subject, error);
+    };
+    link.onError = (error) => this.#complaint(link, error);
     // The service says so of the first one.
     this.#logger.log(this.#lost ? "info" : "debug", `Broker [nats] Connected to ${link.server}`);
     for (const active of this.#active) if (!active.subscription.ended) this.#serve(active, link);
     up();
     this.#gate.open();
     const reason = await link.closed;
+    for (const active of this.#active) active.over.resolve();
     if (signal.aborted) return;
     this.#link = undefined;
     this.#lost = true;
@@ -140,6 +157,15 @@ class NatsBroker implements Broker {
   }
 
   #cluster: readonly string[] = [];
+
+  /** The server says what is wrong to the connection, not to what caused it. */
+  #complaint(link: NatsLink, error: Error): void {
+    const failure = fromNats(error, `the connection to ${link.server}`);
+    this.#logger.error(failure.detail);
+    // Which of them it is about is not said: those that do not hold yet, if anything.
+    if (/subscriptions exceeded/i.test(error.message))
+      for (const { subscription } of this.#active) subscription.consumer.report(failure);
+  }
 
   /** Who waits learns at once what waiting cannot mend; the next attempt is made all the same. */
   #refusedOrAway(error: unknown): void {
@@ -154,14 +180,15 @@ class NatsBroker implements Broker {
 
   publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
     try {
-      checkTopic(topic);
+      const allowed = this.#allowed.has(topic);
+      if (!allowed) checkTopic(topic);
       this.#start();
       const { header, body } = message;
       const payload = encodeEnvelope(header instanceof Metadata ? header : new Metadata(header), body);
       if (this.#settings.jetstream !== undefined) return this.#remember(this.#store(topic, payload, options));
       const waiting = this.#gate.pass(options);
       if (waiting !== undefined) return this.#remember(this.#sendLater(waiting, topic, payload, options));
-      return this.#send(topic, payload, options);
+      return allowed ? this.#send(topic, payload, options) : this.#remember(this.#sendFirst(topic, payload, options));
     } catch (error) {
       return Promise.reject(error);
     }
@@ -181,7 +208,22 @@ class NatsBroker implements Broker {
   async #sendLater(waiting: Promise<void>, topic: string, payload: Uint8Array, options: PublishOptions): Promise<void> {
     const deadline = performance.now() + publishTimeout(options);
     await waiting;
-    await this.#send(topic, payload, { ...options, timeoutMs: Math.max(0, deadline - performance.now()) });
+    await this.#sendFirst(topic, payload, { ...options, timeoutMs: Math.max(0, deadline - performance.now()) });
+  }
+
+  /** The first messages of a topic over a connection wait for the server to have read them: if the user may not publish there, it says so by then. */
+  async #sendFirst(topic: string, payload: Uint8Array, options: PublishOptions): Promise<void> {
+    const link = this.#link;
+    if (link === undefined) return this.#sendLater(this.#gate.pass(options) ?? done, topic, payload, options);
+    const read = this.#refused.during(topic, async () => {
+      await this.#send(topic, payload, options);
+      await readBy(link, topic);
+    });
+    await publishWithin(read, { ...options, broker: "nats", topic });
+    if (this.#link !== link) return;
+    if (this.#allowed.size >= maxAllowed) this.#allowed.clear();
+    this.#allowed.add(topic);
+    this.#refused.forget(topic);
   }
 
   #send(topic: string, payload: Uint8Array, options: PublishOptions): Promise<void> {
@@ -285,6 +327,7 @@ class NatsBroker implements Broker {
       close: async () => {
         if (feed instanceof JetStreamFeed) await feed.close();
         this.#active.delete(active);
+        active.over.resolve();
         this.#idleRelease.settled();
       },
     });
@@ -293,16 +336,8 @@ class NatsBroker implements Broker {
     const feed =
       jetstream === undefined
         ? new CoreFeed(topic, options.queue, consumer, this.#settings)
-        : new JetStreamFeed(topic, options.queue, consumer, jetstream);
-    const active: Active = {
-      subscription,
-      serve: async (link) => {
-        if (feed instanceof JetStreamFeed) return feed.run(link, () => subscription.holds());
-        await feed.attach(link, (error) => subscription.refused(error));
-        subscription.holds();
-        await link.closed;
-      },
-    };
+        : new JetStreamFeed(topic, options.queue, consumer, jetstream, this.#refused);
+    const active: Active = { subscription, feed, failure: undefined, over: Promise.withResolvers() };
     this.#active.add(active);
     this.#start();
     if (this.#link !== undefined) this.#serve(active, this.#link);
@@ -311,17 +346,26 @@ class NatsBroker implements Broker {
 
   /** Keep a subscription on this link for as long as there are both. */
   #serve(active: Active, link: NatsLink): void {
-    const { subscription } = active;
+    const { subscription, feed } = active;
+    const over = Promise.withResolvers<void>();
+    active.over = over;
     const supervisor = supervise({
       ...retry,
-      run: async () => {
+      run: async ({ up }) => {
         try {
-          await active.serve(link);
+          await feed.run(link, over.promise, () => {
+            up();
+            active.failure = undefined;
+            subscription.holds();
+          });
         } catch (error) {
           if (this.#link !== link || subscription.ended) return;
           const failure = fromNats(error, `subscribing to ${subscription.topic}`);
-          if (isRefusal(failure)) subscription.refused(failure);
-          else subscription.consumer.report(failure);
+          // Once: it is tried again every two seconds, and holds when it is allowed (again).
+          const known = active.failure === failure.detail;
+          active.failure = failure.detail;
+          if (isRefusal(failure) && !known) subscription.refused(failure);
+          else if (!known) subscription.consumer.report(failure);
           throw failure;
         } finally {
           if (this.#link !== link || subscription.ended) void supervisor.stop();
@@ -380,6 +424,17 @@ class NatsBroker implements Broker {
 }
 
 const done = Promise.resolve();
+
+/** Resolves once the server has read what was published to the topic so far, and has had its say about it. */
+async function readBy(link: NatsLink, topic: string): Promise<void> {
+  try {
+    await link.flush();
+  } catch (error) {
+    throw fromNats(error, `publishing to ${topic}`);
+  }
+  // What it says is handed on a few turns after it has been read.
+  await new Promise(setImmediate);
+}
 
 /** Send what was published, if the server still listens, and close. */
 async function closeLink(link: NatsLink): Promise<void> {

@@ -17,6 +17,10 @@ export interface NatsLink {
   /** Resolves with the reason when it is over. */
   readonly closed: Promise<unknown>;
   readonly jetstream: JetStreamClient;
+  /** Told of a message the user may not publish, which the server drops without an answer. */
+  onRefused: ((subject: string, error: Error) => void) | undefined;
+  /** Told of everything else the server complains of while the connection goes on. */
+  onError: ((error: Error) => void) | undefined;
   /** Written with everything else of this turn. Throws once closed. @param reply where an answer goes. */
   publish(subject: string, payload: Uint8Array, reply?: string): void;
   /** Resolves once the server has read everything published and subscribed so far. */
@@ -113,6 +117,8 @@ class Link implements NatsLink {
   readonly cluster: readonly string[];
   readonly maxPayload: number;
   readonly closed: Promise<unknown>;
+  onRefused: ((subject: string, error: Error) => void) | undefined;
+  onError: ((error: Error) => void) | undefined;
   #lastError: unknown;
   #jetstream: JetStreamClient | undefined;
 
@@ -131,7 +137,16 @@ class Link implements NatsLink {
 
   /** Errors of the server reach the client as status only. */
   async #watch(): Promise<void> {
-    for await (const status of this.#connection.status()) if (status.type === "error") this.#lastError = status.error;
+    for await (const status of this.#connection.status()) {
+      if (status.type !== "error") continue;
+      const { error } = status;
+      const violation = error as Error & { operation?: string; subject?: string };
+      if (error.name !== "PermissionViolationError") {
+        this.#lastError = error;
+        this.onError?.(error);
+      } else if (violation.operation === "publish") this.onRefused?.(violation.subject ?? "", error);
+      // A subscription that is refused is told itself.
+    }
   }
 
   publish(subject: string, payload: Uint8Array, reply?: string): void {

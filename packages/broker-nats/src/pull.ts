@@ -25,7 +25,8 @@ const nanos = (milliseconds: number): number => milliseconds * 1e6;
 /** See the head of this file. */
 export class PullSession {
   readonly #options: PullOptions;
-  readonly #subject: string;
+  /** Where messages are asked for. */
+  readonly subject: string;
   readonly #inbox = `_INBOX.${crypto.randomUUID()}`;
   readonly #over = Promise.withResolvers<void>();
   #subscription: LinkSubscription | undefined;
@@ -37,7 +38,7 @@ export class PullSession {
 
   constructor(options: PullOptions) {
     this.#options = options;
-    this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${options.stream}.${options.consumer}`;
+    this.subject = `$JS.API.CONSUMER.MSG.NEXT.${options.stream}.${options.consumer}`;
   }
 
   /** Begin. */
@@ -68,7 +69,7 @@ export class PullSession {
     this.#outstanding += batch;
     const request = { batch, expires: nanos(expiresMs), idle_heartbeat: nanos(heartbeatMs) };
     try {
-      this.#options.link.publish(this.#subject, Buffer.from(JSON.stringify(request)), this.#inbox);
+      this.#options.link.publish(this.subject, Buffer.from(JSON.stringify(request)), this.#inbox);
     } catch (error) {
       this.#over.reject(error);
     }

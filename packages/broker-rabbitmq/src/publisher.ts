@@ -4,8 +4,8 @@
  * be there twice, and is never lost.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { ConnectionGate, MicroError, publishTimeout } from "@micro/core";
-import type { PublishOptions } from "@micro/core";
+import { ConnectionGate, MicroError, RefusalLog, publishTimeout } from "@micro/core";
+import type { Logger, PublishOptions } from "@micro/core";
 import type { AmqpConfirmChannel, AmqpLink, AmqpProperties, Confirmation } from "./amqp-client.ts";
 import { closedError, fromAmqp, isRefusal, reply, replyCode, serverText, source } from "./errors.ts";
 import type { RabbitmqSettings } from "./options.ts";
@@ -44,6 +44,8 @@ export class Publisher {
   readonly gate: ConnectionGate;
   readonly #settings: RabbitmqSettings;
   readonly #topology: Topology;
+  readonly #logger: Logger;
+  readonly #refusals: RefusalLog;
   readonly #onIdle: () => void;
   /** In the order they came. */
   readonly #unconfirmed = new Set<Unconfirmed>();
@@ -63,8 +65,16 @@ export class Publisher {
   #wakesAt = Number.POSITIVE_INFINITY;
 
   /** @param onIdle told when nothing is unconfirmed any more. */
-  constructor(settings: RabbitmqSettings, topology: Topology, backend: () => string, onIdle: () => void) {
+  constructor(
+    settings: RabbitmqSettings,
+    topology: Topology,
+    logger: Logger,
+    backend: () => string,
+    onIdle: () => void,
+  ) {
     this.#onIdle = onIdle;
+    this.#logger = logger;
+    this.#refusals = new RefusalLog(logger);
     this.#settings = settings;
     this.#topology = topology;
     this.gate = new ConnectionGate({ name: "rabbitmq", backend, maxWaiting: settings.maxWaiting });
@@ -79,6 +89,8 @@ export class Publisher {
   attach(link: AmqpLink): void {
     this.#blocked = undefined;
     link.onBlocked = (reason) => {
+      if (reason !== undefined) this.#logger.warn(`Broker [rabbitmq] ${link.address} takes no messages now: ${reason}`);
+      else if (this.#blocked !== undefined) this.#logger.info(`Broker [rabbitmq] ${link.address} takes messages again`);
       this.#blocked = reason;
       this.#updateGate();
     };
@@ -265,7 +277,8 @@ export class Publisher {
       }
       const { timeoutMs, outgoing } = entry;
       const text = `no answer within ${Math.ceil(timeoutMs)} ms: the message for ${outgoing.key} may have been published`;
-      this.#settle(entry, failure("timeout", text, this.#down));
+      const why = this.#blocked === undefined ? "" : ` (the server takes no messages now: ${this.#blocked})`;
+      this.#settle(entry, failure("timeout", text + why, this.#down));
     }
     if (next < Number.POSITIVE_INFINITY) this.#wakeAt(next);
   }
@@ -282,8 +295,13 @@ export class Publisher {
     this.#unconfirmed.delete(entry);
     const { mandatory, messageId } = entry.outgoing.properties;
     if (mandatory === true && this.#mandatory.get(messageId!) === entry) this.#mandatory.delete(messageId!);
-    if (error === undefined) entry.resolve();
-    else entry.reject(error);
+    if (error === undefined) {
+      if (this.#refusals.any) this.#refusals.allowed(entry.outgoing.key);
+      entry.resolve();
+    } else {
+      if (error.code === "forbidden") this.#refusals.refused(entry.outgoing.key, error);
+      entry.reject(error);
+    }
     // What has no deadline left to watch holds no process.
     if (this.#unconfirmed.size > 0) return;
     this.#timer?.unref();

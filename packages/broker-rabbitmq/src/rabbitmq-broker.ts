@@ -62,7 +62,7 @@ class RabbitmqBroker implements Broker {
     this.#logger = logger;
     this.#topology = new Topology(settings, logger);
     const backend = (): string => `RabbitMQ at ${settings.nodes.map(({ address }) => address).join(", ")}`;
-    const publisher = new Publisher(settings, this.#topology, backend, () => this.#idleRelease.settled());
+    const publisher = new Publisher(settings, this.#topology, logger, backend, () => this.#idleRelease.settled());
     this.#publisher = publisher;
     this.#publishing = new Connection({
       settings,

@@ -275,6 +275,7 @@ export { IdleRelease, type IdleReleaseOptions } from "./broker/idle-release.ts";
 export { Consumer, redeliveryBackoff, type ConsumerOptions, type Delivery } from "./broker/consumer.ts";
 export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts";
 export { outgoingHeader } from "./broker/outgoing.ts";
+export { RefusalLog } from "./broker/refusal-log.ts";
 export { Subscription, type SubscriptionOptions } from "./broker/subscription.ts";
 
 // Logger, supervision, time

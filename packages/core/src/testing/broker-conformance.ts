@@ -32,6 +32,21 @@ export interface BrokerFixture extends AsyncDisposable {
   readonly topic: () => string;
 }
 
+/** A user of the backend whose rights can be changed, for one test. */
+export interface RestrictedBroker extends AsyncDisposable {
+  /** This user's. It may use every topic, unless {@link restrict} says otherwise. Its logger fills {@link errors}. */
+  readonly broker: Broker;
+  /** A user's who may use every topic. */
+  readonly other: Broker;
+  readonly topic: () => string;
+  /** What was logged at `error` so far. */
+  readonly errors: () => readonly string[];
+  /** From now on the user may (not) publish to the topic, and subscribe to it. */
+  restrict(topic: string, rights: { readonly publish: boolean; readonly subscribe: boolean }): Promise<void>;
+  /** False where the backend asks only when a connection first uses a topic, so that a right taken away is not missed before the next one. */
+  readonly revokes: boolean;
+}
+
 /** Settings of {@link brokerConformance}. */
 export interface BrokerConformanceOptions {
   /**
@@ -45,6 +60,8 @@ export interface BrokerConformanceOptions {
    * Default: those tests are left out.
    */
   unreachable?: (() => Promise<Broker>) | undefined;
+  /** A user with changing rights: for what the backend refuses to do. Default: those tests are left out. */
+  restricted?: (() => Promise<RestrictedBroker>) | undefined;
   /** For how long the suite waits for something to happen, in milliseconds. Default: 10000. */
   patienceMs?: number | undefined;
   /** For how long nothing must come before the suite believes that nothing will, in milliseconds. Default: 200. */
@@ -69,7 +86,7 @@ export function brokerConformance(
   create: () => Promise<BrokerFixture>,
   options: BrokerConformanceOptions = {},
 ): void {
-  const { redelivers = true, unreachable, patienceMs = 10_000, quietMs = 200, skip } = options;
+  const { redelivers = true, unreachable, restricted, patienceMs = 10_000, quietMs = 200, skip } = options;
   const patience = { patienceMs, quietMs };
   const cases = {
     ...messageCases(patience),
@@ -85,6 +102,7 @@ export function brokerConformance(
     ...releaseCases(patience),
     ...leakCases(patience),
     ...(unreachable === undefined ? {} : absenceCases(patience, unreachable)),
+    ...(restricted === undefined ? {} : rightsCases(patience, restricted)),
   };
   defineSuite(runner, "broker conformance", create, cases, skip);
 }
@@ -1199,6 +1217,120 @@ function absenceCases(patience: Patience, unreachable: () => Promise<Broker>): C
       );
     },
   };
+}
+
+const everything = { publish: true, subscribe: true };
+
+function rightsCases(patience: Patience, restricted: () => Promise<RestrictedBroker>): Cases {
+  /** Repeats the publish until it comes to that. */
+  const publishes = async (broker: Broker, topic: string, body: string, code: ErrorCode | undefined): Promise<void> => {
+    const end = performance.now() + patience.patienceMs;
+    for (;;) {
+      const error: unknown = await broker.publish(topic, message(body), { timeoutMs: patience.patienceMs }).then(
+        () => undefined,
+        (reason: unknown) => reason,
+      );
+      if (code === undefined ? error === undefined : MicroError.is(error) && error.code === code) return;
+      if (performance.now() > end) throw error ?? new Error("the publish still succeeds");
+      await sleep(50);
+    }
+  };
+  return {
+    "rights: a publish that the user may not make is refused and logged, soon, and others go on": async () => {
+      await using place = await restricted();
+      const { broker, other } = place;
+      const [closed, allowed] = [place.topic(), place.topic()];
+      await using unheard = await open(other, closed, patience);
+      await using inbox = await open(other, allowed, patience);
+      await broker.publish(allowed, message("before"), { timeoutMs: patience.patienceMs });
+      await place.restrict(closed, { publish: false, subscribe: true });
+      for (const each of numbers(2)) {
+        const begin = performance.now();
+        const publishing = broker.publish(closed, message(each), { timeoutMs: patience.patienceMs * 2 });
+        await rejects(publishing, "forbidden", "the publish");
+        assert.ok(performance.now() - begin < patience.patienceMs, "it took its time");
+      }
+      const several = [closed, allowed, closed, allowed].map((name) => broker.publish(name, message(name)));
+      const outcomes = (await Promise.allSettled(several)).map(({ status }) => status);
+      assert.deepEqual(outcomes, ["rejected", "fulfilled", "rejected", "fulfilled"]);
+      await inbox.until(3);
+      await unheard.never(1);
+      await place.restrict(closed, everything);
+      await publishes(broker, closed, "allowed", undefined);
+      await unheard.see("allowed");
+    },
+    "rights: a subscription the user may not have is refused, told of, and holds once it may": async () => {
+      await using place = await restricted();
+      const { broker, other } = place;
+      const name = place.topic();
+      await other.publish(name, message("before"), { timeoutMs: patience.patienceMs });
+      await place.restrict(name, { publish: true, subscribe: false });
+      const told: ErrorCode[] = [];
+      const got: string[] = [];
+      await using subscriber = broker.subscribe(name, (event) => void got.push(text(event)), {
+        onError: (error) => void told.push(error.code),
+      });
+      await within(patience, rejects(subscriber.ready, "forbidden", "the subscription"), "the refusal");
+      assert.ok(told.includes("forbidden"));
+      await sleep(patience.quietMs * 3);
+      assert.ok(told.length < 5, `the error handler was told ${told.length} times`);
+      await place.restrict(name, everything);
+      await arrives(other, name, got, patience);
+    },
+    "rights: what is taken away from who has it is missed, told of, and used again when it is given back": async () => {
+      await using place = await restricted();
+      if (!place.revokes) return;
+      const { broker, other } = place;
+      const name = place.topic();
+      const told: ErrorCode[] = [];
+      const got: string[] = [];
+      await using inbox = await open(other, name, patience);
+      await using _ = await open(
+        broker,
+        name,
+        patience,
+        { onError: (error) => void told.push(error.code) },
+        (event) => void got.push(text(event)),
+      );
+      await broker.publish(name, message("before"));
+      await inbox.see("before");
+      for (let round = 0; round < 2; round++) {
+        await place.restrict(name, { publish: false, subscribe: false });
+        await publishes(broker, name, "forbidden", "forbidden");
+        await eventually(patience, () => assert.ok(told.includes("forbidden"), "the subscriber was not told"));
+        told.length = 0;
+        await place.restrict(name, everything);
+        await publishes(broker, name, `allowed ${round}`, undefined);
+        await inbox.see(`allowed ${round}`);
+        await arrives(other, name, got, patience);
+      }
+    },
+    "rights: what a publish is refused is in the log": async () => {
+      await using place = await restricted();
+      const name = place.topic();
+      await place.other.publish(name, message("before"), { timeoutMs: patience.patienceMs });
+      await place.restrict(name, { publish: false, subscribe: true });
+      await rejects(place.broker.publish(name, message("1")), "forbidden", "the publish");
+      await eventually(patience, () =>
+        assert.ok(
+          place.errors().some((line) => line.includes(name)),
+          `the log has ${place.errors().join("; ")}`,
+        ),
+      );
+      assert.ok(place.errors().length < 3, place.errors().join("; "));
+    },
+  };
+}
+
+/** What is published from now on arrives, sooner or later: a subscription is tried again with pauses. */
+async function arrives(publisher: Broker, topic: string, got: readonly string[], patience: Patience): Promise<void> {
+  const end = performance.now() + patience.patienceMs;
+  for (let count = 0; ; count++) {
+    await publisher.publish(topic, message(`again ${count}`), { timeoutMs: patience.patienceMs });
+    await sleep(50);
+    if (got.some((each) => each.startsWith("again"))) return;
+    assert.ok(performance.now() < end, "the subscription stays dead");
+  }
 }
 
 /** A subscription that remembers what it got: an event for every attempt. */

@@ -1,7 +1,12 @@
 /** For authors of plugins: conformance suites for any test runner, a TCP proxy that misbehaves, and a clock that is moved. */
 export { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 export { watchLeaks, type LeakWatch } from "./leaks.ts";
-export { brokerConformance, type BrokerConformanceOptions, type BrokerFixture } from "./broker-conformance.ts";
+export {
+  brokerConformance,
+  type BrokerConformanceOptions,
+  type BrokerFixture,
+  type RestrictedBroker,
+} from "./broker-conformance.ts";
 export { registryConformance, type RegistryConformanceOptions, type RegistryFixture } from "./registry-conformance.ts";
 export { transportConformance, type TransportFixture } from "./transport-conformance.ts";
 export {
