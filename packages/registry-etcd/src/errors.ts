@@ -1,25 +1,7 @@
 /** Failures of etcd and of its client, as `MicroError`. */
 import { MicroError, type ErrorCode } from "@micro/core";
-import * as etcd3 from "etcd3";
 
 export const source = "registry.etcd";
-
-// The client drops gRPC's numeric status from calls, not from streams; both ways lead to a code here.
-const classes: readonly (readonly [new (message: never) => Error, ErrorCode])[] = [
-  [etcd3.EtcdAuthenticationFailedError, "unauthorized"],
-  [etcd3.EtcdInvalidAuthTokenError, "unauthorized"],
-  [etcd3.GRPCUnauthenticatedError, "unauthorized"],
-  [etcd3.EtcdPermissionDeniedError, "forbidden"],
-  [etcd3.GRPCDeadlineExceededError, "timeout"],
-  [etcd3.GRPCUnavailableError, "unavailable"],
-  [etcd3.GRPCCancelledError, "unavailable"],
-  [etcd3.GRPCInternalError, "unavailable"],
-  [etcd3.GRPCUnknownError, "unavailable"],
-  [etcd3.GRPCResourceExhastedError, "too_large"],
-  [etcd3.GRPCInvalidArgumentError, "bad_request"],
-  [etcd3.GRPCNotImplementedError, "not_implemented"],
-  [etcd3.ClientClosedError, "unavailable"],
-];
 
 const statuses = new Map<number, ErrorCode>([
   [1, "unavailable"],
@@ -57,8 +39,7 @@ export function fromEtcd(cause: unknown, what: string): MicroError {
   const text = cause instanceof Error ? cause.message : String(cause);
   const known = texts.find(([pattern]) => pattern.test(text));
   const status = (cause as { code?: unknown } | null)?.code;
-  const byClass = classes.find(([type]) => cause instanceof type)?.[1];
-  const code = known?.[1] ?? (typeof status === "number" ? statuses.get(status) : byClass) ?? "internal";
+  const code = known?.[1] ?? (typeof status === "number" ? statuses.get(status) : undefined) ?? "internal";
   // gRPC prefixes its texts with number and name of the status.
   const plain = text.replace(/^(?:Error: )?\d+ [A-Z_]+: /, "").replace(/^etcdserver: /, "");
   const detail = known === undefined ? plain : `${known[2]} (${plain})`;

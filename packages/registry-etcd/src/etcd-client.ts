@@ -1,24 +1,16 @@
 /**
- * The narrow part of `etcd3` this package stands on: single calls and raw streams, with our own deadlines, failover
- * and sessions. Its leases, watchers and retry policies are not used: its lease is declared lost only after two TTLs,
- * its watcher does not notice a server that lost its state, and one frozen member holds up calls to the others.
+ * The cluster: single calls and raw streams with deadlines, failover from member to member, and new sessions. Written on
+ * gRPC itself: of `etcd3`, a lease is declared lost only after two TTLs, its watcher does not notice a server that lost its
+ * state, one frozen member holds up calls to the others, and it cannot be bundled.
  */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { MicroError, withLimit } from "@micro/core";
-import {
-  Etcd3,
-  type IKeyValue,
-  type ILeaseKeepAliveRequest,
-  type ILeaseKeepAliveResponse,
-  type IOptions,
-  type IWatchRequest,
-  type IWatchResponse,
-} from "etcd3";
 import { closedError, fromEtcd, isCompacted, isStaleSession, source } from "./errors.ts";
 import { endOfPrefix } from "./keys.ts";
+import { EtcdMember, type CallOptions } from "./member.ts";
 import type { EtcdSettings } from "./options.ts";
+import type { KeyValue, WatchRequest, WatchResponse } from "./protocol.ts";
 
-type CallOptions = NonNullable<Parameters<Etcd3["kv"]["range"]>[1]>;
 type Interceptor = NonNullable<CallOptions["interceptors"]>[number];
 
 /** Bounds of one operation. */
@@ -29,7 +21,9 @@ export interface Bounds {
 
 /** Keys with a prefix at one revision. */
 export interface Listing {
-  readonly entries: readonly IKeyValue[];
+  readonly entries: readonly KeyValue[];
+  /** There are more, beyond what is read. */
+  readonly cut: boolean;
 }
 
 /** An established watch on one member. */
@@ -44,32 +38,29 @@ export interface WatchStream {
  * A key as a server showed it once. One that was emptied and filled again may have the same ids, term and revisions as
  * before, but not the same key with the same lease at the same revision.
  */
-export type Witness = Pick<IKeyValue, "key" | "create_revision" | "mod_revision" | "version" | "lease">;
+export type Witness = Pick<KeyValue, "key" | "create_revision" | "mod_revision" | "version" | "lease">;
 
 /** What a watch reports; nothing after `close()`. */
 export interface WatchHandlers {
-  onResponse(response: IWatchResponse): void;
+  onResponse(response: WatchResponse): void;
   /** The stream is over. Once. */
   onLost(error: MicroError): void;
 }
 
 const pageSize = 1_000;
-/** Largest answer read: a page of records, each at most etcd's 1.5 MiB, is far below this in practice. */
-const maxMessageBytes = 128 * 1024 * 1024;
+/** Largest answer read. A page that is larger is asked for in smaller ones; a record is at most etcd's 1.5 MiB. */
+const maxMessageBytes = 16 * 1024 * 1024;
+/** Read of one list, in bytes; whoever writes more than this under one service's keys cannot make us hold it. */
+const maxListBytes = 64 * 1024 * 1024;
 /** What a member gets before the next is asked, at least. */
 const leastShareMs = 1_000;
 /** A header of our own marks streams that must not keep the process alive; etcd ignores it. */
 const streamHeader = "x-micro-stream";
 
-// Calls go through as they are: retries and failover are ours.
-const noPolicy = { execute: async (run: () => unknown) => run() } as unknown as NonNullable<
-  NonNullable<IOptions["faultHandling"]>["global"]
->;
-
 /** See the head of this file. Connects on the first call. */
 export class EtcdClient {
   readonly #settings: EtcdSettings;
-  readonly #members: readonly { readonly url: string; client: Etcd3 | undefined }[];
+  readonly #members: readonly { readonly url: string; client: EtcdMember | undefined }[];
   readonly #id = crypto.randomUUID();
   readonly #closed = new AbortController();
   /** Index of the member that answered last. */
@@ -90,7 +81,11 @@ export class EtcdClient {
    * One operation: `run` on a member, on the next one if that fails, within the bounds. `run` may be repeated.
    * @throws {MicroError}
    */
-  async call<T>(what: string, bounds: Bounds, run: (client: Etcd3, options: CallOptions) => Promise<T>): Promise<T> {
+  async call<T>(
+    what: string,
+    bounds: Bounds,
+    run: (client: EtcdMember, options: CallOptions) => Promise<T>,
+  ): Promise<T> {
     const { signal, timeoutMs = this.#settings.timeoutMs } = bounds;
     this.#closed.signal.throwIfAborted();
     const limits = signal === undefined ? this.#closed.signal : AbortSignal.any([signal, this.#closed.signal]);
@@ -106,7 +101,7 @@ export class EtcdClient {
     what: string,
     wholeMs: number,
     signal: AbortSignal,
-    run: (client: Etcd3, options: CallOptions) => Promise<T>,
+    run: (client: EtcdMember, options: CallOptions) => Promise<T>,
   ): Promise<T> {
     const end = performance.now() + wholeMs;
     const first = this.#current;
@@ -138,12 +133,15 @@ export class EtcdClient {
 
   /** All keys with a prefix, page by page, at one revision. */
   async list(what: string, prefix: Buffer, bounds: Bounds): Promise<Listing> {
-    for (let round = 0; ; round++)
+    let limit = pageSize;
+    for (let round = 0; ;)
       try {
-        return await this.call(what, bounds, (client, options) => this.#pages(client, options, prefix));
+        return await this.call(what, bounds, (client, options) => this.#pages(client, options, prefix, limit));
       } catch (error) {
+        if (!MicroError.is(error)) throw error;
+        if (error.code === "too_large" && limit > 1) limit = Math.ceil(limit / 10);
         // Compacted between two pages: the next round reads a newer revision.
-        if (round >= 2 || !MicroError.is(error) || !isCompacted(error.cause)) throw error;
+        else if (!isCompacted(error.cause) || ++round > 2) throw error;
       }
   }
 
@@ -153,7 +151,7 @@ export class EtcdClient {
   }
 
   /** Keys shown by a server whose history is not in doubt. */
-  note(entries: readonly IKeyValue[]): void {
+  note(entries: readonly KeyValue[]): void {
     let latest: Witness | undefined = this.#witness;
     for (const entry of entries)
       if (latest === undefined || Number(entry.mod_revision) >= Number(latest.mod_revision)) latest = entry;
@@ -166,7 +164,7 @@ export class EtcdClient {
   async witnessSome(what: string, prefix: Buffer, signal: AbortSignal): Promise<void> {
     if (this.#witness !== undefined) return;
     const { kvs } = await this.call(what, { signal }, (client, options) =>
-      client.kv.range({ key: prefix, range_end: endOfPrefix(prefix), limit: 1 }, options),
+      client.range({ key: prefix, range_end: endOfPrefix(prefix), limit: 1 }, options),
     );
     this.note(kvs);
   }
@@ -176,12 +174,12 @@ export class EtcdClient {
     return this.call(what, { signal }, async (client, options) => {
       const { key, mod_revision: revision } = witness;
       // Not a stale read: a member that lags behind catches up first.
-      const current = await client.kv.range({ key }, options);
+      const current = await client.range({ key }, options);
       if (isWitness(current.kvs[0], witness)) return true;
       if (Number(current.header.revision) < Number(revision)) return false;
       // Changed since: it is still known how it was then.
       try {
-        return isWitness((await client.kv.range({ key, revision }, options)).kvs[0], witness);
+        return isWitness((await client.range({ key, revision }, options)).kvs[0], witness);
       } catch (error) {
         if (isCompacted(error)) return false;
         throw error;
@@ -189,26 +187,31 @@ export class EtcdClient {
     });
   }
 
-  async #pages(client: Etcd3, options: CallOptions, prefix: Buffer): Promise<Listing> {
-    const entries: IKeyValue[] = [];
+  async #pages(client: EtcdMember, options: CallOptions, prefix: Buffer, limit: number): Promise<Listing> {
+    let bytes = 0;
+    const entries: KeyValue[] = [];
     let key = prefix;
     let revision: string | undefined;
     for (;;) {
-      const page = await client.kv.range(
+      const page = await client.range(
         {
           key,
           range_end: endOfPrefix(prefix),
-          limit: pageSize,
+          limit,
           serializable: this.#settings.staleReads,
           ...(revision === undefined ? {} : { revision }),
         },
         options,
       );
-      for (const entry of page.kvs) entries.push(entry);
+      for (const entry of page.kvs) {
+        entries.push(entry);
+        bytes += entry.key.length + entry.value.length;
+      }
       const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) {
+      const cut = bytes > maxListBytes;
+      if (!page.more || last === undefined || cut) {
         this.note(entries);
-        return { entries };
+        return { entries, cut: cut && page.more };
       }
       revision ??= page.header.revision;
       key = Buffer.concat([last.key, Buffer.of(0)]);
@@ -218,13 +221,13 @@ export class EtcdClient {
   /** Renew a lease: true if it lives. */
   renew(what: string, lease: string, bounds: Bounds): Promise<boolean> {
     return this.call(what, bounds, async (client, options) => {
-      const stream = await client.leaseClient.leaseKeepAlive({ ...options, ...this.#streamOptions() });
+      const stream = await client.leaseKeepAlive({ ...options, ...this.#streamOptions() });
       try {
-        const { promise, resolve, reject } = Promise.withResolvers<ILeaseKeepAliveResponse>();
+        const { promise, resolve, reject } = Promise.withResolvers<{ readonly TTL: string }>();
         stream.on("data", resolve);
         stream.on("error", reject);
         stream.on("end", () => reject(new MicroError("the stream ended", { id: source, code: "unavailable" })));
-        stream.write({ ID: lease } satisfies ILeaseKeepAliveRequest);
+        stream.write({ ID: lease });
         return Number((await promise).TTL) > 0;
       } finally {
         endStream(stream);
@@ -244,8 +247,8 @@ export class EtcdClient {
   ): Promise<WatchStream> {
     let given = false;
     return this.call(what, { signal }, async (client, { deadline }) => {
-      const stream = await client.watchClient.watch(this.#streamOptions());
-      const { promise, resolve, reject } = Promise.withResolvers<IWatchResponse>();
+      const stream = await client.watch(this.#streamOptions());
+      const { promise, resolve, reject } = Promise.withResolvers<WatchResponse>();
       let state: "opening" | "open" | "over" = "opening";
       const close = (): void => {
         if (state === "over") return;
@@ -280,7 +283,7 @@ export class EtcdClient {
         fragment: true,
         ...(request.from === undefined ? {} : { start_revision: request.from }),
       };
-      stream.write({ create_request: create } satisfies IWatchRequest);
+      stream.write({ create_request: create } satisfies WatchRequest);
       const timeoutMs = Number(deadline) - Date.now();
       try {
         const { header } = await withLimit(promise, { timeoutMs, signal: this.#closed.signal, what });
@@ -303,29 +306,18 @@ export class EtcdClient {
     for (const index of this.#members.keys()) this.#reset(index);
   }
 
-  #client(index: number): Etcd3 {
+  #client(index: number): EtcdMember {
     this.#closed.signal.throwIfAborted();
-    const { auth, credentials, timeoutMs } = this.#settings;
     const member = this.#members[index]!;
-    return (member.client ??= new Etcd3({
-      hosts: member.url,
-      ...(credentials === undefined ? {} : { credentials }),
-      ...(auth === undefined
-        ? {}
-        : {
-            auth: { ...auth, callOptions: () => ({ deadline: Date.now() + timeoutMs }) },
-          }),
-      faultHandling: { host: () => noPolicy, global: noPolicy },
-      grpcOptions: {
-        "grpc.max_receive_message_length": maxMessageBytes,
-        // Backoff and connections are of this registry alone; a server that is back is noticed soon.
-        "grpc.use_local_subchannel_pool": 1,
-        "grpc.initial_reconnect_backoff_ms": 100,
-        "grpc.max_reconnect_backoff_ms": 1_000,
-        // A frozen server or a silent network is noticed within these; etcd refuses pings more often than every 5 s.
-        "grpc.keepalive_time_ms": 6_000,
-        "grpc.keepalive_timeout_ms": 4_000,
-      },
+    return (member.client ??= new EtcdMember(member.url, this.#settings, {
+      "grpc.max_receive_message_length": maxMessageBytes,
+      // Backoff and connections are of this registry alone; a server that is back is noticed soon.
+      "grpc.use_local_subchannel_pool": 1,
+      "grpc.initial_reconnect_backoff_ms": 100,
+      "grpc.max_reconnect_backoff_ms": 1_000,
+      // A frozen server or a silent network is noticed within these; etcd refuses pings more often than every 5 s.
+      "grpc.keepalive_time_ms": 6_000,
+      "grpc.keepalive_timeout_ms": 4_000,
     }));
   }
 
@@ -337,7 +329,7 @@ export class EtcdClient {
     client?.close();
   }
 
-  #advance(client: Etcd3): void {
+  #advance(client: EtcdMember): void {
     if (this.#members[this.#current]?.client === client) this.#current = (this.#current + 1) % this.#members.length;
   }
 
@@ -375,20 +367,15 @@ export class EtcdClient {
   };
 }
 
-/** The client's types spell the names of event types otherwise than the wire's definition does. */
-export function isDelete(type: string): boolean {
-  return type.toUpperCase() === "DELETE";
-}
-
 /** Why the server cancelled a watch. */
-export function cancelReason(response: IWatchResponse): string {
+export function cancelReason(response: WatchResponse): string {
   if (Number(response.compact_revision) > 0) return "required revision has been compacted";
   return response.cancel_reason === ""
     ? "the watch was cancelled"
     : response.cancel_reason.replace(/^etcdserver: /, "");
 }
 
-function isWitness(entry: IKeyValue | undefined, witness: Witness): boolean {
+function isWitness(entry: KeyValue | undefined, witness: Witness): boolean {
   return (
     entry?.mod_revision === witness.mod_revision &&
     entry.create_revision === witness.create_revision &&

@@ -15,16 +15,19 @@ import {
   type WatchSink,
   type Watcher,
 } from "@micro/core";
-import type { IEvent, IKeyValue } from "etcd3";
 import { closedError, source } from "./errors.ts";
-import { EtcdClient, isDelete } from "./etcd-client.ts";
+import { EtcdClient, type Listing } from "./etcd-client.ts";
 import { KeyLayout, allDomains, encode } from "./keys.ts";
 import { readOptions, type EtcdRegistryOptions, type EtcdSettings } from "./options.ts";
+import type { KeyValue, WatchEvent } from "./protocol.ts";
 import { NodeRegistration } from "./registration.ts";
 import { EtcdWatch } from "./watch.ts";
 
 /** Broken keys remembered, so that each is told of once. */
 const maxRemembered = 1_000;
+/** About how many bytes of memory the records of one list may take, and what a byte of JSON takes once it is read. */
+const maxDecodedBytes = 256 * 1024 * 1024;
+const decodedPerByte = 8;
 
 /**
  * Create a registry in etcd v3. Connects on the first call, not here.
@@ -45,6 +48,7 @@ class EtcdRegistry implements Registry {
   readonly #own = new Map<string, NodeRegistration>();
   readonly #watches = new Set<WatchSink>();
   readonly #ignored = new Set<string>();
+  #toldOfBounds = false;
   /** Times a key was ignored. */
   #ignoredCount = 0;
 
@@ -86,15 +90,14 @@ class EtcdRegistry implements Registry {
   async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
     this.#check(options);
     const domain = named(options.domain);
-    const { entries } = await this.#client.list(`look-up of ${name}`, this.#keys.service(domain, name), options);
-    return merge(this.#decodeAll(entries, domain).filter((found) => found.name === name));
+    const listing = await this.#client.list(`look-up of ${name}`, this.#keys.service(domain, name), options);
+    return merge(this.#decodeAll(listing, domain).filter((found) => found.name === name));
   }
 
   async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
     this.#check(options);
     const domain = named(options.domain);
-    const { entries } = await this.#client.list("list of services", this.#keys.all(domain), options);
-    return merge(this.#decodeAll(entries, domain));
+    return merge(this.#decodeAll(await this.#client.list("list of services", this.#keys.all(domain), options), domain));
   }
 
   watch(options: WatchOptions = {}): Watcher {
@@ -146,15 +149,29 @@ class EtcdRegistry implements Registry {
   }
 
   /** Oldest change first, so that of several nodes the latest describes its version. */
-  #decodeAll(entries: readonly IKeyValue[], domain: string | undefined): Service[] {
-    return entries
-      .toSorted((a, b) => Number(a.mod_revision) - Number(b.mod_revision))
-      .map((entry) => this.#decode(entry, domain))
-      .filter((service) => service !== undefined);
+  #decodeAll({ entries, cut }: Listing, domain: string | undefined): Service[] {
+    const services: Service[] = [];
+    let bytes = 0;
+    let dropped = 0;
+    for (const entry of entries.toSorted((a, b) => Number(a.mod_revision) - Number(b.mod_revision))) {
+      if (bytes > maxDecodedBytes) {
+        dropped++;
+        continue;
+      }
+      const service = this.#decode(entry, domain);
+      if (service === undefined) continue;
+      bytes += entry.value.length * decodedPerByte;
+      services.push(service);
+    }
+    if ((cut || dropped > 0) && !this.#toldOfBounds) {
+      this.#toldOfBounds = true;
+      this.#settings.logger?.warn("Registry [etcd] More records than are read; further ones are ignored", { dropped });
+    }
+    return services;
   }
 
   /** The record of a key; undefined, and counted, if it is none. */
-  #decode(entry: IKeyValue, domain: string | undefined): Service | undefined {
+  #decode(entry: KeyValue, domain: string | undefined): Service | undefined {
     const parts = this.#keys.parse(entry.key, domain);
     if (parts === undefined) {
       // Keys of the domains lie below the prefix of none; they are others', not foreign.
@@ -171,13 +188,13 @@ class EtcdRegistry implements Registry {
     return undefined;
   }
 
-  #translate(event: IEvent, domain: string | undefined): RegistryEvent[] {
+  #translate(event: WatchEvent, domain: string | undefined): RegistryEvent[] {
     const { kv } = event;
     const parts = this.#keys.parse(kv.key, domain);
     if (parts === undefined) return [];
-    const previous = event.prev_kv as IKeyValue | null;
+    const previous = event.prev_kv;
     const before = previous === null ? undefined : this.#decode({ ...previous, key: kv.key }, domain);
-    const removed = isDelete(event.type);
+    const removed = event.type === "DELETE";
     const now = removed ? undefined : this.#decode(kv, domain);
     if (now === undefined) {
       if (before !== undefined) return [{ action: "delete", service: before }];
@@ -200,7 +217,7 @@ class EtcdRegistry implements Registry {
 
   #ignore(key: Buffer, reason: string): void {
     this.#ignoredCount++;
-    const name = key.toString();
+    const name = shown(key.toString());
     if (this.#ignored.has(name) || this.#ignored.size >= maxRemembered) return;
     this.#ignored.add(name);
     this.#settings.logger?.warn(`Registry [etcd] Ignored key ${name}: ${reason}`, { ignored: this.#ignoredCount });
@@ -215,6 +232,10 @@ class EtcdRegistry implements Registry {
         cause: signal.reason,
       });
   }
+}
+
+function shown(key: string): string {
+  return key.length > 200 ? `${key.slice(0, 200)}…` : key;
 }
 
 function named(domain: string | undefined): string | undefined {

@@ -1,7 +1,7 @@
 /** One node's record in etcd and the lease it hangs on. */
-import { CompareResult, CompareTarget, type Etcd3 } from "etcd3";
 import { isLeaseGone } from "./errors.ts";
 import type { Bounds, EtcdClient } from "./etcd-client.ts";
+import type { CallOptions, EtcdMember } from "./member.ts";
 
 /** Keeps what is needed to refresh a node without writing it anew. Operations on a node run one after the other. */
 export class NodeRegistration {
@@ -32,7 +32,7 @@ export class NodeRegistration {
   remove(bounds: Bounds): Promise<void> {
     return this.#inTurn(async () => {
       await this.#client.call(`deregistration of ${this.#what}`, bounds, (client, options) =>
-        client.kv.deleteRange({ key: this.#key }, options),
+        client.deleteKey(this.#key, options),
       );
       this.#revoke(this.#lease?.id);
       this.#lease = undefined;
@@ -53,10 +53,7 @@ export class NodeRegistration {
     const what = `registration of ${this.#what}`;
     let lease: string | undefined;
     if (ttlSeconds !== undefined) {
-      const granted = await this.#client.call(what, bounds, (client, options) =>
-        client.leaseClient.leaseGrant({ TTL: ttlSeconds }, options),
-      );
-      lease = granted.ID;
+      lease = await this.#client.call(what, bounds, (client, options) => client.leaseGrant(ttlSeconds, options));
     }
     try {
       await this.#client.call(what, bounds, (client, options) =>
@@ -94,25 +91,30 @@ export class NodeRegistration {
   #revoke(lease: string | undefined): void {
     if (lease === undefined || this.#client.closed.aborted) return;
     this.#client
-      .call("revocation of a lease", {}, (client, options) => client.leaseClient.leaseRevoke({ ID: lease }, options))
+      .call("revocation of a lease", {}, (client, options) => client.leaseRevoke(lease, options))
       .catch(() => {});
   }
 }
 
-/** Deleted, changed or moved to another lease behind our back, the key is written again; else watchers see nothing. */
-function putIfDifferent(
-  client: Etcd3,
+/**
+ * Deleted, changed or moved to another lease behind our back, the key is written again; else watchers see nothing. Looked
+ * at first: a full etcd refuses whatever might write, and a record that stands needs no writing.
+ */
+async function putIfDifferent(
+  client: EtcdMember,
   key: Buffer,
   value: Buffer,
   lease: string,
-  options: Parameters<Etcd3["kv"]["txn"]>[1],
-): Promise<unknown> {
-  const same = { key, result: CompareResult.Equal };
-  return client.kv.txn(
+  options: CallOptions,
+): Promise<void> {
+  const [found] = (await client.range({ key }, options)).kvs;
+  if (found !== undefined && found.lease === lease && found.value.equals(value)) return;
+  const same = { key, result: "EQUAL" } as const;
+  await client.txn(
     {
       compare: [
-        { ...same, target: CompareTarget.Value, value },
-        { ...same, target: CompareTarget.Lease, lease },
+        { ...same, target: "VALUE", value },
+        { ...same, target: "LEASE", lease },
       ],
       success: [],
       failure: [{ request_put: { key, value, lease } }],

@@ -1,15 +1,15 @@
 /** A watch that goes on where it was when its connection is lost. */
 import { MicroError, jitteredBackoff, sleep, type WatchSink } from "@micro/core";
-import type { IEvent, IWatchResponse } from "etcd3";
 import { fromEtcd, source } from "./errors.ts";
-import { cancelReason, isDelete, type EtcdClient, type WatchStream, type Witness } from "./etcd-client.ts";
+import { cancelReason, type EtcdClient, type WatchStream, type Witness } from "./etcd-client.ts";
+import type { WatchEvent, WatchResponse } from "./protocol.ts";
 
 export interface EtcdWatchOptions {
   readonly client: EtcdClient;
   readonly prefix: Buffer;
   /** For errors, e.g. `watch of greeter`. */
   readonly what: string;
-  readonly onEvent: (event: IEvent) => void;
+  readonly onEvent: (event: WatchEvent) => void;
   readonly sink: WatchSink;
   /** For how long a lost connection is tried to be resumed before the watch fails, in milliseconds. */
   readonly resumeMs: number;
@@ -60,7 +60,7 @@ export class EtcdWatch {
   #open(from: number | undefined): Promise<WatchStream> {
     const { client, prefix, what } = this.#options;
     const handlers = {
-      onResponse: (response: IWatchResponse) => this.#receive(response),
+      onResponse: (response: WatchResponse) => this.#receive(response),
       onLost: (error: MicroError) => {
         if (this.#doubted) this.#lostAgain = error;
         else void this.#resume(error);
@@ -69,7 +69,7 @@ export class EtcdWatch {
     return client.watch(what, { prefix, from }, handlers, this.#stopped.signal);
   }
 
-  #receive(response: IWatchResponse): void {
+  #receive(response: WatchResponse): void {
     if (this.#stopped.signal.aborted) return;
     if (response.canceled) {
       this.#stream?.close();
@@ -77,7 +77,7 @@ export class EtcdWatch {
     }
     for (const event of response.events) this.#options.onEvent(event);
     if (!this.#doubted)
-      this.#options.client.note(response.events.filter(({ type }) => !isDelete(type)).map(({ kv }) => kv));
+      this.#options.client.note(response.events.filter(({ type }) => type !== "DELETE").map(({ kv }) => kv));
     // Parts of one revision may come in several messages.
     if (response.fragment) return;
     const last = response.events.at(-1);

@@ -3,6 +3,7 @@ import { etcdRegistry } from "@micro/registry-etcd";
 import { describe, expect, it } from "vitest";
 import { processFaults } from "../../core/test/support/process-faults.ts";
 import { eventually, instance, registryFaults, slackMs } from "../../core/test/support/registry-faults.ts";
+import { keepingLogger } from "../../core/test/support/service.ts";
 import { type TestServer, startEtcd } from "../../../scripts/servers.mjs";
 import { ownMissing } from "./support/own.ts";
 
@@ -72,6 +73,58 @@ describe.skipIf(ownMissing !== undefined)(
       resolve: fileURLToPath(new URL("./support/resolve.mjs", import.meta.url)),
     });
     for (const [name, run] of Object.entries(faultsOfProcesses)) it(name, run);
+
+    it("an etcd that is full: what stands stays registered and ready, and what changed is written when there is room", async () => {
+      const server = await startEtcd({ args: ["--quota-backend-bytes", "8388608"] });
+      try {
+        await using registry = etcdRegistry({ endpoints: [server.url], timeoutMs: 2_000 });
+        const log = keepingLogger();
+        await using service = instance(registry, "first", {
+          logger: log,
+          registerTtlMs: 4_000,
+          registerIntervalMs: 500,
+        });
+        await service.start();
+        const filler = {
+          key: Buffer.from("filler").toString("base64"),
+          value: Buffer.alloc(1_000_000, "x").toString("base64"),
+        };
+        let refused = "";
+        for (let count = 0; count < 30 && !refused.includes("message"); count++)
+          refused = JSON.stringify(await post(server.url, "/v3/kv/put", filler));
+        expect(refused).toContain("database space exceeded");
+
+        const seen: boolean[] = [];
+        const watching = setInterval(() => seen.push(service.ready), 50);
+        // Twice as long as the record lives unless it is renewed.
+        await new Promise((resolve) => setTimeout(resolve, 8_000));
+        expect(await registry.getService("greeter")).toHaveLength(1);
+        // Something new to say, which cannot be said: the old record goes on being renewed.
+        service.handle("Late", { hello: () => ({}) });
+        await new Promise((resolve) => setTimeout(resolve, 8_000));
+        clearInterval(watching);
+        expect(seen.length).toBeGreaterThan(100);
+        expect(seen).not.toContain(false);
+        expect(log.lines.filter((line) => line.includes("Registration lost"))).toEqual([]);
+        expect(log.lines.filter((line) => line.includes("out of space"))).toHaveLength(1);
+        const endpoints = async () => (await registry.getService("greeter"))[0]?.endpoints.map(({ name }) => name);
+        expect(await endpoints()).toEqual(["Greeter.Hello"]);
+
+        const { header } = await post(server.url, "/v3/kv/range", { key: filler.key });
+        await post(server.url, "/v3/kv/compaction", {
+          revision: (header as { revision: string }).revision,
+          physical: true,
+        });
+        await post(server.url, "/v3/maintenance/defragment", {});
+        const { alarms } = await post(server.url, "/v3/maintenance/alarm", { action: "GET" });
+        for (const alarm of alarms as object[])
+          await post(server.url, "/v3/maintenance/alarm", { ...alarm, action: "DEACTIVATE" });
+        await eventually("what is new is read", slackMs, async () => (await endpoints())?.length === 2);
+        expect(service.ready).toBe(true);
+      } finally {
+        await server.dispose();
+      }
+    });
 
     it("a restart of the server without being gone for a moment, with a TTL above interval and stop", async () => {
       const server = await startEtcd();

@@ -134,6 +134,7 @@ class ServiceRegistrar implements Registrar {
   /** A registration that was given up but may still arrive. */
   #unsettled: Promise<unknown> | undefined;
   #timer: ClockTimer | undefined;
+  #verifying = false;
   /** Runs out with the TTL, while refreshes fail. */
   #expiry: ClockTimer | undefined;
   #watch: Supervisor | undefined;
@@ -320,7 +321,37 @@ class ServiceRegistrar implements Registrar {
 
   /** Queue a pass, and arrange the next one by its outcome. */
   async #cycle(): Promise<void> {
-    this.#settle(await this.#pass());
+    const error = await this.#pass();
+    this.#settle(error);
+    if (error !== undefined) await this.#verify();
+  }
+
+  /**
+   * That a registry cannot be written does not mean that it has lost us: one that is full goes on renewing what it holds.
+   * As long as a look-up shows the record, it is registered.
+   */
+  async #verify(): Promise<void> {
+    const { registry, domain } = this.#options;
+    const held = this.#held;
+    if (this.#state.status !== "failing" || held === undefined || this.#verifying) return;
+    this.#verifying = true;
+    const askedAt = this.#clock.now();
+    const { signal } = this.#controller;
+    const limit = { timeoutMs: this.#timeoutMs, signal };
+    try {
+      const looking = registry.getService(held.name, { ...limit, domain });
+      const what = `registry ${registry.name}: look-up of ${held.name}`;
+      const found = await withLimit(looking, { ...limit, clock: this.#clock, what, keepAlive: false });
+      const ids = new Set(found.flatMap(({ nodes }) => nodes.map(({ id }) => id)));
+      const stands = held.nodes.some(({ id }) => ids.has(id));
+      if (!stands || this.#state.status !== "failing" || this.#stopping !== undefined || this.#dropped) return;
+      this.#confirmedAt = Math.max(this.#confirmedAt ?? askedAt, askedAt);
+      this.#awaitExpiry();
+    } catch {
+      // It cannot be read either: the time to live decides.
+    } finally {
+      this.#verifying = false;
+    }
   }
 
   #settle(error: MicroError | undefined): void {
@@ -357,6 +388,12 @@ class ServiceRegistrar implements Registrar {
       logger.warn(`Registry [${registry.name}] Registration could not be refreshed, it is retried: ${error.detail}`);
       this.#change({ status: "failing", reason: error });
     }
+    this.#awaitExpiry();
+  }
+
+  #awaitExpiry(): void {
+    const clock = this.#clock;
+    clock.clearTimeout(this.#expiry);
     const leftMs = this.#leftMs();
     if (leftMs === Number.POSITIVE_INFINITY) return;
     this.#expiry = clock.setTimeout(() => {

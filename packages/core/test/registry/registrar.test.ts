@@ -1,4 +1,5 @@
 import { describe, expect, it, onTestFinished } from "vitest";
+import { MicroError } from "../../src/errors.ts";
 import { registrar } from "../../src/registry/registrar.ts";
 import type { RegistrarOptions, RegistrarState } from "../../src/registry/registrar.ts";
 import type { Service } from "../../src/registry/registry.ts";
@@ -50,6 +51,50 @@ describe("registrar", () => {
     expect(states).toEqual(["registered", "stopped"]);
     await own.stop();
     expect(registry.counts.deregister).toBe(1);
+  });
+
+  it("is registered as long as the registry shows its record, though nothing can be written", async () => {
+    const { registry, clock, logger, own, states } = setUp({ watch: false, ttlMs: 60_000, intervalMs: 30_000 }, "etcd");
+    await own.start();
+    const write = registry.register.bind(registry);
+    registry.register = async () => {
+      throw new MicroError("no space", { code: "unavailable" });
+    };
+    for (let second = 0; second < 600; second++) {
+      await clock.advance(1_000);
+      expect(own.registered).toBe(true);
+    }
+    expect(own.state.status).toBe("failing");
+    expect(logger.lines.filter((line) => line.startsWith("error"))).toEqual([]);
+    // Gone from the registry, it is lost when its time to live has passed.
+    await registry.deregister(record("greeter", ["greeter-1"]));
+    await clock.advance(75_000);
+    expect(own.state.status).toBe("lost");
+    expect(own.registered).toBe(false);
+    registry.register = write;
+    await clock.advance(15_000);
+    expect(own.registered).toBe(true);
+    expect(states).toEqual(["registered", "failing", "lost", "registered"]);
+  });
+
+  it("asks for its record once at a time, and not after its end", async () => {
+    const { registry, clock, own } = setUp({ watch: false, ttlMs: 60_000, intervalMs: 30_000 }, "etcd");
+    await own.start();
+    registry.register = async () => {
+      throw new MicroError("no space", { code: "unavailable" });
+    };
+    const held = Promise.withResolvers<void>();
+    registry.hold = held.promise;
+    await clock.advance(34_000);
+    const asked = registry.counts.getService;
+    expect(asked).toBe(1);
+    const stopping = own.stop();
+    await clock.advance(10_000);
+    await stopping;
+    held.resolve();
+    await clock.advance(100_000);
+    expect(registry.counts.getService).toBe(asked);
+    expect(own.state.status).toBe("stopped");
   });
 
   it("registers again as soon as the watch shows its node gone, and after a broken watch", async () => {

@@ -1,4 +1,6 @@
 /** The consul of this suite: one that runs already (`MICRO_TEST_CONSUL`), or one that is started for it. */
+import { once } from "node:events";
+import http from "node:http";
 import { Unavailable, ensureServer, runningServer, startConsul } from "../../../../scripts/servers.mjs";
 
 /** Why there is none; undefined if there is one. In CI that is a failure. */
@@ -30,14 +32,22 @@ export async function endConsul(): Promise<void> {
   await (await shared)?.dispose();
 }
 
+/** One request on a connection of its own: kept open, it would look like something the tested client left behind. */
+async function ask<T>(url: string, path: string, method = "GET"): Promise<T> {
+  const request = http.request(`${url}${path}`, { method, agent: false }).end();
+  const [response] = (await once(request, "response")) as [http.IncomingMessage];
+  const text = (await response.toArray()).join("");
+  return (text === "" ? undefined : JSON.parse(text)) as T;
+}
+
 /** Take every go-micro service out of the agent; others' stay. */
 export async function emptyConsul(url: string): Promise<void> {
-  const services = (await (await fetch(`${url}/v1/agent/services`)).json()) as Record<string, { Tags?: string[] }>;
+  const services = await ask<Record<string, { Tags?: string[] }>>(url, "/v1/agent/services");
   for (const [id, { Tags: tags = [] }] of Object.entries(services))
     if (tags.some((tag) => tag.startsWith("v-") || tag.startsWith("v=")))
-      await fetch(`${url}/v1/agent/service/deregister/${encodeURIComponent(id)}`, { method: "PUT" });
+      await ask(url, `/v1/agent/service/deregister/${encodeURIComponent(id)}`, "PUT");
   for (const end = performance.now() + 10_000; ; await new Promise((resolve) => setTimeout(resolve, 20))) {
-    const catalog = (await (await fetch(`${url}/v1/catalog/services`)).json()) as Record<string, string[]>;
+    const catalog = await ask<Record<string, string[]>>(url, "/v1/catalog/services");
     if (!Object.values(catalog).some((tags) => tags.some((tag) => tag.startsWith("v-")))) return;
     if (performance.now() > end) throw new Error(`Consul at ${url} keeps ${Object.keys(catalog).join(", ")}`);
   }
