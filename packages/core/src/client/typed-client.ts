@@ -12,6 +12,11 @@ export interface Callers {
   clientStream(target: Target, requests: unknown, options: CallOptions | undefined): Promise<unknown>;
 }
 
+/** Arrays may be messages; nothing that is iterated by waiting is one. */
+function isStream(request: unknown): boolean {
+  return typeof request === "object" && request !== null && Symbol.asyncIterator in request;
+}
+
 /** @throws {TypeError} for a definition that is none. */
 export function typedClient<Methods extends MethodDefinitions>(
   callers: Callers,
@@ -32,10 +37,20 @@ export function typedClient<Methods extends MethodDefinitions>(
       method,
     };
     if (method.kind === "unary")
-      client[name] = (request: unknown, options?: CallOptions) => callers.unary(target, request, options);
+      client[name] = (request: unknown, options?: CallOptions) =>
+        isStream(request)
+          ? Promise.reject(
+              new TypeError(`${target.endpoint} is a unary call: it takes one message, not a stream of them`),
+            )
+          : callers.unary(target, request, options);
     else if (method.kind === "client")
       client[name] = (requests: unknown, options?: CallOptions) => callers.clientStream(target, requests, options);
-    else client[name] = (request: unknown, options?: CallOptions) => callers.answers(target, request, options);
+    else
+      client[name] = (request: unknown, options?: CallOptions) => {
+        if (method.kind === "server" && isStream(request))
+          throw new TypeError(`${target.endpoint} is a server stream: it takes one message, not a stream of them`);
+        return callers.answers(target, request, options);
+      };
   }
   return Object.freeze(client) as ServiceClient<Methods>;
 }

@@ -1,9 +1,10 @@
 /** What every client must do, whatever wire is below it. */
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import type { BrokerMessage } from "../broker/broker.ts";
 import { memoryBroker } from "../broker/memory.ts";
 import type { CallOptions, Client, ClientOptions } from "../client/client.ts";
-import { Context, currentContext, runInContext } from "../context.ts";
+import { Cancellation, Context, currentContext, runInContext } from "../context.ts";
 import type { PublishWrapper } from "../client/publish.ts";
 import { Metadata } from "../metadata.ts";
 import { defineTopic } from "../topic.ts";
@@ -32,6 +33,8 @@ export interface ClientFixture extends AsyncDisposable {
   connect(options?: ClientUnderTestOptions): Client;
   /** Start an instance of `service` with handlers of its own, and resolve once clients find it. */
   serve(service: string, register: (handlers: HandlerRegistration) => void): Promise<ServedInstance>;
+  /** Register a record of `service` that leads to `address`, as a crash leaves one behind, and resolve once clients find it. */
+  claim(service: string, address: string): Promise<void>;
 }
 
 export interface ClientConformanceOptions {
@@ -71,9 +74,9 @@ function definition(contentType: string) {
 export function clientConformance(
   runner: TestRunner,
   create: () => Promise<ClientFixture>,
-  options: ClientConformanceOptions = {},
+  settings: ClientConformanceOptions = {},
 ): void {
-  const Echo = definition(options.contentType ?? "application/json");
+  const Echo = definition(settings.contentType ?? "application/json");
 
   const serveEcho = (fixture: ClientFixture, events: string[] = []): Promise<ServedInstance> =>
     fixture.serve("echo", (handlers) =>
@@ -383,6 +386,199 @@ export function clientConformance(
         assert.equal(error.notRun, true);
         assert.ok(error.attempts.length >= 1);
         assert.equal(error.attempts[0]!.address, instance.address);
+      },
+
+      async "a record that leads to another service's process loses no call, and runs nothing there"(fixture) {
+        let strays = 0;
+        const billing = await fixture.serve("billing", (handlers) =>
+          handlers.handle(Echo, {
+            say: () => ({ text: `billing ${++strays}` }),
+            async *count() {
+              yield { count: ++strays };
+            },
+            async *echo() {
+              yield { text: `billing ${++strays}` };
+            },
+            sum: async () => ({ count: ++strays }),
+          }),
+        );
+        await serveEcho(fixture);
+        await fixture.claim("echo", billing.address);
+        // A client of its own for each: none may have learned from another's calls alone.
+        for (let round = 0; round < 5; round += 1) {
+          const client = fixture.connect({ retries: 0 });
+          const typed = client.client(Echo);
+          assert.deepEqual(await client.call("echo", "Echo.Say", { text: "x" }), { text: "x" });
+          assert.deepEqual(await typed.say({ text: "x" }), { text: "x" });
+          assert.deepEqual(await collect(typed.count({ count: 2 })), [{ count: 1 }, { count: 2 }]);
+        }
+        assert.equal(strays, 0);
+        // By address nothing was looked up: it is served, whatever name it bears.
+        const stray = await fixture.connect().call("echo", "Echo.Say", {}, { address: billing.address });
+        assert.deepEqual(stray, { text: "billing 1" });
+      },
+
+      async "a record that leads nowhere else is what the error tells of"(fixture) {
+        const billing = await fixture.serve("billing", (handlers) => handlers.handle("Echo.Say", () => ({})));
+        await fixture.claim("echo", billing.address);
+        const error = await rejection(fixture.connect().call("echo", "Echo.Say", {}), "unavailable");
+        assert.equal(error.notRun, true);
+        assert.equal(error.statusCode, 503);
+        for (const word of ["echo", "billing", billing.address]) assert.ok(error.detail.includes(word), error.detail);
+        assert.equal(error.attempts[0]?.address, billing.address);
+      },
+
+      async "a stream that is called, and a call that is opened as a stream, are told so at once and not run"(fixture) {
+        let runs = 0;
+        await fixture.serve("echo", (handlers) =>
+          handlers.handle(Echo, {
+            say: () => ({ text: `${++runs}` }),
+            async *count() {
+              yield { count: ++runs };
+            },
+            sum: async () => ({ count: ++runs }),
+            async *echo() {
+              yield { text: `${++runs}` };
+            },
+          }),
+        );
+        const client = fixture.connect();
+        const start = performance.now();
+        for (const endpoint of ["Echo.Count", "Echo.Sum", "Echo.Echo"]) {
+          const error = await rejection(client.call("echo", endpoint, {}, { timeoutMs: 10_000 }), "bad_request");
+          assert.match(error.detail, new RegExp(`^${endpoint} is a .*stream: use service\\.stream$`));
+        }
+        await using stream = await client.stream("echo", "Echo.Say");
+        const error = await rejection(stream.receive(), "bad_request");
+        assert.match(error.detail, /^Echo\.Say is a unary call, no stream: use service\.call$/);
+        assert.ok(performance.now() - start < 5_000, "it was not told at once");
+        assert.equal(runs, 0);
+      },
+
+      async "what a definition does not take is a TypeError before anything is sent"(fixture) {
+        let runs = 0;
+        await fixture.serve("echo", (handlers) => handlers.handle("Echo.Say", () => ({ text: `${++runs}` })));
+        const typed = fixture.connect().client(Echo) as unknown as Record<string, (request: unknown) => unknown>;
+        await assert.rejects(typed["say"]!(countTo(1)) as Promise<unknown>, TypeError);
+        await assert.rejects(typed["sum"]!({ count: 1 }) as Promise<unknown>, TypeError);
+        assert.throws(() => typed["echo"]!({ text: "x" }), TypeError);
+        assert.throws(() => typed["count"]!(countTo(1)), TypeError);
+        assert.equal(runs, 0);
+      },
+
+      async "a call that was cancelled before its connection was there does not run"(fixture, leaks) {
+        let runs = 0;
+        await fixture.serve("echo", (handlers) => handlers.handle("Echo.Say", () => ({ text: `${++runs}` })));
+        for (let round = 1; round <= 5; round += 1) {
+          const client = fixture.connect();
+          const controller = leaks.controller();
+          const options = { signal: controller.signal, freshConnection: true };
+          const call = client.call("echo", "Echo.Say", {}, options);
+          controller.abort();
+          await rejection(call, "aborted");
+          await client.call("echo", "Echo.Say", {}, { freshConnection: true });
+          assert.equal(runs, round);
+        }
+      },
+
+      async "nothing of a call is left on signals and contexts, however it ends"(fixture, leaks) {
+        await serveEcho(fixture);
+        await fixture.serve("other", (handlers) =>
+          handlers.handle("Other", {
+            fail: () => {
+              throw badRequest("other", "no");
+            },
+            wait: (_request: unknown, context: Context) => waiting(context, () => {}),
+            async *broken() {
+              yield {};
+              throw badRequest("other", "no");
+            },
+            async *silent(_request: unknown, context: Context) {
+              yield {};
+              await waiting(context, () => {});
+            },
+          }),
+        );
+        const gone = await fixture.serve("gone", (handlers) => handlers.handle("Echo.Say", () => ({})));
+        await gone.kill();
+        await using broker = memoryBroker();
+        const client = fixture.connect({ broker });
+        const typed = client.client(Echo);
+        const opened = async (service: string, endpoint: string, limits: CallOptions) => {
+          const stream = await client.stream(service, endpoint, limits);
+          await stream.send({ count: 1 });
+          return stream;
+        };
+        const { address } = gone;
+        const waits: CallOptions = { retries: 1, backoff: () => 1_000 };
+        const ends: Record<string, (options: CallOptions, abort: () => void) => Promise<unknown>> = {
+          "an answer": (options) => typed.say({ text: "x" }, options),
+          "an error": (options) => client.call("other", "Other.Fail", {}, options),
+          "a timeout": (options) => client.call("other", "Other.Wait", {}, { ...options, timeoutMs: 20 }),
+          "nobody there": (options) => client.call("echo", "Echo.Say", {}, { ...options, address, retries: 0 }),
+          "nobody offers it": (options) => client.call("nobody", "Echo.Say", {}, options),
+          "cancelled while it runs": (options, abort) => {
+            setTimeout(abort, 20);
+            return client.call("other", "Other.Wait", {}, options);
+          },
+          "cancelled while it waits to be tried again": (options, abort) => {
+            setTimeout(abort, 20);
+            return client.call("echo", "Echo.Say", {}, { ...options, ...waits, address });
+          },
+          "cancelled while it is looked up": (options, abort) => {
+            const call = fixture.connect().call("never asked for", "Echo.Say", {}, options);
+            abort();
+            return call;
+          },
+          "a stream that ends": (options) => collect(typed.count({ count: 3 }, options)),
+          "a stream that is left": async (options) => {
+            for await (const _ of typed.count({ count: 1_000_000 }, options)) break;
+          },
+          "a stream that is never read": (options) => typed.count({ count: 1 }, options).return!() as Promise<unknown>,
+          "a stream that fails": async (options) => await collect(await opened("other", "Other.Broken", options)),
+          "a stream that is cancelled": async (options, abort) => {
+            const stream = await opened("other", "Other.Silent", options);
+            await stream.receive();
+            abort();
+            await stream.receive();
+          },
+          "a stream that is too long": async (options) =>
+            await collect(await opened("other", "Other.Silent", { ...options, streamTimeoutMs: 30 })),
+          "a stream that is silent": async (options) =>
+            await collect(await opened("other", "Other.Silent", { ...options, streamIdleTimeoutMs: 30 })),
+          "a stream that is disposed": async (options) => {
+            await using stream = await opened("echo", "Echo.Echo", options);
+            await stream.receive();
+          },
+          "a stream that nobody takes": (options) =>
+            collect(typed.count({ count: 1 }, { ...options, address, retries: 0 })),
+          "a client stream": (options) => typed.sum(countTo(3), options),
+          "a client stream whose input fails": (options) => typed.sum(failing(), options),
+          "a bidirectional stream": (options) => collect(typed.echo([{ text: "x" }], options)),
+          "a published event": () => client.publish("t", {}),
+        };
+        for (const [end, run] of Object.entries(ends)) {
+          const controller = leaks.controller();
+          const cancellation = new CountingCancellation();
+          const context = new Context({ service: "a", endpoint: "A.B", cancellation });
+          const { signal } = controller;
+          await runInContext(context, async () => {
+            try {
+              await run({ signal }, () => controller.abort());
+            } catch {
+              // Most of these are meant to fail.
+            }
+          });
+          const left = (): number[] => [
+            getEventListeners(signal, "abort").length,
+            getEventListeners(context.signal, "abort").length,
+            cancellation.listeners,
+          ];
+          await until(
+            () => left().every((count) => count === 0),
+            () => `${end}: left on signal, context's signal, context: ${left().join(", ")}`,
+          );
+        }
       },
 
       async "every call that fails shows where it was made"(fixture) {
@@ -728,7 +924,7 @@ export function clientConformance(
         await rejection(client.publish("t", {}), "closed");
       },
     },
-    options.skip,
+    settings.skip,
   );
 }
 
@@ -802,11 +998,33 @@ function brief(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 5));
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  const limit = performance.now() + 10_000;
+async function* failing(): AsyncGenerator<Count> {
+  yield { count: 1 };
+  throw new Error("out of numbers");
+}
+
+/** Says how many listen. */
+class CountingCancellation extends Cancellation {
+  listeners = 0;
+  override onCancel(listener: (reason: MicroError) => void): () => void {
+    const remove = super.onCancel(listener);
+    this.listeners += 1;
+    let counted = true;
+    return () => {
+      if (counted) this.listeners -= 1;
+      counted = false;
+      remove();
+    };
+  }
+}
+
+async function until(
+  condition: () => boolean,
+  message = (): string => "the condition did not come true in 5 s",
+): Promise<void> {
+  const limit = performance.now() + 5_000;
   while (!condition()) {
-    if (performance.now() > limit)
-      throw new assert.AssertionError({ message: "the condition did not come true in 10 s" });
+    if (performance.now() > limit) throw new assert.AssertionError({ message: message() });
     await brief();
   }
 }

@@ -10,8 +10,8 @@ const fail = (handlers: HandlerRegistration) =>
   handlers.handle("Echo.Say", () => {
     throw new MicroError("broken", { id: "echo", statusCode: 500 });
   });
-/** Ports nobody listens on: reserved ones, which the system hands out to nobody. */
-const deadAddresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"];
+/** Ports nobody listens on: reserved ones, of an address that no program chooses. */
+const deadAddresses = ["127.0.0.2:1", "127.0.0.2:2", "127.0.0.2:3", "127.0.0.2:4"];
 
 describe("attempts on other nodes", () => {
   it("pass over nodes that refuse the connection without counting them", async () => {

@@ -87,9 +87,12 @@ export class Fleet implements ClientFixture {
     const { transport = "memory" } = options;
     this.registry = options.registry ?? memoryRegistry({ network: memoryNetwork() });
     this.transport = transport === "memory" ? memoryTransport() : httpTransport();
-    // Calls within one transport need no wire.
-    const callers = transport === "fast" ? this.#resources.use(httpTransport({ direct: false })) : this.transport;
-    const announces = transport === "fast" || transport === "direct";
+    // Calls within one transport need no wire; a caller that is kept to HTTP/1.1 sees what its peers announce all the same.
+    const callers =
+      transport === "fast" || transport === "http"
+        ? this.#resources.use(httpTransport({ direct: false, wire: transport === "http" ? "http" : "auto" }))
+        : this.transport;
+    const announces = transport !== "memory";
     this.#metadata = announces ? { protocol: "mucp", wire: "micro/1" } : { protocol: "mucp" };
     this.#clientTransport = options.faults?.(callers) ?? callers;
     this.selector = new RecordingSelector(
@@ -134,6 +137,10 @@ export class Fleet implements ClientFixture {
     await server.start();
     this.#resources.defer(() => server.stop());
     return server;
+  }
+
+  async claim(service: string, address: string): Promise<void> {
+    await this.register(service, `${service}-${++this.#count}`, address);
   }
 
   async register(service: string, id: string, address: string, metadata: StringMap = this.#metadata): Promise<void> {
