@@ -280,7 +280,15 @@ export { Subscription, type SubscriptionOptions } from "./broker/subscription.ts
 
 // Logger, supervision, time
 export type { LogFields, Logger, LogLevel } from "./logger/logger.ts";
-export { consoleLogger, parseLogLevel, silentLogger, type ConsoleLoggerOptions } from "./logger/console-logger.ts";
+export {
+  consoleLogger,
+  parseLogFormat,
+  parseLogLevel,
+  silentLogger,
+  type ConsoleLoggerOptions,
+  type LogFormat,
+} from "./logger/console-logger.ts";
+export type { Redact } from "./logger/record-text.ts";
 export {
   jitteredBackoff,
   supervise,

@@ -1,5 +1,6 @@
 /** The newest log records of a process, kept in memory for `Debug.Log`. */
 import type { LogFields, LogLevel, Logger } from "../logger/logger.ts";
+import type { Redact } from "../logger/record-text.ts";
 
 /** One kept record. */
 export interface LogRecord {
@@ -22,6 +23,8 @@ export interface LogQuery {
 export interface LogRingOptions {
   /** Where records are passed on to. Its level decides what is kept, too. */
   logger: Logger;
+  /** Takes secrets out of message and fields before they are kept: see `ConsoleLoggerOptions`. Default: none. */
+  redact?: Redact | undefined;
   /** How many records are kept. Default: 1024, as Go. */
   size?: number | undefined;
 }
@@ -48,7 +51,7 @@ export function logRing(options: LogRingOptions): LogRing {
   const size = options.size ?? defaultSize;
   if (!(Number.isSafeInteger(size) && size > 0))
     throw new TypeError(`logRing: \`size\` must be a positive whole number, not ${String(size)}`);
-  return new Ring(options.logger, size);
+  return new Ring(options.logger, size, options.redact);
 }
 
 class Ring implements LogRing {
@@ -59,9 +62,10 @@ class Ring implements LogRing {
   /** Where the oldest record is, once the ring is full. */
   #start = 0;
 
-  constructor(logger: Logger, size: number) {
+  constructor(logger: Logger, size: number, redact: Redact | undefined) {
     this.#size = size;
-    this.logger = new RingLogger(logger, (record) => this.#keep(record), {});
+    const clean = redact === undefined ? unchanged : cleaned(redact);
+    this.logger = new RingLogger(logger, (record) => this.#keep(clean(record)), {});
   }
 
   #keep(record: LogRecord): void {
@@ -171,6 +175,26 @@ class RingLogger implements Logger {
   child(fields: LogFields): Logger {
     return new RingLogger(this.#inner.child(fields), this.#keep, { ...this.#fields, ...fields });
   }
+}
+
+function unchanged(record: LogRecord): LogRecord {
+  return record;
+}
+
+/** A hook that fails hides the text: it may have failed on the very secret. */
+function cleaned(redact: Redact): (record: LogRecord) => LogRecord {
+  const clean = (text: string, field: string): string => {
+    try {
+      return redact(text, field);
+    } catch {
+      return "[redacted]";
+    }
+  };
+  return (record) => ({
+    ...record,
+    message: clean(record.message, "message"),
+    fields: new Map([...record.fields].map(([name, text]) => [name, clean(text, name)])),
+  });
 }
 
 /** Fields as text at once: a kept object would change, or keep alive what it refers to. */

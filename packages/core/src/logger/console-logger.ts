@@ -1,22 +1,43 @@
-/** The default logger: one line per record on stderr, in go-micro's format (`logger/default.go`) or as JSON. */
-import { builtin } from "../builtins.ts";
+/**
+ * The default logger: a line per record on stderr, in go-micro's format (`logger/default.go`) or as JSON. What fails
+ * unexpectedly is followed by where it happened.
+ */
 import { MicroError } from "../errors.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { isError } from "./error-text.ts";
+import { escaped, goText, goTime, jsonText, type Redact, type TextRecord } from "./record-text.ts";
+import { callerOfLogger, framesOf, placeOf } from "./stack.ts";
 import type { LogFields, Logger, LogLevel } from "./logger.ts";
 
 const levels: readonly LogLevel[] = ["trace", "debug", "info", "warn", "error", "fatal"];
+
+/** Of {@link ConsoleLoggerOptions.format}. */
+export type LogFormat = "go" | "json";
 
 export interface ConsoleLoggerOptions {
   /** Lowest level written. Default: `info`. */
   level?: LogLevel | undefined;
   /** Added to every record. Default: none. */
   fields?: LogFields | undefined;
-  /** Takes each line, newline included. Default: writes it to stderr. */
-  write?: ((line: string) => void) | undefined;
-  /** `go`: `2020-07-01 10:00:00  file=… level=info key=value message`; `json`: one object per line. Default: `go`. */
-  format?: "go" | "json" | undefined;
+  /** Takes each record as text, newline included. Default: writes it to stderr. */
+  write?: ((text: string) => void) | undefined;
+  /**
+   * `go`: `2020-07-01 10:00:00  file=… level=info key=value message`, stacks on lines of their own below, indented by four
+   * blanks; `json`: one object a line, for collectors. Default: `go`; in a service `MICRO_LOG_FORMAT` sets it.
+   */
+  format?: LogFormat | undefined;
+  /**
+   * Takes secrets out: gets every text before it is written, with the name of its field (`message` for the message; stacks
+   * and causes come under the field of their error), and returns what is to be written. One that throws hides the text.
+   * Default: none.
+   */
+  redact?: Redact | undefined;
   /** Says what time it is. Default: the system's clock. */
   clock?: (() => Date) | undefined;
-  /** Add the place of the logging call as field `file`. Costs some microseconds per line written. Default: true. */
+  /**
+   * Add the place in the program as field `file`: where an unexpected error was made, else where it logged; left out for what
+   * the library logs on its own. Costs some microseconds per line written. Default: true.
+   */
   source?: boolean | undefined;
 }
 
@@ -25,16 +46,20 @@ export interface ConsoleLoggerOptions {
  * @throws {TypeError} for a level that does not exist.
  */
 export function consoleLogger(options: ConsoleLoggerOptions = {}): Logger {
+  checkOptionNames("consoleLogger", options, optionNames);
   const { level = "info", fields = {}, format = "go" } = options;
   if (!levels.includes(level))
     throw new TypeError(`consoleLogger: \`level\` is ${JSON.stringify(level)}, not one of ${levels.join(", ")}`);
-  if (format !== "go" && format !== "json") throw new TypeError("consoleLogger: `format` is neither `go` nor `json`");
+  if (!isFormat(format)) throw new TypeError("consoleLogger: `format` is neither `go` nor `json`");
+  if (options.redact !== undefined && typeof options.redact !== "function")
+    throw new TypeError("consoleLogger: `redact` must be a function");
   return new ConsoleLogger(
     {
       level,
       threshold: levels.indexOf(level),
       format,
-      write: options.write ?? ((line) => void process.stderr.write(line)),
+      redact: options.redact,
+      write: options.write ?? ((text) => void process.stderr.write(text)),
       clock: options.clock ?? (() => new Date()),
       source: options.source ?? true,
     },
@@ -70,11 +95,39 @@ export function parseLogLevel(text: string): LogLevel {
   return level;
 }
 
+/**
+ * Read a format's name, as in `MICRO_LOG_FORMAT`; case does not matter.
+ * @throws {MicroError} `bad_request`, naming both.
+ */
+export function parseLogFormat(text: string): LogFormat {
+  const format = text.trim().toLowerCase();
+  if (isFormat(format)) return format;
+  throw new MicroError(`unknown log format ${JSON.stringify(text)}: use go or json`, {
+    id: "logger",
+    code: "bad_request",
+  });
+}
+
+function isFormat(text: string): text is LogFormat {
+  return text === "go" || text === "json";
+}
+
+const optionNames: OptionNames<ConsoleLoggerOptions> = {
+  level: true,
+  fields: true,
+  write: true,
+  format: true,
+  redact: true,
+  clock: true,
+  source: true,
+};
+
 interface Settings {
   readonly level: LogLevel;
   readonly threshold: number;
-  readonly format: "go" | "json";
-  readonly write: (line: string) => void;
+  readonly format: LogFormat;
+  readonly redact: Redact | undefined;
+  readonly write: (text: string) => void;
   readonly clock: () => Date;
   readonly source: boolean;
 }
@@ -99,15 +152,22 @@ class ConsoleLogger implements Logger {
 
   log(level: LogLevel, message: string, fields?: LogFields): void {
     if (!this.enabled(level)) return;
-    const { write, clock, format, source, threshold } = this.#settings;
+    const { write, clock, format, source, threshold, redact } = this.#settings;
     const all = new Map<string, unknown>(Object.entries(this.#fields));
     if (fields !== undefined) for (const [key, value] of Object.entries(fields)) all.set(key, value);
-    if (source) all.set("file", callerOfLogger());
-    all.set("level", level);
-    const withStack = threshold <= levels.indexOf("debug");
+    const debugging = threshold <= levels.indexOf("debug");
+    const unexpected = levels.indexOf(level) >= levels.indexOf("error");
+    const stackOf: TextRecord["stackOf"] = (error) => {
+      if (debugging) return "whole";
+      // Failures that have a code are told by it: a registry that is away needs no stack.
+      return unexpected && !MicroError.is(error) ? "own" : "none";
+    };
     // A logger must not fail: neither a value with a broken getter nor a closed stderr may end the caller.
     try {
-      write(format === "go" ? goLine(clock(), message, all, withStack) : jsonLine(clock(), message, all, withStack));
+      if (source) all.set("file", errorPlace(all, stackOf) ?? callerOfLogger());
+      all.set("level", level);
+      const record: TextRecord = { time: clock(), message, fields: all, stackOf, redact };
+      write(format === "go" ? goText(record) : jsonText(record));
     } catch (error) {
       try {
         write(`${goTime(new Date())}  level=error the logger failed: ${escaped(String(error))}\n`);
@@ -142,87 +202,9 @@ class ConsoleLogger implements Logger {
   }
 }
 
-/** Keys sorted, `file` and `level` among them, as Go does. */
-function goLine(time: Date, message: string, fields: ReadonlyMap<string, unknown>, withStack: boolean): string {
-  let line = `${goTime(time)} `;
-  for (const key of [...fields.keys()].toSorted()) {
-    const value = fields.get(key);
-    if (value !== undefined) line += ` ${escaped(key)}=${quoted(fieldText(value, withStack))}`;
-  }
-  return `${line} ${escaped(message)}\n`;
-}
-
-function jsonLine(time: Date, message: string, fields: ReadonlyMap<string, unknown>, withStack: boolean): string {
-  const record = Object.create(null) as Record<string, unknown>;
-  record["timestamp"] = time.toISOString();
-  record["level"] = fields.get("level");
-  record["message"] = message;
-  for (const [key, value] of fields) if (!(key in record)) record[key] = jsonValue(value, withStack);
-  return `${JSON.stringify(record)}\n`;
-}
-
-function jsonValue(value: unknown, withStack: boolean): unknown {
-  if (value instanceof Error || MicroError.is(value)) return errorText(value, withStack);
-  if (typeof value !== "object" || value === null) return typeof value === "bigint" ? value.toString() : value;
-  try {
-    // What JSON cannot hold (cycles, bigints) becomes text, like Go's %v.
-    return JSON.stringify(value) === undefined ? undefined : value;
-  } catch {
-    return fieldText(value, withStack);
-  }
-}
-
-function fieldText(value: unknown, withStack: boolean): string {
-  if (typeof value === "string") return value;
-  if (value instanceof Error || MicroError.is(value)) return errorText(value, withStack);
-  if (value instanceof Date) return Number.isNaN(value.getTime()) ? "invalid date" : value.toISOString();
-  if (typeof value === "object" && value !== null)
-    return builtin
-      .util()
-      .inspect(value, { depth: 4, breakLength: Infinity, compact: true, maxArrayLength: 20, maxStringLength: 500 });
-  return String(value);
-}
-
-/** Code and message; the whole stack, causes included, where debug records are written. */
-function errorText(error: Error, withStack: boolean): string {
-  const code = (error as { code?: unknown }).code;
-  const text = typeof code === "string" && code !== "" ? `${code}: ${error.message}` : error.message || error.name;
-  return withStack ? `${text}\n${builtin.util().inspect(error)}` : text;
-}
-
-const pad = (value: number): string => (value < 10 ? `0${value}` : String(value));
-
-/** Local time, as Go prints it. */
-function goTime(time: Date): string {
-  const date = `${time.getFullYear()}-${pad(time.getMonth() + 1)}-${pad(time.getDate())}`;
-  return `${date} ${pad(time.getHours())}:${pad(time.getMinutes())}:${pad(time.getSeconds())}`;
-}
-
-/** One record is one line, and nothing in it moves a terminal's cursor. */
-function escaped(text: string): string {
-  // oxlint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u2028\u2029]/g, (character) => {
-    if (character === "\n") return "\\n";
-    if (character === "\r") return "\\r";
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
-}
-
-/** A value with blanks, quotes or `=` in it is quoted, so that a line can be taken apart again. */
-function quoted(text: string): string {
-  return text === "" || /[\s"=]/.test(text) ? escaped(JSON.stringify(text)) : escaped(text);
-}
-
-/** Methods of loggers, told by the convention of their class names: published, they share one file with their callers. */
-const ofLogger = /^\s*at (?:callerOfLogger|\S*Logger\.(?:log|trace|debug|info|warn|error|fatal)) /;
-
-/** `dir/file.ts:12` of the first frame outside of loggers. */
-function callerOfLogger(): string | undefined {
-  const frames = new Error("trace").stack?.split("\n") ?? [];
-  for (const frame of frames.slice(1)) {
-    if (ofLogger.test(frame) || frame.includes("node:")) continue;
-    const place = /\(?((?:file:\/\/|\/|[A-Za-z]:\\)[^()]*?):(\d+):\d+\)?$/.exec(frame);
-    if (place !== null) return `${place[1]!.split(/[\\/]/).slice(-2).join("/")}:${place[2]}`;
-  }
+/** Where the error of a record was made, if it is one that has its stack shown. */
+function errorPlace(fields: ReadonlyMap<string, unknown>, stackOf: TextRecord["stackOf"]): string | undefined {
+  for (const value of fields.values())
+    if (isError(value) && !MicroError.is(value) && stackOf(value) !== "none") return placeOf(framesOf(value.stack));
   return undefined;
 }

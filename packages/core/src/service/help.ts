@@ -15,6 +15,7 @@ export interface HelpInput {
 
 const otherVariables: readonly (readonly [string, string])[] = [
   ["MICRO_LOG_LEVEL", "Lowest level logged: trace, debug, info, warn, error or fatal (default: info)"],
+  ["MICRO_LOG_FORMAT", "How records are written: go, or json for collectors (default: go)"],
   ["MICRO_TLS_INSECURE", "true: certificates of other nodes are not verified (default: false)"],
 ];
 

@@ -4,6 +4,7 @@ import type { CodecTable } from "../codec/codec.ts";
 import type { Broker } from "../broker/broker.ts";
 import type { PublishWrapper } from "../client/publish.ts";
 import type { Logger } from "../logger/logger.ts";
+import type { Redact } from "../logger/record-text.ts";
 import type { Registry, StringMap } from "../registry/registry.ts";
 import type { Selector } from "../selector/selector.ts";
 import type { SubscriberWrapper } from "../server/events.ts";
@@ -79,6 +80,12 @@ export interface ServiceOptions {
   server?: Server | string | undefined;
   /** An instance, or `console` or the name of a plugin. Default: `console`. */
   logger?: Logger | string | undefined;
+
+  /**
+   * Takes secrets out of what the default logger writes and `Debug.Log` gives: see `ConsoleLoggerOptions`. A logger made
+   * elsewhere has means of its own. Default: none.
+   */
+  redact?: Redact | undefined;
 
   /** `memory` keeps spans of the newest calls for `Debug.Trace`, and sends trace ids with calls. Default: none. */
   tracer?: "memory" | undefined;
@@ -312,6 +319,7 @@ const optionNames: OptionNames<ServiceOptions> = {
   client: true,
   server: true,
   logger: true,
+  redact: true,
   tracer: true,
   codecs: true,
   contentType: true,
@@ -375,6 +383,8 @@ function check(options: ServiceOptions): void {
     for (const hook of toList(options[name]))
       if (typeof hook !== "function")
         throw new TypeError(`createService: \`${name}\` must be a function or a list of them`);
+  if (options.redact !== undefined && typeof options.redact !== "function")
+    throw new TypeError("createService: `redact` must be a function");
   if (options.tracer !== undefined && options.tracer !== "memory")
     throw new TypeError("createService: `tracer` must be `memory`");
   if (options.wire !== undefined && options.wire !== "auto" && options.wire !== "http")

@@ -13,8 +13,9 @@ import { logRing } from "../debug/log-ring.ts";
 import type { LogRing } from "../debug/log-ring.ts";
 import { spanRing } from "../debug/spans.ts";
 import { MicroError } from "../errors.ts";
-import { consoleLogger } from "../logger/console-logger.ts";
+import { consoleLogger, type LogFormat } from "../logger/console-logger.ts";
 import type { Logger, LogLevel } from "../logger/logger.ts";
+import type { Redact } from "../logger/record-text.ts";
 import { mdnsRegistry } from "../registry/mdns/mdns-registry.ts";
 import { memoryRegistry } from "../registry/memory.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -53,6 +54,7 @@ export interface PieceSource {
   readonly plugins: PluginTable;
   readonly flags: FlagValues | undefined;
   readonly logLevel: LogLevel | undefined;
+  readonly logFormat: LogFormat | undefined;
 }
 
 /** In the order of use: each may need those before it. */
@@ -103,7 +105,7 @@ const inputs: Readonly<Record<PieceName, readonly (keyof ServiceSettings)[]>> = 
   registry: ["registry", "registryAddress"],
   transport: ["transport", "transportAddress", "poolSize", "poolTtlMs", "maxMessageBytes", "wire", ...tlsSettings],
   broker: ["broker", "brokerAddress", "address", "advertise", "domain", "maxMessageBytes", ...tlsSettings],
-  logger: ["logger"],
+  logger: ["logger", "redact"],
   selector: ["selector", "domain"],
   client: ["client", "name", "wrapClient", "wrapCall", "wrapPublish", "tracer", ...callSettings],
   server: [
@@ -148,7 +150,8 @@ export class Pieces implements AsyncDisposable {
     // A logger that is still to be loaded must not keep anybody from logging.
     const early = consoleLogger();
     const logger = followingLogger(() => (this.canMake("logger") ? this.#get("logger", makeLogger) : early));
-    this.logs = logRing({ logger });
+    const redact: Redact = (text, field) => this.#source.settings.redact?.(text, field) ?? text;
+    this.logs = logRing({ logger, redact });
   }
 
   /** Keeps what it logs, and follows later changes of the logger or its level. */
@@ -196,7 +199,7 @@ export class Pieces implements AsyncDisposable {
       if (
         needs[name].some((needed) => changed.has(needed)) ||
         inputs[name].some((key) => !same(before.settings[key], source.settings[key])) ||
-        (name === "logger" && before.logLevel !== source.logLevel) ||
+        (name === "logger" && (before.logLevel !== source.logLevel || before.logFormat !== source.logFormat)) ||
         (this.#isPlugin(name) && (before.settings.name !== source.settings.name || before.flags !== source.flags))
       )
         changed.add(name);
@@ -374,8 +377,8 @@ function makeBroker(chosen: string, pieces: Pieces, { settings }: PieceSource): 
   return plugin(pieces, "broker", chosen).create({ ...pieces.context(settings.brokerAddress), registry });
 }
 
-function makeLogger(chosen: string, pieces: Pieces, { logLevel }: PieceSource): Logger {
-  const logger = consoleLogger({ level: logLevel });
+function makeLogger(chosen: string, pieces: Pieces, { settings, logLevel, logFormat }: PieceSource): Logger {
+  const logger = consoleLogger({ level: logLevel, format: logFormat, redact: settings.redact });
   if (chosen === "console") return logger;
   return plugin(pieces, "logger", chosen).create(pieces.context([], logger));
 }

@@ -1,5 +1,5 @@
 /** What the process was started with: plugins, variables and flags. Read once, by the first `init()`. */
-import { parseLogLevel } from "../logger/console-logger.ts";
+import { parseLogFormat, parseLogLevel, type LogFormat } from "../logger/console-logger.ts";
 import type { LogLevel } from "../logger/logger.ts";
 import { pluginName } from "./aliases.ts";
 import { formatDuration } from "./duration.ts";
@@ -17,6 +17,7 @@ export interface ProcessInput {
   /** What set an option: `--registry`, `MICRO_REGISTRY`. */
   readonly sources: ReadonlyMap<string, string>;
   readonly logLevel: LogLevel | undefined;
+  readonly logFormat: LogFormat | undefined;
   readonly flags: FlagValues;
   readonly warnings: readonly string[];
   /** Text of `--help` or `--version`: to be printed instead of doing anything. */
@@ -49,7 +50,7 @@ export async function readProcess(settings: ServiceSettings, plugins: PluginTabl
     });
   else if (asked("version") || asked("v")) output = `${settings.name} version ${settings.version}\n`;
   if (output !== undefined)
-    return { options: {}, sources: new Map(), logLevel: undefined, flags, warnings: [], output };
+    return { options: {}, sources: new Map(), logLevel: undefined, logFormat: undefined, flags, warnings: [], output };
 
   const { options, sources } = applyServiceFlags(flags, own);
   const warnings = ignoredVariables(env).map(
@@ -59,7 +60,9 @@ export async function readProcess(settings: ServiceSettings, plugins: PluginTabl
     if (typeof (options.transport ?? settings.transport) === "string") options.insecureSkipVerify = true;
     else warnings.push("MICRO_TLS_INSECURE is set, but the transport was made elsewhere: ignored");
   }
-  return { options, sources, logLevel: readLogLevel(env["MICRO_LOG_LEVEL"]), flags, warnings, output };
+  const logLevel = read("MICRO_LOG_LEVEL", env, parseLogLevel);
+  const logFormat = read("MICRO_LOG_FORMAT", env, parseLogFormat);
+  return { options, sources, logLevel, logFormat, flags, warnings, output };
 }
 
 /** Print a text and end the process: help to stdout with code 0, an error to stderr with code 1. */
@@ -107,12 +110,17 @@ async function loadChosen(
   }
 }
 
-function readLogLevel(text: string | undefined): LogLevel | undefined {
+function read<T>(
+  variable: string,
+  env: Readonly<Record<string, string | undefined>>,
+  parse: (text: string) => T,
+): T | undefined {
+  const text = env[variable];
   if (text === undefined || text === "") return undefined;
   try {
-    return parseLogLevel(text);
+    return parse(text);
   } catch (error) {
-    throw new UsageError(`MICRO_LOG_LEVEL: ${(error as Error).message}`, { cause: error });
+    throw new UsageError(`${variable}: ${(error as Error).message}`, { cause: error });
   }
 }
 

@@ -13,6 +13,7 @@ import { detach } from "../context.ts";
 import { processMeter } from "../debug/process-stats.ts";
 import type { ProcessMeter } from "../debug/process-stats.ts";
 import { MicroError } from "../errors.ts";
+import type { LogFormat } from "../logger/console-logger.ts";
 import type { LogLevel, Logger } from "../logger/logger.ts";
 import { registrar } from "../registry/registrar.ts";
 import type { Registrar } from "../registry/registrar.ts";
@@ -168,6 +169,7 @@ class ComposedService implements MicroService {
   #sources: ReadonlyMap<string, string> = new Map();
   #flags: FlagValues | undefined;
   #logLevel: LogLevel | undefined;
+  #logFormat: LogFormat | undefined;
   #settings: ServiceSettings;
   #initialised = false;
   #state: State = "idle";
@@ -290,6 +292,7 @@ class ComposedService implements MicroService {
     this.#sources = input.sources;
     this.#flags = input.flags;
     this.#logLevel = input.logLevel;
+    this.#logFormat = input.logFormat;
     await this.#configure();
     await this.#pieces.load(this.#sources);
     for (const warning of input.warnings) this.logger.warn(warning);
@@ -319,7 +322,13 @@ class ComposedService implements MicroService {
   }
 
   #source() {
-    return { settings: this.#settings, plugins: this.#plugins, flags: this.#flags, logLevel: this.#logLevel };
+    return {
+      settings: this.#settings,
+      plugins: this.#plugins,
+      flags: this.#flags,
+      logLevel: this.#logLevel,
+      logFormat: this.#logFormat,
+    };
   }
 
   async run(options: RunOptions = {}): Promise<void> {

@@ -83,19 +83,113 @@ describe("consoleLogger in Go's format", () => {
     expect(lines[0]).not.toContain("skipped");
   });
 
-  it("prints code and message of errors, and the stack only where debug is written", () => {
+  it("prints code and message of errors with a code, and their stack only where debug is written", () => {
     const error = new MicroError("no node", { code: "not_found", cause: new Error("the cause") });
     const info = capture();
-    info.logger.error("failed", { error, plain: new TypeError("bad type") });
+    info.logger.error("failed", { error });
+    info.logger.warn("away", { error: new RangeError("below error, a line is enough") });
     expect(info.lines).toEqual([
-      '2020-07-01 10:00:09  error="not_found: no node" level=error plain="bad type" failed\n',
+      '2020-07-01 10:00:09  error="not_found: no node" level=error failed\n',
+      '2020-07-01 10:00:09  error="RangeError: below error, a line is enough" level=warn away\n',
     ]);
     const debug = capture({ level: "debug" });
-    debug.logger.error("failed", { error });
-    expect(debug.lines[0]).toContain("not_found: no node\\nMicroError");
-    expect(debug.lines[0]).toContain("console-logger.test.ts");
-    expect(debug.lines[0]).toContain("the cause");
-    expect(debug.lines[0]!.split("\n")).toHaveLength(2);
+    debug.logger.warn("failed", { error });
+    const [first, ...below] = debug.lines[0]!.trimEnd().split("\n");
+    expect(first).toBe('2020-07-01 10:00:09  error="not_found: no node" level=warn failed');
+    expect(below[0]).toMatch(/^ {4}at .*console-logger\.test\.ts:\d+:\d+\)?$/);
+    expect(below).toContain("    caused by the cause");
+    expect(below.every((line) => /^ {4}(?:at |caused by )/.test(line))).toBe(true);
+  });
+
+  it("prints where an unexpected error was made, with its causes, on lines that cannot pose as records", () => {
+    const { logger, lines } = capture({ source: true });
+    const forged = "disk\n2020-07-01 10:00:09  level=info all is well\n    at forged (/etc/passwd:1:1)\u001b[2J";
+    const error = new TypeError("x is not a function", { cause: new Error(forged, { cause: "a text" }) });
+    logger.error("The handler of Greeter.Hello failed", { error });
+    const [first, ...below] = lines[0]!.trimEnd().split("\n");
+    expect(first).toMatch(
+      /^2020-07-01 10:00:09 {2}error="TypeError: x is not a function" file=logger\/console-logger\.test\.ts:\d+ level=error The/,
+    );
+    expect(below[0]).toMatch(/^ {4}at .*console-logger\.test\.ts:\d+:\d+\)?$/);
+    expect(below.some((line) => line.startsWith("    caused by disk\\n2020-07-01"))).toBe(true);
+    expect(below.at(-1)).toBe("    caused by a text");
+    expect(below.every((line) => line.startsWith("    "))).toBe(true);
+    expect(lines[0]).not.toContain("\u001b");
+    expect(lines[0]).not.toContain("node:internal");
+  });
+
+  it("prints the parts of an aggregate, causes that go in a circle, and stacks without end within bounds", () => {
+    const { logger, lines } = capture();
+    const circle = new Error("round", { cause: undefined });
+    circle.cause = circle;
+    const deep = new Error("deep");
+    deep.stack = `Error: deep\n${"    at f (/app/a.ts:1:1)\n".repeat(10_000)}`;
+    const many = new AggregateError(
+      Array.from({ length: 1_000 }, (_, index) => new Error(`part ${index}`)),
+      "all failed",
+    );
+    logger.error("m", { circle, deep, many });
+    expect(lines[0]).toContain("    one of 1000: part 0\n");
+    expect(lines[0]!.length).toBeLessThan(20_000);
+  });
+
+  it("names the program's file, never the library's", () => {
+    const { logger, lines } = capture({ source: true });
+    const library = new Error("from below");
+    library.stack = `Error: from below
+    at ComposedService.start (file:///app/node_modules/@micro/core/dist/index.js:18812:5)
+    at Broker.publish (/app/node_modules/.pnpm/@micro+broker-nats@1/node_modules/@micro/broker-nats/dist/index.js:5:1)
+    at process.processTicksAndRejections (node:internal/process/task_queues:104:5)
+    at async file:///app/src/main.ts:12:3`;
+    logger.error("m", { library });
+    expect(lines[0]).toMatch(/ file=src\/main\.ts:12 level=error library=/);
+    expect(lines[0]!.trimEnd().split("\n").slice(1)).toEqual(["    at async file:///app/src/main.ts:12:3"]);
+    library.stack = library.stack.split("\n").slice(0, 3).join("\n");
+    logger.error("m", { library });
+    expect(lines[1]).toMatch(/ file=logger\/console-logger\.test\.ts:\d+ /);
+    expect(lines[1]!.split("\n")[1]).toContain("index.js:18812:5");
+  });
+});
+
+const redact = (text: string, field: string): string =>
+  field === "token" ? "***" : text.replaceAll(/hunter\d/g, "***");
+const secretError = () => new Error("login with hunter2 failed", { cause: new Error("hunter3") });
+
+describe("secrets", () => {
+  it.each(["go", "json"] as const)("are taken out of messages, fields, errors and causes: %s", (format) => {
+    const { logger, lines } = capture({ format, redact, level: "debug" });
+    logger.error("hunter1", {
+      token: "abc",
+      user: { password: "hunter4" },
+      list: ["hunter5"],
+      error: secretError(),
+      pin: 7,
+    });
+    expect(lines.join("")).not.toMatch(/hunter|abc/);
+    expect(lines[0]).toContain("***");
+    if (format === "json")
+      expect(JSON.parse(lines[0]!)).toMatchObject({ user: { password: "***" }, list: ["***"], token: "***", pin: 7 });
+  });
+
+  it.each(["go", "json"] as const)("are not written where the hook fails: %s", (format) => {
+    const { logger, lines } = capture({
+      format,
+      redact: () => {
+        throw new Error("hunter2");
+      },
+    });
+    logger.error("hunter1", { error: secretError(), a: "hunter3" });
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).not.toContain("hunter");
+    expect(lines[0]).toContain("[redacted]");
+  });
+
+  it("are not kept in the ring either", () => {
+    const { logger } = capture();
+    const ring = logRing({ logger, redact });
+    ring.logger.error("hunter1", { token: "abc", error: secretError() });
+    const [record] = ring.read();
+    expect(JSON.stringify([record!.message, ...record!.fields])).not.toMatch(/hunter|abc/);
   });
 });
 
@@ -172,10 +266,19 @@ describe("consoleLogger as JSON", () => {
       message: "a\nb",
       service: "api",
       n: "5",
-      error: "closed: gone",
+      error: { type: "MicroError", code: "closed", statusCode: 500, message: "gone" },
       circle: "<ref *1> { self: [Circular *1] }",
       o: { a: [1] },
     });
+  });
+
+  it("writes unexpected errors with stack and causes", () => {
+    const { logger, lines } = capture({ format: "json" });
+    logger.error("m", { error: new TypeError("bad", { cause: new Error("why") }) });
+    expect(lines[0]!.split("\n")).toHaveLength(2);
+    const { error } = JSON.parse(lines[0]!) as { error: Record<string, unknown> };
+    expect(error).toMatchObject({ type: "TypeError", message: "bad", cause: { type: "Error", message: "why" } });
+    expect(error["stack"]).toContain("console-logger.test.ts");
   });
 });
 
