@@ -139,4 +139,6 @@ export function startConsul(options?: ConsulOptions & Logged): Promise<TestServe
 export function startNats(options?: NatsOptions & Logged): Promise<NatsServer>;
 export function startKafka(options?: KafkaOptions & Logged): Promise<KafkaServer>;
 export function startRabbitmq(options?: RabbitmqOptions & Logged): Promise<RabbitmqServer>;
+/** Path of the browser; of the one that `MICRO_TEST_CHROMIUM` names, if it does. @throws {Unavailable} */
+export function ensureChromium(log?: (line: string) => void): Promise<string>;
 export function makeCertificates(folder: string): Certificates;

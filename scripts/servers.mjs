@@ -8,6 +8,7 @@
  * Debian's. Each has its file in `scripts/servers`. Runs on Node 20 and later.
  */
 import { fileURLToPath } from "node:url";
+import { ensureChromium } from "./servers/chromium.mjs";
 import { ensureConsul, startConsul } from "./servers/consul.mjs";
 import { ensureEtcd, startEtcd } from "./servers/etcd.mjs";
 import { ensureKafka, startKafka } from "./servers/kafka.mjs";
@@ -17,7 +18,7 @@ import { Unavailable } from "./servers/shared.mjs";
 
 export { makeCertificates } from "./servers/certificates.mjs";
 export { freePorts } from "./servers/shared.mjs";
-export { Unavailable, startConsul, startEtcd, startKafka, startNats, startRabbitmq };
+export { Unavailable, ensureChromium, startConsul, startEtcd, startKafka, startNats, startRabbitmq };
 
 /** How each is got and started, and which environment variable names one that runs already. */
 const servers = {
