@@ -23,12 +23,14 @@ export function nodeId(settings: Pick<ServiceSettings, "name" | "id">): string {
 /**
  * The record of a running service.
  * @param bound the address its server is bound to.
+ * @param preferred the host at which it has been seen to answer.
  */
 export function serviceRecord(
   settings: ServiceSettings,
   bound: string,
   pieces: NodePieces,
   endpoints: readonly Endpoint[],
+  preferred?: string,
 ): Service {
   const metadata = new Map(Object.entries(settings.metadata));
   // Ours last: peers choose the wire by `protocol`.
@@ -55,7 +57,7 @@ export function serviceRecord(
     nodes: [
       {
         id: nodeId(settings),
-        address: advertiseAddress(settings.advertise ?? bound),
+        address: advertiseAddress(settings.advertise ?? bound, undefined, { bound, preferred }),
         metadata: Object.fromEntries(metadata),
       },
     ],

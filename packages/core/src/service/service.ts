@@ -15,6 +15,7 @@ import type { ProcessMeter } from "../debug/process-stats.ts";
 import { MicroError } from "../errors.ts";
 import type { LogFormat } from "../logger/console-logger.ts";
 import type { LogLevel, Logger } from "../logger/logger.ts";
+import { reachableHost } from "../registry/address.ts";
 import { registrar } from "../registry/registrar.ts";
 import type { Registrar } from "../registry/registrar.ts";
 import type { Registry, Service } from "../registry/registry.ts";
@@ -409,6 +410,8 @@ class ComposedService implements MicroService {
     check: (() => Promise<boolean>) | undefined,
   ): Promise<Registrar> {
     const { registry, broker } = this.#pieces;
+    const bound = report().address;
+    const reachable = await reachableHost(this.#settings.advertise ?? bound, bound);
     const made = this.#makeRegistrar(check, () => {
       const { address, server, transport, wire, endpoints } = report();
       return serviceRecord(
@@ -416,6 +419,7 @@ class ComposedService implements MicroService {
         address,
         { server, transport, registry: registry.name, broker: broker.name, wire, workers },
         endpoints,
+        reachable,
       );
     });
     await made.start();
@@ -559,10 +563,12 @@ class ComposedService implements MicroService {
       broker: broker.name,
       wire: transport.wire,
     };
+    const bound = server.address ?? settings.address;
+    const reachable = await reachableHost(settings.advertise ?? bound, bound);
     for (;;) {
       // Made anew for every registration: handlers may be added, and the machine's address may change.
       this.#registrar = this.#makeRegistrar(settings.registerCheck, () =>
-        serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints()),
+        serviceRecord(settings, server.address ?? settings.address, pieces, server.endpoints(), reachable),
       );
       try {
         return await this.#registrar.start();

@@ -1,6 +1,8 @@
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
 import type { NetworkInterfaceInfo } from "node:os";
 import { describe, expect, it } from "vitest";
-import { advertiseAddress, joinAddress, splitAddress } from "../../src/registry/address.ts";
+import { advertiseAddress, reachableHost, joinAddress, splitAddress } from "../../src/registry/address.ts";
 
 const info = (address: string, internal: boolean): NetworkInterfaceInfo => ({
   address,
@@ -60,6 +62,46 @@ describe("the advertised address", () => {
       const all = interfaces({ a: [address], b: ["10.9.9.9"] });
       expect(advertiseAddress(":1", all), address).toBe(private_ ? `${address}:1` : "10.9.9.9:1");
     }
+  });
+
+  it("is of the family the listener takes", () => {
+    const six = interfaces({ lo: ["127.0.0.1", "::1"], eth0: ["fd00::2", "8.8.8.8"] });
+    // Only its IPv6 address is private, and nobody listens there.
+    expect(advertiseAddress("0.0.0.0:80", six)).toBe("8.8.8.8:80");
+    expect(advertiseAddress("[::]:80", six)).toBe("[fd00::2]:80");
+    expect(advertiseAddress(":80", six, { bound: "0.0.0.0:1" })).toBe("8.8.8.8:80");
+    expect(advertiseAddress("0.0.0.0:80", six, { bound: "[::]:1" })).toBe("8.8.8.8:80");
+    expect(advertiseAddress(":80", six, { bound: "[::]:1" })).toBe("[fd00::2]:80");
+    const onlySix = interfaces({ lo: ["127.0.0.1", "::1"], eth0: ["fd00::2"] });
+    expect(advertiseAddress("0.0.0.0:80", onlySix)).toBe("127.0.0.1:80");
+    const nothing = () => advertiseAddress("0.0.0.0:80", interfaces({ lo: ["::1"], eth0: ["fd00::2"] }));
+    expect(nothing).toThrow(/IPv4 address/);
+    expect(nothing).toThrow(expect.objectContaining({ code: "unavailable" }));
+  });
+
+  it("is the listener's own where that listens at one host", () => {
+    for (const bound of ["127.0.0.1:1", "10.0.0.1:1"])
+      expect(advertiseAddress(":80", lan, { bound })).toBe(`${bound.slice(0, -2)}:80`);
+    expect(advertiseAddress("[::]:80", lan, { bound: "[fd00::5]:1" })).toBe("[fd00::5]:80");
+    expect(advertiseAddress("example.org:80", lan, { bound: "10.0.0.1:1" })).toBe("example.org:80");
+  });
+
+  it("is one that takes a connection, if any does", async () => {
+    const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    // What is not of this machine cannot be connected to: refused, or without an answer.
+    const odd = interfaces({ lo: ["127.0.0.2", "127.0.0.1"], eth0: ["127.0.0.3"] });
+    const preferred = await reachableHost(`0.0.0.0:${port}`, undefined, odd);
+    expect(preferred).toBe("127.0.0.1");
+    expect(advertiseAddress(`0.0.0.0:${port}`, odd, { preferred })).toBe(`127.0.0.1:${port}`);
+    // The interface has gone since.
+    expect(advertiseAddress(`0.0.0.0:${port}`, lan, { preferred: "10.9.9.9" })).toBe(`192.168.1.5:${port}`);
+    for (const address of ["unix:/x", "queue-name", `10.0.0.1:${port}`, "0.0.0.0:0", "a:b:c"])
+      expect(await reachableHost(address, undefined, odd), address).toBeUndefined();
+    server.close();
+    await once(server, "close");
+    expect(await reachableHost(`0.0.0.0:${port}`, undefined, odd)).toBeUndefined();
   });
 
   it("fails as unavailable without any address", () => {

@@ -481,7 +481,7 @@ function advertised(bound: string, advertise: string | undefined): string {
   if (advertise === undefined || bound.startsWith("unix:")) return advertiseAddress(bound);
   const { host, port } = splitAddress(advertise);
   const own = port === undefined || port === "" || port === "0" ? splitAddress(bound).port : port;
-  return advertiseAddress(joinAddress(host === "" ? "0.0.0.0" : host, own));
+  return advertiseAddress(host === "" ? `:${own}` : joinAddress(host, own), undefined, { bound });
 }
 
 function tooLarge(topic: string, bytes: number, limit: number): MicroError {
