@@ -2,6 +2,7 @@
  * go-micro's JSON form of a broker message, `{"Header":{…},"Body":"<base64>"}`, as the http, NATS and Kafka brokers
  * write it (`broker/http.go`, `codec/json`).
  */
+import { checkStructure } from "../codec/json-text.ts";
 import { MicroError } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
 import type { BrokerMessage } from "./broker.ts";
@@ -76,18 +77,31 @@ function decodeUsual(text: string): BrokerMessage | undefined {
   if (body.length !== (length / 4) * 3 - padding) return undefined;
   let header: unknown;
   try {
-    header = JSON.parse(text.slice(opening.length - 1, at + 1));
+    header = parse(text.slice(opening.length - 1, at + 1));
   } catch {
     return undefined;
   }
   return { header: readHeader(header), body };
 }
 
+/** Arrays, objects and members of an envelope; a parser cannot be interrupted. */
+const maxParts = 20_000;
+
+function parse(text: string): unknown {
+  try {
+    checkStructure(id, text, maxParts);
+  } catch (cause) {
+    throw invalid(`more than ${maxParts} arrays, objects and members, or nested too deep`, cause);
+  }
+  return JSON.parse(text);
+}
+
 function decodeAny(text: string): BrokerMessage {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(text);
+    parsed = parse(text);
   } catch (cause) {
+    if (MicroError.is(cause)) throw cause;
     throw invalid(cause instanceof Error ? cause.message : String(cause), cause);
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) throw invalid("it is no JSON object");

@@ -330,7 +330,7 @@ describe("receiving", () => {
     const { bodies } = await inboxOf(broker, "a");
     const [node] = await bench.nodes();
     for (const [bytes, status] of [
-      ["POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n", "413"],
+      ["POST / HTTP/1.1\r\nContent-Length: 263481\r\n\r\n", "413"],
       ["GARBAGE\r\n\r\n", "400"],
       [`POST / HTTP/1.1\r\nX: ${"x".repeat(70_000)}\r\n\r\n`, "431"],
     ] as const) {

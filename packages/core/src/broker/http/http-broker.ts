@@ -12,6 +12,7 @@ import type { Metadata } from "../../metadata.ts";
 import { advertiseAddress, joinAddress, splitAddress } from "../../registry/address.ts";
 import { registryCache } from "../../registry/cache.ts";
 import type { CacheSnapshot, RegistryCache } from "../../registry/cache.ts";
+import { portLimits } from "../../net/port-limits.ts";
 import { registrar } from "../../registry/registrar.ts";
 import { supervise } from "../../supervisor.ts";
 import type { Supervisor } from "../../supervisor.ts";
@@ -33,7 +34,7 @@ import { Subscription } from "../subscription.ts";
 import { LocalSubscription } from "./local.ts";
 import { routesOf, serviceName, subscriptionId, subscriptionRecord } from "./node.ts";
 import type { Route } from "./node.ts";
-import { id } from "./options.ts";
+import { id, wireBytes } from "./options.ts";
 import type { HttpBrokerOptions, HttpBrokerSettings } from "./options.ts";
 import { gone } from "./outcome.ts";
 import type { Outcome } from "./outcome.ts";
@@ -53,9 +54,9 @@ import { Receiver } from "./receiver.ts";
 export function httpBroker(options: HttpBrokerOptions): Broker {
   if (typeof options?.registry?.getService !== "function")
     throw new TypeError("httpBroker: `registry` is missing; it finds subscribers there, e.g. mdnsRegistry()");
-  const { address = ":0", tls, maxMessageBytes = 64 * 1024 * 1024, maxConnections = 10_000 } = options;
+  const { address = ":0", tls, maxMessageBytes = 4 * 1024 * 1024 } = options;
   const { maxPublishes = 10_000, spreadMs = options.registry.name === "memory" ? 0 : 100 } = options;
-  for (const [name, value] of Object.entries({ maxMessageBytes, maxConnections, maxPublishes }))
+  for (const [name, value] of Object.entries({ maxMessageBytes, maxPublishes }))
     if (!(value > 0)) throw new TypeError(`httpBroker: \`${name}\` must be greater than 0, not ${value}`);
   if (!(spreadMs >= 0)) throw new TypeError("httpBroker: `spreadMs` must be a number of milliseconds, 0 or more");
   if ((tls?.cert === undefined) !== (tls?.key === undefined))
@@ -70,7 +71,7 @@ export function httpBroker(options: HttpBrokerOptions): Broker {
     tls,
     insecureSkipVerify: options.insecureSkipVerify ?? false,
     maxMessageBytes,
-    maxConnections,
+    portLimits: portLimits(options, wireBytes(maxMessageBytes)),
     maxPublishes,
     domain: options.domain,
     spreadMs,
@@ -87,6 +88,7 @@ const receivePatienceMs = 1_000;
 const lastPatienceMs = 30_000;
 /** How long `ready` waits to see the registration itself. */
 const visibleMs = 2_000;
+const tooLargeHere: Outcome = { kind: "impossible", code: "too_large", reason: "the body is too large" };
 const noRoute: Route = { broadcast: [], queues: new Map() };
 
 class HttpBroker implements Broker {
@@ -325,7 +327,8 @@ class HttpBroker implements Broker {
       get wire() {
         if (bytes === undefined) {
           bytes = encodeEnvelope(header, copy ?? body);
-          if (bytes.byteLength > maxMessageBytes) throw tooLarge(topic, bytes.byteLength, maxMessageBytes);
+          const most = wireBytes(maxMessageBytes);
+          if (bytes.byteLength > most) throw tooLarge(topic, bytes.byteLength, most);
         }
         return bytes;
       },
@@ -394,15 +397,15 @@ class HttpBroker implements Broker {
   async #listen(): Promise<string> {
     // An address that is named is free again then.
     await this.#resting;
-    const { address, secure, tls, maxMessageBytes, maxConnections, advertise } = this.#settings;
+    const { address, secure, tls, maxMessageBytes, portLimits: limits, advertise } = this.#settings;
     if (this.#closed) throw closed();
     const deliver: Deliver = (...delivery) => this.#receive(...delivery);
     const binding = (this.#receiver ??= Receiver.listen({
       address,
       secure,
       tls,
-      maxMessageBytes,
-      maxConnections,
+      maxWireBytes: wireBytes(maxMessageBytes),
+      limits,
       deliver,
     }));
     let receiver: Receiver;
@@ -417,7 +420,7 @@ class HttpBroker implements Broker {
     return advertised(receiver.address, advertise);
   }
 
-  #receive(...[nodeId, message, bytes, looksAtAnswers]: Parameters<Deliver>): Outcome | Promise<Outcome> {
+  #receive(...[nodeId, message, bytes, looksAtAnswers, onWait]: Parameters<Deliver>): Outcome | Promise<Outcome> {
     const local = this.#locals.get(nodeId);
     if (local === undefined) return gone;
     const { topic, subscription } = local;
@@ -440,8 +443,9 @@ class HttpBroker implements Broker {
       return gone;
     }
     const { header, body } = message;
-    if (looksAtAnswers) return local.take({ topic, header, body }, receivePatienceMs);
-    const outcome = local.take({ topic, header, body }, lastPatienceMs);
+    if (body.byteLength > this.#settings.maxMessageBytes) return tooLargeHere;
+    if (looksAtAnswers) return local.take({ topic, header, body }, receivePatienceMs, onWait);
+    const outcome = local.take({ topic, header, body }, lastPatienceMs, onWait);
     return outcome instanceof Promise ? lostIfRefused(outcome, subscription) : outcome;
   }
 

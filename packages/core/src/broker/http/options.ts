@@ -1,10 +1,11 @@
 /** Settings of the http broker. */
+import type { PortLimitOptions, PortLimits } from "../../net/port-limits.ts";
 import type { Logger } from "../../logger/logger.ts";
 import type { Registry } from "../../registry/registry.ts";
 import type { HttpTlsOptions } from "../../net/tls.ts";
 
 /** Settings of `httpBroker()`. Only `registry` has no default. */
-export interface HttpBrokerOptions {
+export interface HttpBrokerOptions extends PortLimitOptions {
   /** Where subscriptions are registered and found. It stays its owner's: disconnecting does not close it. */
   registry: Registry;
   /** Told what no error handler is there for. Default: nothing is logged. */
@@ -28,10 +29,11 @@ export interface HttpBrokerOptions {
   tls?: HttpTlsOptions | undefined;
   /** Publish to secure nodes whatever certificate they show, as go-micro v2 does. Default: false. */
   insecureSkipVerify?: boolean | undefined;
-  /** Largest message on the wire, in bytes: base64 makes a body a third larger. A larger one is refused with `too_large`. Default: 67108864 (64 MiB). */
+  /**
+   * Largest body of a message, in bytes, published and received. A larger one is refused with `too_large`. On the wire base64 makes it a
+   * third larger, and its header may add 256 KiB. Default: 4194304 (4 MiB).
+   */
   maxMessageBytes?: number | undefined;
-  /** Connections of publishers open at once; further ones are closed at once. Default: 10000. */
-  maxConnections?: number | undefined;
   /** Publishes under way at once; further ones are refused with `unavailable`. Default: 10000. */
   maxPublishes?: number | undefined;
   /** Registry domain. Default: none. */
@@ -53,10 +55,17 @@ export interface HttpBrokerSettings {
   readonly tls: HttpTlsOptions | undefined;
   readonly insecureSkipVerify: boolean;
   readonly maxMessageBytes: number;
-  readonly maxConnections: number;
+  readonly portLimits: PortLimits;
   readonly maxPublishes: number;
   readonly domain: string | undefined;
   readonly spreadMs: number;
+}
+
+const mostHeaderBytes = 256 * 1024;
+
+/** Bytes of the largest envelope. */
+export function wireBytes(maxMessageBytes: number): number {
+  return Math.ceil(maxMessageBytes / 3) * 4 + mostHeaderBytes;
 }
 
 /** Id of the broker's errors. */
