@@ -5,6 +5,7 @@ export { createService, ServiceExit, type MicroService, type RunOptions } from "
 export { createFunction, type MicroFunction } from "./service/function.ts";
 export type { RegisterCheck, ServiceOptions, ServiceSettings, TlsSettings } from "./service/options.ts";
 export type { ServiceClientPiece } from "./service/client-facade.ts";
+export type { ProbeOptions } from "./service/probes.ts";
 export type { Hook } from "./service/hooks.ts";
 export type { FlagDefinition, FlagType, FlagValues } from "./service/flags.ts";
 export { formatDuration, parseDuration } from "./service/duration.ts";

@@ -37,6 +37,8 @@ const optionNames: OptionNames<ServerOptions> = {
   wrapHandler: true,
   broker: true,
   wrapSubscriber: true,
+  plain: true,
+  origins: true,
   maxConcurrency: true,
   maxMessageBytes: true,
 };
@@ -114,9 +116,11 @@ class MucpServer implements Server, CallHost {
   async start({ hold = false }: StartOptions = {}): Promise<void> {
     if (this.#stopping !== undefined) await this.#stopping;
     if (this.#listener !== undefined) throw new TypeError("the server is started already: stop it first");
-    const { transport, address } = this.#options;
+    const { transport, address, plain, origins } = this.#options;
     const starting = transport.listen((exchange) => this.#accept(exchange), {
       address,
+      plain,
+      origins,
       maxMessageBytes: this.#router.largest(this.#maxMessageBytes),
     });
     this.#listener = starting;

@@ -5,7 +5,7 @@ import type { Context } from "../context.ts";
 import type { MethodDefinition, MethodDefinitions, MethodKind, ServiceDefinition, Streamable } from "../definition.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Endpoint, StringMap } from "../registry/registry.ts";
-import type { Transport } from "../transport/transport.ts";
+import type { ListenOptions, Transport } from "../transport/transport.ts";
 import type { Wrapper } from "../wrapper.ts";
 import type { SubscriberRegistration, SubscriberWrapper } from "./events.ts";
 
@@ -134,6 +134,10 @@ export interface ServerOptions {
   /** Where events come from; a function is asked at the start. Default: none, and `subscribe` throws. */
   broker?: Broker | (() => Broker) | undefined;
   wrapSubscriber?: readonly SubscriberWrapper[] | undefined;
+  /** See `ListenOptions`. Default: none. */
+  plain?: ListenOptions["plain"];
+  /** See `ListenOptions`. Default: none. */
+  origins?: readonly string[] | undefined;
   /** Exchanges handled at once; further ones wait in a queue of the same size, then are refused with 503 `notRun`. Default: 10000. */
   maxConcurrency?: number | undefined;
   /** Largest message of a caller, in bytes; `HandleOptions` has more for single handlers. Default: 4194304 (4 MiB). */

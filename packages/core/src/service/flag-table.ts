@@ -74,6 +74,13 @@ const serviceFlags: readonly ServiceFlag[] = [
   text("server_address", "Address to listen on: host:port, :0 for any port, host:5000-6000", (address) => ({
     address,
   })),
+  {
+    name: "probes",
+    type: "boolean",
+    usage: "Answer GET /healthz and GET /readyz on the port",
+    variable: variableOf("probes"),
+    apply: (values) => ({ probes: values.boolean("probes") }),
+  },
   text("server_advertise", "Address put into the registry instead of the bound one", (advertise) => ({ advertise })),
   {
     name: "server_metadata",

@@ -16,6 +16,7 @@ import type { Transport } from "../transport/transport.ts";
 import type { FlagDefinition, FlagValues } from "./flags.ts";
 import type { Hook } from "./hooks.ts";
 import type { PluginDescriptor } from "./plugins.ts";
+import type { ProbeOptions } from "./probes.ts";
 
 /** TLS of the built-in transport and of plugins that take it. */
 export interface TlsSettings {
@@ -116,6 +117,16 @@ export interface ServiceOptions {
   /** Age at which a pooled connection is closed, in milliseconds. Default: 60000. */
   poolTtlMs?: number | undefined;
 
+  /**
+   * Answer `GET /healthz` and `GET /readyz` on the service's port, over HTTP (or HTTPS, where it has TLS): for Kubernetes and
+   * load balancers. Other paths by {@link ProbeOptions}. Default: false; `MICRO_PROBES=true` sets it.
+   */
+  probes?: boolean | ProbeOptions | undefined;
+  /**
+   * Origins whose web pages may call, as browsers write them: `https://app.example`. What a browser sends for any other page
+   * runs nothing. Default: none.
+   */
+  origins?: readonly string[] | undefined;
   /** Calls handled at once; see `ServerOptions`. Default: 10000. */
   maxConcurrency?: number | undefined;
   /** Largest message of a caller, in bytes; see `ServerOptions`. Of answers, calls have a limit of their own. Default: 4194304 (4 MiB). */
@@ -333,6 +344,8 @@ const optionNames: OptionNames<ServiceOptions> = {
   retryBudget: true,
   poolSize: true,
   poolTtlMs: true,
+  probes: true,
+  origins: true,
   maxConcurrency: true,
   maxMessageBytes: true,
   secure: true,
@@ -411,7 +424,22 @@ function check(options: ServiceOptions): void {
     "retryBudget",
     "tracer",
   ]);
-  refuseWith(options, "server", ["wrapHandler", "wrapSubscriber", "address", "maxConcurrency", "maxMessageBytes"]);
+  const { probes } = options;
+  if (probes !== undefined && typeof probes !== "boolean") {
+    checkOptionNames("createService: probes", probes, { live: true, ready: true });
+    for (const [name, path] of Object.entries(probes))
+      if (path !== undefined && !(typeof path === "string" && path.startsWith("/")))
+        throw new TypeError(`createService: \`probes.${name}\` must be a path, such as /healthz`);
+  }
+  refuseWith(options, "server", [
+    "wrapHandler",
+    "wrapSubscriber",
+    "address",
+    "probes",
+    "origins",
+    "maxConcurrency",
+    "maxMessageBytes",
+  ]);
   refuseWith(options, "transport", [
     "wire",
     "poolSize",

@@ -25,7 +25,7 @@ import { mucpServer } from "../server/mucp-server.ts";
 import type { Server, ServerOptions } from "../server/server.ts";
 import { httpTransport } from "../transport/http/http-transport.ts";
 import { memoryTransport } from "../transport/memory.ts";
-import type { Transport } from "../transport/transport.ts";
+import type { ListenOptions, Transport } from "../transport/transport.ts";
 import { brokerAdvertise, brokerListenAddress } from "./broker-address.ts";
 import { isModule, pluginName } from "./aliases.ts";
 import type { PluginKind } from "./aliases.ts";
@@ -34,6 +34,7 @@ import { UsageError } from "./flags.ts";
 import { followingLogger } from "./following-logger.ts";
 import type { ServiceSettings } from "./options.ts";
 import type { PluginContext, PluginTable } from "./plugins.ts";
+import { probeAnswers, type ProbeOptions } from "./probes.ts";
 import { give, take } from "./users.ts";
 
 interface PieceTypes {
@@ -116,6 +117,8 @@ const inputs: Readonly<Record<PieceName, readonly (keyof ServiceSettings)[]>> = 
     "wrapHandler",
     "wrapSubscriber",
     "tracer",
+    "probes",
+    "origins",
     "maxConcurrency",
     "maxMessageBytes",
   ],
@@ -143,9 +146,15 @@ export class Pieces implements AsyncDisposable {
   readonly #madeServer: (server: Server) => void;
   #closed = false;
 
-  /** @param madeServer called with every server that comes into use, to hand it the handlers. */
-  constructor(source: PieceSource, madeServer: (server: Server) => void) {
+  readonly #isReady: () => boolean;
+
+  /**
+   * @param madeServer called with every server that comes into use, to hand it the handlers.
+   * @param isReady what the probe of readiness says.
+   */
+  constructor(source: PieceSource, madeServer: (server: Server) => void, isReady: () => boolean) {
     this.#source = source;
+    this.#isReady = isReady;
     this.#madeServer = madeServer;
     // A logger that is still to be loaded must not keep anybody from logging.
     const early = consoleLogger();
@@ -261,6 +270,12 @@ export class Pieces implements AsyncDisposable {
     const loaded =
       typeof chosen !== "string" || !this.#isPlugin(name) || this.#source.plugins.get(name, chosen) !== undefined;
     return loaded && needs[name].every((needed) => this.canMake(needed));
+  }
+
+  /** What answers probes, where that is asked for. */
+  probes(asked: boolean | ProbeOptions | undefined): ListenOptions["plain"] {
+    if (asked === undefined || asked === false) return undefined;
+    return probeAnswers(asked === true ? {} : asked, this.#isReady);
   }
 
   /** What a plugin is made with. */
@@ -420,6 +435,8 @@ function makeServer(chosen: string, pieces: Pieces, { settings }: PieceSource): 
       ...settings.wrapSubscriber,
     ],
     broker: () => pieces.broker,
+    plain: pieces.probes(settings.probes),
+    origins: settings.origins,
     maxConcurrency: settings.maxConcurrency,
     maxMessageBytes: settings.maxMessageBytes,
   };

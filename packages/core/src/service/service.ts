@@ -196,7 +196,11 @@ class ComposedService implements MicroService {
     this.#given = mergeOptions({}, options);
     this.#settings = resolveOptions(this.#given, this.#id);
     this.#plugins.add(this.#settings.plugins, "createService");
-    this.#pieces = new Pieces(this.#source(), (server) => this.server.handOver(server));
+    this.#pieces = new Pieces(
+      this.#source(),
+      (server) => this.server.handOver(server),
+      () => this.ready,
+    );
     const stop = () => this.stop();
     this.client = clientFacade(() => this.#client(), stop);
     this.server = new ServiceServer(
@@ -623,12 +627,21 @@ class ComposedService implements MicroService {
     await (this.#link ?? this.#registrar)?.stop().catch(report);
     this.#registrar = undefined;
     this.#binding = undefined;
-    const { server } = this.#pieces;
+    const server = this.#serverIfMade();
     // Stopped from outside, it is not to wait for anybody.
-    if (this.#stopping === undefined && server.address !== undefined)
+    if (this.#stopping === undefined && server?.address !== undefined)
       await server.drain(this.#settings.drainTimeoutMs).catch(report);
-    await server.stop().catch(report);
+    await server?.stop().catch(report);
     await this.#closeFailed();
+  }
+
+  /** Undefined where it cannot be made: that may be what the start has failed of. */
+  #serverIfMade(): Server | undefined {
+    try {
+      return this.#pieces.server;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Close what the start opened; the next one makes pieces of its own. */

@@ -134,7 +134,22 @@ describe.each(Object.entries(failing))("a start that fails: %s", (_name, { optio
   }, 20_000);
 });
 
+function unmakeable(): never {
+  throw new RangeError("no socket");
+}
+
 describe("a start that has failed", () => {
+  it("because a piece cannot be made may be tried again", async () => {
+    const service = createService({
+      ...settings(),
+      transport: "acme",
+      plugins: [{ kind: "transport", name: "acme", create: unmakeable }],
+    });
+    await expect(service.start()).rejects.toThrow(RangeError);
+    await expect(service.start()).rejects.toThrow(RangeError);
+    await service.stop();
+  });
+
   it("may be tried again, with pieces of its own, handlers and subscribers as before", async () => {
     let down = true;
     const faulty = withoutRoom(() => down);
