@@ -8,6 +8,7 @@ const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 const resolve = {
   alias: [
     { find: /^@micro\/core\/testing$/, replacement: source("./packages/core/src/testing/index.ts") },
+    { find: /^@micro\/core\/proto$/, replacement: source("./packages/core/src/proto/index.ts") },
     { find: /^@micro\/core$/, replacement: source("./packages/core/src/index.ts") },
     { find: /^@micro\/broker-kafka$/, replacement: source("./packages/broker-kafka/src/index.ts") },
     { find: /^@micro\/broker-nats$/, replacement: source("./packages/broker-nats/src/index.ts") },

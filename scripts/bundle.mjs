@@ -6,7 +6,11 @@ import { root } from "./toolchain.mjs";
 
 const core = join(root, "packages", "core");
 const bundle = await rolldown({
-  input: { index: join(core, "src", "index.ts"), "testing/index": join(core, "src", "testing", "index.ts") },
+  input: {
+    index: join(core, "src", "index.ts"),
+    "proto/index": join(core, "src", "proto", "index.ts"),
+    "testing/index": join(core, "src", "testing", "index.ts"),
+  },
   platform: "node",
   external: /^node:/,
   treeshake: false,

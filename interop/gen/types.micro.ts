@@ -53,7 +53,6 @@ const everything = /* @__PURE__ */ protoMessage(Everything, {
     at: /* @__PURE__ */ message("Timestamp", { seconds: "int64", nanos: "int32" }),
     took: /* @__PURE__ */ message("Duration", { seconds: "int64", nanos: "int32" }),
   }),
-  oneofs: ["Choice"],
 });
 
 const description = /* @__PURE__ */ protoMessage(Description, {
@@ -94,7 +93,7 @@ export interface TypesService extends ServiceClient<TypesMethods> {}
  * @param name micro name of the service to call
  * @param client a client, or the service that has one
  */
-export function newTypesService(name: string, client: Pick<Client, "client">): TypesService {
+export function newTypesService(name: string, client: { client: Client["client"] }): TypesService {
   return client.client(Types, { service: name });
 }
 

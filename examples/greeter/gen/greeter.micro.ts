@@ -62,7 +62,7 @@ export interface GreeterService extends ServiceClient<GreeterMethods> {}
  * @param name micro name of the service to call
  * @param client a client, or the service that has one
  */
-export function newGreeterService(name: string, client: Pick<Client, "client">): GreeterService {
+export function newGreeterService(name: string, client: { client: Client["client"] }): GreeterService {
   return client.client(Greeter, { service: name });
 }
 

@@ -25,6 +25,8 @@ export interface MessageType<In = unknown, Out = In> {
         decode(value: unknown): Out;
         /** Integers of more digits than a number holds are decoded from: `text`, or `bigint`. Default: `text`. */
         readonly integers?: "text" | "bigint" | undefined;
+        /** A member that an object has twice is an error. Default: false, the last one counts. */
+        readonly uniqueMembers?: boolean | undefined;
       }
     | undefined;
   /**

@@ -1,7 +1,8 @@
 /** From a compiled request to files: what the plugin and the command share. */
 import { create, createFileRegistry, type DescFile } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, type CodeGeneratorRequest } from "@bufbuild/protobuf/wkt";
-import { filesWithMessages, stubsPath } from "./messages.ts";
+import { generateMessageFile } from "./message-file.ts";
+import { filesWithMessages, messagesPath, stubsPath } from "./messages.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
 import { generateStubs } from "./stub.ts";
 import { generateMessages, type GeneratedFile } from "./ts-proto.ts";
@@ -22,11 +23,14 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   });
   const warnings: string[] = [];
   const withMessages = options.emit === "stubs" ? [] : filesWithMessages(asked, options);
-  const messages = generateMessages(
-    request,
-    withMessages.map((file) => file.proto.name),
-    options,
-  );
+  const messages =
+    options.messages === "micro"
+      ? ownMessages(withMessages, options)
+      : generateMessages(
+          request,
+          withMessages.map((file) => file.proto.name),
+          options,
+        );
   // Awaited below; a failure of the stubs comes first.
   messages.catch(() => {});
   const files: GeneratedFile[] = [];
@@ -38,4 +42,12 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   }
   files.push(...(await messages));
   return { files: files.toSorted((a, b) => (a.name < b.name ? -1 : 1)), warnings };
+}
+
+async function ownMessages(files: readonly DescFile[], options: GenerateOptions): Promise<GeneratedFile[]> {
+  if (options.int64 === "long") throw new InputError("option int64: long is possible with messages=ts-proto only");
+  return files.map((file) => ({
+    name: `${messagesPath(file, options)}.ts`,
+    content: generateMessageFile(file, options),
+  }));
 }

@@ -1,5 +1,6 @@
-/** Where ts-proto puts the messages of a file, and what it calls them. */
-import type { DescFile, DescMessage } from "@bufbuild/protobuf";
+/** Where the messages of a file are, and what ts-proto calls them. */
+import type { DescExtension, DescField, DescFile, DescMessage } from "@bufbuild/protobuf";
+import { runtimeFiles } from "./field-code.ts";
 import type { GenerateOptions } from "./options.ts";
 
 /** A message's name in ts-proto's output (its `visit.ts`): `Outer_Inner`, names with underscores in camel case. */
@@ -42,6 +43,7 @@ function withoutExtension(file: DescFile): string {
 export function messagesModule(from: DescFile, file: DescFile, options: GenerateOptions): string {
   const mapped = options.modules.get(file.proto.name);
   if (mapped !== undefined) return mapped;
+  if (isInRuntime(file, options) && file !== from) return options.runtime;
   const target = messagesPath(file, options).split("/");
   const start = from.proto.name.split("/").slice(0, -1);
   let shared = 0;
@@ -59,22 +61,57 @@ export function filesWithMessages(files: readonly DescFile[], options: GenerateO
   const found = new Set<DescFile>();
   const visit = (file: DescFile): void => {
     if (found.has(file) || options.modules.has(file.proto.name)) return;
+    if (isInRuntime(file, options) && !files.includes(file)) return;
     found.add(file);
-    for (const { methods } of file.services) {
-      for (const method of methods) {
-        visit(method.input.file);
-        visit(method.output.file);
-      }
-    }
-    file.messages.forEach(visitMessage);
-  };
-  const visitMessage = (message: DescMessage): void => {
-    for (const field of message.fields) {
-      if (field.message !== undefined) visit(field.message.file);
-      if (field.enum !== undefined) visit(field.enum.file);
-    }
-    message.nestedMessages.forEach(visitMessage);
+    usedFiles(file, options).forEach(visit);
   };
   files.forEach(visit);
   return [...found];
+}
+
+/** The files whose types a file uses, without itself. */
+export function usedFiles(file: DescFile, options: GenerateOptions): DescFile[] {
+  const used = new Set<DescFile>();
+  for (const { methods } of file.services)
+    for (const { input, output } of methods) {
+      used.add(input.file);
+      used.add(output.file);
+    }
+  const visitField = (field: DescField | DescExtension): void => {
+    if (field.message !== undefined) used.add(field.message.file);
+    if (field.enum !== undefined) used.add(field.enum.file);
+  };
+  const visitExtension = (extension: DescExtension): void => {
+    // Options are read by compilers, not by programs.
+    if (isOfOptions(extension) || options.messages !== "micro") return;
+    used.add(extension.extendee.file);
+    visitField(extension);
+  };
+  const visitMessage = (message: DescMessage): void => {
+    message.fields.forEach(visitField);
+    message.nestedMessages.forEach(visitMessage);
+    message.nestedExtensions.forEach(visitExtension);
+  };
+  file.messages.forEach(visitMessage);
+  file.extensions.forEach(visitExtension);
+  // What is imported although no field needs it may be in an `Any`.
+  if (options.messages === "micro")
+    for (const next of file.dependencies)
+      if (next.messages.length > 0 && !next.extensions.some(isOfOptions) && !isDescriptor(next)) used.add(next);
+  used.delete(file);
+  return [...used];
+}
+
+/** True for an extension of options, which only compilers read. */
+export function isOfOptions({ extendee }: DescExtension): boolean {
+  return isDescriptor(extendee.file);
+}
+
+function isDescriptor(file: DescFile): boolean {
+  return file.proto.name === "google/protobuf/descriptor.proto";
+}
+
+/** True for the well-known types that come with the run-time. */
+export function isInRuntime(file: DescFile, options: GenerateOptions): boolean {
+  return options.messages === "micro" && runtimeFiles.has(file.proto.name);
 }

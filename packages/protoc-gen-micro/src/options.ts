@@ -5,7 +5,9 @@ export class InputError extends Error {}
 
 /** Settings of one run. */
 export interface GenerateOptions {
-  /** What is written: ts-proto's messages, the stubs, or both. Default: `stubs` for the plugin, `all` for the command. */
+  /** Whose messages: plain objects with all of protobuf, or those of ts-proto. Default: `micro`. */
+  messages: "micro" | "ts-proto";
+  /** What is written: messages, the stubs, or both. Default: `stubs` for the plugin, `all` for the command. */
   emit: "all" | "messages" | "stubs";
   /** How generated files import each other: `.ts` (Node's type stripping), `.js` (compiled), empty (bundlers). Default: `.ts`. */
   importExtension: ".ts" | ".js" | "";
@@ -21,6 +23,10 @@ export interface GenerateOptions {
   service: string | undefined;
   /** The package that the stubs import. Default: `@micro/core`. */
   core: string;
+  /** The package that messages import. Default: `@micro/core/proto`. */
+  runtime: string;
+  /** JSON with fields that are not known: refused, or passed over. Default: `refuse`. */
+  jsonUnknown: "refuse" | "ignore";
   /** Modules that have the messages of a .proto file already, by the file's name. */
   modules: Map<string, string>;
   /** Further options for ts-proto, as `key=value`. */
@@ -29,6 +35,7 @@ export interface GenerateOptions {
 
 export function defaultOptions(emit: GenerateOptions["emit"]): GenerateOptions {
   return {
+    messages: "micro",
     emit,
     importExtension: ".ts",
     int64: "bigint",
@@ -37,6 +44,8 @@ export function defaultOptions(emit: GenerateOptions["emit"]): GenerateOptions {
     messageSuffix: "",
     service: undefined,
     core: "@micro/core",
+    runtime: "@micro/core/proto",
+    jsonUnknown: "refuse",
     modules: new Map(),
     tsProto: [],
   };
@@ -50,7 +59,7 @@ interface OptionRule {
   readonly set: (options: GenerateOptions, value: string) => void;
 }
 
-function oneOf<Key extends "emit" | "int64" | "jsonNames">(
+function oneOf<Key extends "emit" | "int64" | "jsonNames" | "jsonUnknown" | "messages">(
   key: Key,
   values: readonly GenerateOptions[Key][],
 ): OptionRule["set"] {
@@ -86,8 +95,16 @@ export const optionRules: ReadonlyMap<string, OptionRule> = new Map<string, Opti
     "emit",
     {
       form: "all|messages|stubs",
-      help: "what is written: messages by ts-proto, stubs, or both",
+      help: "what is written: messages, stubs, or both",
       set: oneOf("emit", ["all", "messages", "stubs"]),
+    },
+  ],
+  [
+    "messages",
+    {
+      form: "micro|ts-proto",
+      help: "whose messages are written, or are there already (default micro)",
+      set: oneOf("messages", ["micro", "ts-proto"]),
     },
   ],
   [
@@ -105,7 +122,7 @@ export const optionRules: ReadonlyMap<string, OptionRule> = new Map<string, Opti
     "int64",
     {
       form: "bigint|number|string|long",
-      help: "type of 64-bit integers (default bigint)",
+      help: "type of 64-bit integers (default bigint; long: ts-proto only)",
       set: oneOf("int64", ["bigint", "number", "string", "long"]),
     },
   ],
@@ -115,6 +132,14 @@ export const optionRules: ReadonlyMap<string, OptionRule> = new Map<string, Opti
       form: "camel|proto",
       help: "names of fields in JSON that is written (default camel)",
       set: oneOf("jsonNames", ["camel", "proto"]),
+    },
+  ],
+  [
+    "json_unknown",
+    {
+      form: "refuse|ignore",
+      help: "JSON with fields that are not known (default refuse, as Go does)",
+      set: oneOf("jsonUnknown", ["refuse", "ignore"]),
     },
   ],
   [
@@ -158,6 +183,17 @@ export const optionRules: ReadonlyMap<string, OptionRule> = new Map<string, Opti
       set: (options, value) => {
         if (value === "") throw new InputError("it is the name of a module");
         options.core = value;
+      },
+    },
+  ],
+  [
+    "runtime",
+    {
+      form: "<module>",
+      help: "module that stands for @micro/core/proto in messages",
+      set: (options, value) => {
+        if (value === "") throw new InputError("it is the name of a module");
+        options.runtime = value;
       },
     },
   ],

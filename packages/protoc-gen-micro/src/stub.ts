@@ -3,6 +3,7 @@ import type { DescFile, DescMessage, DescMethod, DescService, FileRegistry } fro
 import { docComment, SourceNotes } from "./comments.ts";
 import { httpBinding, type Route } from "./http.ts";
 import { messagesModule, tsMessageName } from "./messages.ts";
+import { typeName as messageTypeName } from "./message-names.ts";
 import { goCamelCase, methodKey, NameScope, uncapitalised } from "./names.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
 import { type MessageTree, messageTree, oneofNames } from "./values.ts";
@@ -132,7 +133,7 @@ class StubFile {
         "@param name micro name of the service to call",
         "@param client a client, or the service that has one",
       ]),
-      `export function ${newClient}(name: string, client: Pick<${this.#fromCore("Client")}, "client">): ${client} {`,
+      `export function ${newClient}(name: string, client: { client: ${this.#fromCore("Client")}["client"] }): ${client} {`,
       `  return client.client(${definition}, { service: name });`,
       "}",
       "",
@@ -187,7 +188,7 @@ class StubFile {
   #messageTypeOf(message: DescMessage): string {
     const known = this.#messageTypes.get(message);
     if (known !== undefined) return known;
-    const name = this.#scope.take(uncapitalised(tsMessageName(message)));
+    const name = this.#scope.take(uncapitalised(this.#messageName(message)));
     this.#messageTypes.set(message, name);
     return name;
   }
@@ -196,7 +197,13 @@ class StubFile {
     const tree = messageTree(message);
     const functions = this.#message(message);
     const members = [`name: ${JSON.stringify(tree.typeName)}`, `value: ${this.#tree(tree, "  ", 9)}`];
-    const oneofs = oneofNames(message);
+    const { options } = this.#context;
+    if (options.messages === "micro") {
+      if (options.jsonNames === "proto") members.push(`jsonNames: "proto"`);
+      if (needsTypes(message)) members.push(`types: () => ${this.#protoTypes()}($types)`);
+      if (options.jsonUnknown === "ignore") members.push("ignoreUnknownFields: true");
+    }
+    const oneofs = options.messages === "micro" ? [] : oneofNames(message);
     if (oneofs.length > 0)
       members.push(
         `oneofs: ${list(
@@ -221,12 +228,32 @@ class StubFile {
     return `${start}, ${block("{", members, "}", indent, indent.length + column + start.length)})`;
   }
 
+  /** The function of core's that makes types known to an `Any`. */
+  #protoTypes(): string {
+    const { options } = this.#context;
+    const module = messagesModule(this.#file, this.#file, options);
+    this.#importOf(module).set("$types", "$types");
+    const names = this.#importOf(options.runtime);
+    let local = names.get("protoTypes");
+    if (local === undefined) names.set("protoTypes", (local = this.#scope.take("protoTypes")));
+    return local;
+  }
+
+  #importOf(module: string): Map<string, string> {
+    let names = this.#imports.get(module);
+    if (names === undefined) this.#imports.set(module, (names = new Map()));
+    return names;
+  }
+
+  #messageName(message: DescMessage): string {
+    return this.#context.options.messages === "micro" ? messageTypeName(message) : tsMessageName(message);
+  }
+
   /** The name of a message in this file. */
   #message(message: DescMessage): string {
     const module = messagesModule(this.#file, message.file, this.#context.options);
-    let names = this.#imports.get(module);
-    if (names === undefined) this.#imports.set(module, (names = new Map()));
-    const exported = tsMessageName(message);
+    const names = this.#importOf(module);
+    const exported = this.#messageName(message);
     let local = names.get(exported);
     if (local === undefined) names.set(exported, (local = this.#scope.take(exported)));
     return local;
@@ -255,6 +282,17 @@ class StubFile {
       }),
     ];
   }
+}
+
+/** True if an `Any`, or a message that may have extensions, is in a message. */
+function needsTypes(message: DescMessage): boolean {
+  const seen = new Set<DescMessage>([message]);
+  // A set's iteration goes on with what is added meanwhile.
+  for (const next of seen) {
+    if (next.typeName === "google.protobuf.Any" || next.proto.extensionRange.length > 0) return true;
+    for (const field of next.fields) if (field.message !== undefined) seen.add(field.message);
+  }
+  return false;
 }
 
 interface MethodText {

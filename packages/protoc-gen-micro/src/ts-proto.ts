@@ -11,7 +11,6 @@ import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { runProgram } from "./program.ts";
-import { asProtoJson } from "./proto-json.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
 
 /** A file to be written, below the output folder. */
@@ -89,7 +88,7 @@ async function runTsProto(
   if (code !== 0) throw new InputError(`ts-proto failed: ${stderr.trim() || `exit code ${code}`}`);
   const response = fromBinary(CodeGeneratorResponseSchema, stdout);
   if (response.error !== "") throw new InputError(`ts-proto failed: ${response.error}`);
-  return response.file.map(({ name, content }) => ({ name, content: asProtoJson(name, content, options) }));
+  return response.file.map(({ name, content }) => ({ name, content }));
 }
 
 function withoutSourceInfo(file: FileDescriptorProto): FileDescriptorProto {

@@ -86,8 +86,11 @@ service S { rpc Get(M) returns (M) { option (google.api.mine) = "x"; } }`,
     expect((await run())["greeter.ts"]).toContain("id: bigint;");
     expect((await run("--int64", "number"))["greeter.ts"]).toContain("id: number;");
     expect((await run("--int64", "string"))["greeter.ts"]).toContain("id: string;");
-    expect((await run())["greeter.ts"]).toContain("obj.firstName =");
-    expect((await run("--json-names", "proto"))["greeter.ts"]).toContain("obj.first_name =");
+    expect((await run("--json-names", "proto"))["greeter.micro.ts"]).toContain(`jsonNames: "proto",`);
+    expect((await run("--json-unknown", "ignore"))["greeter.micro.ts"]).toContain("ignoreUnknownFields: true,");
+    const tsProto = ["--messages", "ts-proto"];
+    expect((await run(...tsProto))["greeter.ts"]).toContain("obj.firstName =");
+    expect((await run(...tsProto, "--json-names", "proto"))["greeter.ts"]).toContain("obj.first_name =");
     expect((await run("--service", "go.micro.srv.greeter"))["greeter.micro.ts"]).toContain(
       `service: "go.micro.srv.greeter",`,
     );

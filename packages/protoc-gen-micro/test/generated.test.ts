@@ -19,7 +19,7 @@ import {
   type CalculatorHandler,
 } from "./gen/kinds.micro.ts";
 import { Library, registerLibraryHandler, type LibraryHandler } from "./gen/routes.micro.ts";
-import type { Value } from "./gen/google/protobuf/struct.ts";
+import type { Value } from "@micro/core/proto";
 import type { Number, Pair } from "./gen/kinds.ts";
 
 /** A handler as a class, with state, as Go has them. */

@@ -8,7 +8,7 @@ import {
   type CalculatorHandler,
   type CalculatorService,
 } from "./gen/kinds.micro.ts";
-import type { Value } from "./gen/google/protobuf/struct.ts";
+import type { Value } from "@micro/core/proto";
 import type { Number, Pair } from "./gen/kinds.ts";
 
 declare const service: MicroService;

@@ -184,6 +184,61 @@ function stringEnd(text: string, start: number): number {
 }
 
 /**
+ * Of a member that an object has twice, `JSON.parse` takes the last, others the first: refused where that matters.
+ * @param value what the text was parsed into
+ * @throws {MicroError} `codec` naming the member
+ */
+export function refuseRepeatedMembers(id: string, text: string, value: unknown): void {
+  let written = 0;
+  for (let index = text.indexOf('"'); index >= 0; index = text.indexOf('"', index)) {
+    index = skipBlanks(text, stringEnd(text, index) + 1);
+    if (text.charCodeAt(index) === 0x3a) written++;
+  }
+  if (written === membersIn(value)) return;
+  throw new MicroError(`invalid JSON: the member ${JSON.stringify(repeatedMember(text))} is given twice`, {
+    id,
+    code: "codec",
+  });
+}
+
+/** Members of all objects inside a value. */
+function membersIn(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  let count = 0;
+  const pending: object[] = [value];
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const isArray = Array.isArray(next);
+    for (const key in next) {
+      if (!isArray) count++;
+      const member = (next as Record<string, unknown>)[key];
+      if (typeof member === "object" && member !== null) pending.push(member);
+    }
+  }
+  return count;
+}
+
+/** The first member of a valid text that its object has already. */
+function repeatedMember(text: string): string {
+  const open: Set<string>[] = [];
+  for (let index = 0; index < text.length; index++) {
+    const mark = text[index];
+    if (mark === "{" || mark === "[") open.push(new Set());
+    else if (mark === "}" || mark === "]") open.pop();
+    else if (mark === '"') {
+      const end = stringEnd(text, index);
+      const next = skipBlanks(text, end + 1);
+      if (text[next] === ":") {
+        const key = JSON.parse(text.slice(index, end + 1)) as string;
+        if (open.at(-1)!.has(key)) return key;
+        open.at(-1)!.add(key);
+      }
+      index = end;
+    }
+  }
+  return "";
+}
+
+/**
  * The members of a JSON object, or the elements of an array, as the bytes they take: values stay unparsed, so that
  * numbers keep all digits. Checks the punctuation between them; what is inside a value is left to its reader. At most
  * `most` are given.

@@ -3,7 +3,14 @@ import { builtin } from "../builtins.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import type { Codec } from "./codec.ts";
-import { checkStructure, maxJsonParts, parseJsonText, quoteLongIntegers, utf8Text } from "./json-text.ts";
+import {
+  checkStructure,
+  maxJsonParts,
+  parseJsonText,
+  quoteLongIntegers,
+  refuseRepeatedMembers,
+  utf8Text,
+} from "./json-text.ts";
 
 const id = "codec.json";
 const shortestHostile = '{"__proto__":0}'.length;
@@ -77,6 +84,7 @@ export function decodeJsonText(text: string, type: MessageType | undefined, maxP
       : parseJsonText(id, text);
   // "proto" is part of both refused keys; a key written with escapes has a \u in it.
   if (text.length >= shortestHostile && (text.includes("proto") || text.includes("\\u"))) refuseHostileKeys(value);
+  if (type?.json?.uniqueMembers === true) refuseRepeatedMembers(id, text, value);
   return fromJson(value, type);
 }
 

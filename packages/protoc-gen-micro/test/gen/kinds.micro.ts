@@ -13,21 +13,19 @@ import {
   type ServiceDefinition,
   type ServiceHandlers,
 } from "@micro/core";
-import { Empty } from "./google/protobuf/empty.ts";
-import { Value } from "./google/protobuf/struct.ts";
-import { Timestamp } from "./google/protobuf/timestamp.ts";
 import {
   CalculatorHandler as CalculatorHandler2,
   Class,
   Client as Client2,
-  DateMessage,
+  Date,
   Error,
   Number,
   Pair,
   message,
-  snakeName_innerName,
+  snake_name_inner_name,
 } from "./kinds.ts";
 import { Shared, Shared_Nested } from "./other/shared.ts";
+import { Empty, Timestamp, Value } from "@micro/core/proto";
 
 const pair = /* @__PURE__ */ protoMessage(Pair, {
   name: "Pair",
@@ -75,7 +73,7 @@ const message2 = /* @__PURE__ */ protoMessage(message, {
   value: /* @__PURE__ */ message3("Message", { clients: "" }),
 });
 
-const snakeName_innerName2 = /* @__PURE__ */ protoMessage(snakeName_innerName, {
+const snake_name_inner_name2 = /* @__PURE__ */ protoMessage(snake_name_inner_name, {
   name: "SnakeName_InnerName",
   value: /* @__PURE__ */ message3("SnakeName_InnerName", { kind: "SnakeName_InnerName_Kind" }),
 });
@@ -88,13 +86,9 @@ const class2 = /* @__PURE__ */ protoMessage(Class, {
 const calculatorHandler = /* @__PURE__ */ protoMessage(CalculatorHandler2, {
   name: "CalculatorHandler",
   value: /* @__PURE__ */ message3("CalculatorHandler", { Result: "isCalculatorHandler_Result" }),
-  oneofs: ["Result"],
 });
 
-const dateMessage = /* @__PURE__ */ protoMessage(DateMessage, {
-  name: "Date",
-  value: /* @__PURE__ */ message3("Date"),
-});
+const date = /* @__PURE__ */ protoMessage(Date, { name: "Date", value: /* @__PURE__ */ message3("Date") });
 
 const error = /* @__PURE__ */ protoMessage(Error, { name: "Error", value: /* @__PURE__ */ message3("Error") });
 
@@ -145,7 +139,7 @@ export interface CalculatorService extends ServiceClient<CalculatorMethods> {}
  * @param name micro name of the service to call
  * @param client a client, or the service that has one
  */
-export function newCalculatorService(name: string, client: Pick<Client, "client">): CalculatorService {
+export function newCalculatorService(name: string, client: { client: Client["client"] }): CalculatorService {
   return client.client(Calculator, { service: name });
 }
 
@@ -164,9 +158,9 @@ export function registerCalculatorHandler(
 /** Methods of {@link UserService}, by their names in code. */
 export type UserServiceMethods = {
   readonly then_: ProtoMethod<Client2, Client2>;
-  readonly toString_: ProtoMethod<message, snakeName_innerName>;
+  readonly toString_: ProtoMethod<message, snake_name_inner_name>;
   readonly constructor_: ProtoMethod<Class, CalculatorHandler2>;
-  readonly getURL: ProtoMethod<DateMessage, Error>;
+  readonly getURL: ProtoMethod<Date, Error>;
 };
 
 /**
@@ -179,9 +173,9 @@ export const UserService: ServiceDefinition<UserServiceMethods> = {
   contentType: "application/protobuf",
   methods: {
     then_: { name: "Then", kind: "unary", request: client2, response: client2 },
-    toString_: { name: "ToString", kind: "unary", request: message2, response: snakeName_innerName2 },
+    toString_: { name: "ToString", kind: "unary", request: message2, response: snake_name_inner_name2 },
     constructor_: { name: "Constructor", kind: "unary", request: class2, response: calculatorHandler },
-    getURL: { name: "GetURL", kind: "unary", request: dateMessage, response: error },
+    getURL: { name: "GetURL", kind: "unary", request: date, response: error },
   },
 };
 
@@ -197,7 +191,7 @@ export interface UserService extends ServiceClient<UserServiceMethods> {}
  * @param client a client, or the service that has one
  * @deprecated
  */
-export function newUserService(name: string, client: Pick<Client, "client">): UserService {
+export function newUserService(name: string, client: { client: Client["client"] }): UserService {
   return client.client(UserService, { service: name });
 }
 
@@ -242,7 +236,7 @@ export interface UserService2 extends ServiceClient<UserMethods> {}
  * @param name micro name of the service to call
  * @param client a client, or the service that has one
  */
-export function newUserService2(name: string, client: Pick<Client, "client">): UserService2 {
+export function newUserService2(name: string, client: { client: Client["client"] }): UserService2 {
   return client.client(User, { service: name });
 }
 
@@ -277,7 +271,7 @@ export interface NothingService extends ServiceClient<NothingMethods> {}
  * @param name micro name of the service to call
  * @param client a client, or the service that has one
  */
-export function newNothingService(name: string, client: Pick<Client, "client">): NothingService {
+export function newNothingService(name: string, client: { client: Client["client"] }): NothingService {
   return client.client(Nothing, { service: name });
 }
 

@@ -13,11 +13,13 @@ import {
   type ServiceDefinition,
   type ServiceHandlers,
 } from "@micro/core";
-import { Query, Query_Hit } from "./old.ts";
+import { $types, Query, Query_Hit } from "./old.ts";
+import { protoTypes } from "@micro/core/proto";
 
 const query = /* @__PURE__ */ protoMessage(Query, {
   name: "Query",
   value: /* @__PURE__ */ message("Query", { text: "string", limit: "int32", hit: "[]Query_Hit" }),
+  types: () => protoTypes($types),
 });
 
 const query_Hit = /* @__PURE__ */ protoMessage(Query_Hit, {
@@ -48,7 +50,7 @@ export interface LegacyService extends ServiceClient<LegacyMethods> {}
  * @param name micro name of the service to call
  * @param client a client, or the service that has one
  */
-export function newLegacyService(name: string, client: Pick<Client, "client">): LegacyService {
+export function newLegacyService(name: string, client: { client: Client["client"] }): LegacyService {
   return client.client(Legacy, { service: name });
 }
 

@@ -155,7 +155,7 @@ export interface LibraryService extends ServiceClient<LibraryMethods> {}
  * @param name micro name of the service to call
  * @param client a client, or the service that has one
  */
-export function newLibraryService(name: string, client: Pick<Client, "client">): LibraryService {
+export function newLibraryService(name: string, client: { client: Client["client"] }): LibraryService {
   return client.client(Library, { service: name });
 }
 

@@ -1,0 +1,13 @@
+/** Well-known messages that are plain values in code: wrappers, `Struct`, `Value`, `ListValue`. */
+import type { JsonReadOptions, JsonValue, JsonWriteOptions } from "./json.ts";
+import type { ProtoType } from "./proto-type.ts";
+
+/** Between a value in code and the message that carries it. */
+export interface Boxed<T, M extends object> {
+  readonly type: ProtoType<M>;
+  pack(value: T): M;
+  unpack(message: M): T;
+  /** @throws {Error} if the JSON is none of the type */
+  fromJSON(value: unknown, options: JsonReadOptions): T;
+  toJSON(value: T, options: JsonWriteOptions): JsonValue;
+}

@@ -1,0 +1,68 @@
+/** Where a message cannot be written: looked for only after it has failed. */
+import { inside, ProtoJsonError } from "./json.ts";
+import { entriesOf } from "./maps.ts";
+import type { ProtoType } from "./proto-type.ts";
+import type { Field } from "./table.ts";
+import { wrong, Writer } from "./writer.ts";
+
+/** The error with the path of the field, where that can be found. */
+export function explain(type: ProtoType<any>, message: unknown, error: unknown): unknown {
+  if (!(error instanceof TypeError)) return error;
+  if (typeof message !== "object" || message === null) return wrong(message, `an object (${type.$type})`);
+  const found = faultOf(type, message as Record<string, unknown>);
+  return found === undefined ? error : new TypeError(found.message, { cause: error });
+}
+
+/** The first field that cannot be written even alone. */
+function faultOf(type: ProtoType<any>, message: Record<string, unknown>): ProtoJsonError | undefined {
+  for (const field of type.table.fields) {
+    const key = field.oneof ?? field.key;
+    const part = message[key];
+    if (part === undefined || part === null) continue;
+    if (field.oneof !== undefined && isOther(field, part)) continue;
+    const error = errorOf(type, { [key]: part });
+    if (error === undefined) continue;
+    return inside(field.key, faultInField(type, field, part) ?? error);
+  }
+  return undefined;
+}
+
+/** True if a oneof has another of its fields. One that has none of them is the fault of the first. */
+function isOther(field: Field, part: unknown): boolean {
+  const { $case } = part as { $case?: unknown };
+  return typeof $case === "string" && $case !== field.key;
+}
+
+function faultInField(type: ProtoType<any>, field: Field, part: unknown): ProtoJsonError | undefined {
+  if (field.list === true) {
+    if (!Array.isArray(part)) return undefined;
+    for (const [index, element] of part.entries()) {
+      const error = errorOf(type, { [field.key]: [element] });
+      if (error !== undefined) return inside(index, faultInValue(field, element) ?? error);
+    }
+    return undefined;
+  }
+  if (field.map !== undefined) {
+    for (const [key, entry] of entriesOf(part)) {
+      const map = part instanceof Map ? new Map([[key, entry]]) : { [key as string]: entry };
+      const error = errorOf(type, { [field.key]: map });
+      if (error !== undefined) return inside(String(key), faultInValue(field, entry) ?? error);
+    }
+    return undefined;
+  }
+  return faultInValue(field, field.oneof === undefined ? part : (part as { value?: unknown }).value);
+}
+
+function faultInValue(field: Field, value: unknown): ProtoJsonError | undefined {
+  if (field.type !== "message" || typeof value !== "object" || value === null) return undefined;
+  return faultOf(field.of!() as ProtoType<any>, value as Record<string, unknown>);
+}
+
+function errorOf(type: ProtoType<any>, message: object): Error | undefined {
+  try {
+    Writer.encode(type, message);
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}

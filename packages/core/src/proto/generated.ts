@@ -1,0 +1,55 @@
+/** Small functions and types of generated code: names that no message can take. */
+import { entriesOf, setEntry } from "./maps.ts";
+import type { Reader } from "./reader.ts";
+import { enumNames, type EnumValues } from "./table.ts";
+import { unknownFields } from "./unknown.ts";
+import { shown, wrong, type Writer } from "./writer.ts";
+
+/** Global types, whatever a file's messages are called. */
+export type Bytes = Uint8Array;
+export type MapOf<Key, Entry> = Map<Key, Entry>;
+
+export const emptyBytes = (): Uint8Array => new Uint8Array(0);
+export const newMap = <Key, Entry>(): Map<Key, Entry> => new Map();
+
+/** True if a number has a name in a closed enum. */
+export const hasNumber = (values: EnumValues, number: number): boolean => enumNames(values).has(number);
+
+/** True for a real number that is not written: zero, but not the one below it. */
+export const isSet = (value: number): boolean => value !== 0 || Object.is(value, -0);
+
+export { int64Number } from "./scalars.ts";
+
+/** Elements of a list, none of what is not there. @throws {TypeError} if it is no array */
+export function list<T>(value: readonly T[] | null | undefined): readonly T[] {
+  if (value === undefined || value === null) return none;
+  if (!Array.isArray(value)) throw wrong(value, "an array");
+  return value as readonly T[];
+}
+const none: readonly never[] = [];
+
+/** Entries of a map by text or 32-bit integers. */
+export const entries: <T>(map: { readonly [key: string]: T } | undefined) => [key: string, value: T][] =
+  entriesOf as never;
+/** Entries of a map by anything else. */
+export const mapEntries: <Key, T>(map: ReadonlyMap<Key, T> | undefined) => [key: Key, value: T][] = entriesOf as never;
+
+/** @throws {TypeError} if a oneof has something that is none of its fields */
+export function noCase(oneof: { readonly $case: string } | null | undefined): void {
+  if (oneof !== undefined && oneof !== null)
+    throw new TypeError(`a oneof has $case ${shown(oneof.$case)}, which is none of its fields`);
+}
+
+/** Read a message without fields. */
+export function readUnknown(message: object, reader: Reader, end: number): void {
+  while (reader.position < end) if (reader.other(message, reader.tag())) return;
+}
+
+/** Put an entry into a map of either form. */
+export const put: (map: unknown, key: unknown, value: unknown) => void = setEntry;
+
+/** Write fields that were kept. */
+export function writeUnknown(message: object, writer: Writer): void {
+  const bytes = unknownFields(message);
+  if (bytes !== undefined) writer.raw(bytes);
+}

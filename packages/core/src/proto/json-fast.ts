@@ -1,0 +1,60 @@
+/**
+ * What generated code writes JSON with. Only messages that are right go this way to its end: an error here is thrown
+ * away, and {@link toJson} finds it again with the path of its field.
+ */
+import type { Boxed } from "./boxed.ts";
+import type { JsonObject, JsonValue, JsonWriteOptions } from "./json.ts";
+import { scalarToJson } from "./json-scalars.ts";
+import { entriesOf } from "./maps.ts";
+import type { ProtoType } from "./proto-type.ts";
+import { enumNames, type EnumValues } from "./table.ts";
+
+class NoJson extends Error {}
+
+const fail = (): never => {
+  throw new NoJson();
+};
+
+export const jsonString = (value: string): string =>
+  typeof value === "string" && value.isWellFormed() ? value : fail();
+export const jsonBool = (value: boolean): boolean => (typeof value === "boolean" ? value : fail());
+export const jsonInt32 = (value: number): number => (value === (value | 0) ? value : fail());
+export const jsonUint32 = (value: number): number => (value === value >>> 0 ? value : fail());
+export const jsonDouble = (value: number): number | string =>
+  Number.isFinite(value) ? value : typeof value === "number" ? String(value) : fail();
+export const jsonFloat = (value: number): JsonValue =>
+  Number.isInteger(value) && value < 16_777_216 && value > -16_777_216 ? value : scalarToJson("float", value);
+export const jsonBytes = (value: Uint8Array): JsonValue => scalarToJson("bytes", value);
+export const jsonInt64 = (value: bigint | number | string): JsonValue => scalarToJson("int64", value);
+export const jsonUint64 = (value: bigint | number | string): JsonValue => scalarToJson("uint64", value);
+
+export function jsonEnum(values: EnumValues, value: number): string | number {
+  return enumNames(values).get(value) ?? jsonInt32(value);
+}
+
+export function jsonMessage<T extends object>(type: ProtoType<T>, value: T, options: JsonWriteOptions): JsonValue {
+  if (typeof value !== "object" || value === null) return fail();
+  const { special } = type;
+  return special === undefined ? type.json(value, options) : special.write(value, options);
+}
+
+export function jsonBoxed<T>(box: Boxed<T, any>, value: T, options: JsonWriteOptions): JsonValue {
+  return box.toJSON(value, options);
+}
+
+export function jsonMap(
+  map: object | undefined,
+  write: (value: any, options: JsonWriteOptions) => JsonValue,
+  options: JsonWriteOptions,
+): JsonObject {
+  const json: JsonObject = {};
+  for (const [key, value] of entriesOf(map)) json[key as string] = write(value, options);
+  return json;
+}
+
+/** True if a map has entries. */
+export function hasEntries(map: object | null | undefined): boolean {
+  if (map instanceof Map) return map.size > 0;
+  for (const _ in map) return true;
+  return false;
+}

@@ -1,0 +1,146 @@
+/** Scalars in proto3 JSON: range, form, nothing guessed. */
+import type { JsonValue } from "./json.ts";
+import { int64As, int64Of, isUnsigned, type Int64Form, type ScalarName } from "./scalars.ts";
+import { shown, wrong } from "./writer.ts";
+
+const number = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
+
+/** @throws {TypeError} if the value is not JSON of this type */
+export function scalarFromJson(type: ScalarName, value: unknown, form: Int64Form | undefined): unknown {
+  switch (type) {
+    case "string":
+      if (typeof value !== "string") throw wrong(value, "a string");
+      if (!value.isWellFormed()) throw new TypeError("the text holds half of a surrogate pair");
+      return value;
+    case "bool":
+      if (typeof value !== "boolean") throw wrong(value, "true or false");
+      return value;
+    case "bytes":
+      return bytesFromJson(value);
+    case "double":
+    case "float":
+      return realFromJson(type, value);
+    case "int64":
+    case "sint64":
+    case "sfixed64":
+    case "uint64":
+    case "fixed64": {
+      const found = int64FromJson(type, value);
+      return form === undefined ? found : int64As(found, form);
+    }
+    default:
+      return int32FromJson(type, value);
+  }
+}
+
+function int32FromJson(type: ScalarName, value: unknown): number {
+  // Nearly always.
+  if (value === ((value as number) | 0) && (value >= 0 || !isUnsigned(type))) return value | 0;
+  const found = typeof value === "string" && number.test(value) ? Number(value) : value;
+  if (typeof found !== "number" || !Number.isInteger(found)) throw wrong(value, `an integer (${type})`);
+  const fits = isUnsigned(type) ? found === found >>> 0 : found === (found | 0);
+  if (!fits) throw new TypeError(`${shown(value)} is out of the range of ${type}`);
+  return found === 0 ? 0 : found;
+}
+
+function int64FromJson(type: ScalarName, value: unknown): bigint {
+  let found: bigint | undefined;
+  if (typeof value === "bigint") found = value;
+  else if (typeof value === "number" && Number.isInteger(value)) found = BigInt(value);
+  else if (typeof value === "string") {
+    if (/^-?(?:0|[1-9]\d{0,19})$/.test(value)) found = BigInt(value);
+    else if (number.test(value) && value.length < 30 && Number.isSafeInteger(Number(value)))
+      found = BigInt(Number(value));
+  }
+  if (found === undefined) throw wrong(value, `an integer (${type})`);
+  try {
+    return int64Of(found, !isUnsigned(type));
+  } catch {
+    throw new TypeError(`${shown(value)} is out of the range of ${type}`);
+  }
+}
+
+function realFromJson(type: "double" | "float", value: unknown): number {
+  let found = value;
+  if (typeof value === "string") {
+    if (value === "NaN") return NaN;
+    if (value === "Infinity") return Infinity;
+    if (value === "-Infinity") return -Infinity;
+    if (number.test(value)) found = Number(value);
+  }
+  // An integer of more digits than a number holds, from the JSON codec.
+  if (typeof value === "bigint") found = Number(value);
+  if (typeof found !== "number") throw wrong(value, `a number (${type})`);
+  const rounded = type === "float" ? Math.fround(found) : found;
+  if (!Number.isFinite(rounded)) throw new TypeError(`${shown(value)} is out of the range of ${type}`);
+  return rounded;
+}
+
+function bytesFromJson(value: unknown): Uint8Array {
+  if (typeof value !== "string" || !/^[\w+/-]*={0,2}$/.test(value)) throw wrong(value, "bytes in base64");
+  const { length } = value;
+  const padding = value.endsWith("==") ? 2 : value.endsWith("=") ? 1 : 0;
+  if ((length - padding) % 4 === 1 || (padding > 0 && length % 4 !== 0)) throw wrong(value, "bytes in base64");
+  const bytes = Buffer.from(value, "base64");
+  // Small ones share memory with others, which whoever looks at `buffer` would see.
+  const isOwn = bytes.length === bytes.buffer.byteLength;
+  return isOwn ? new Uint8Array(bytes.buffer) : new Uint8Array(bytes);
+}
+
+/** @throws {TypeError} if the value is none of this type */
+export function scalarToJson(type: ScalarName, value: unknown): JsonValue {
+  switch (type) {
+    case "string":
+      if (typeof value !== "string") throw wrong(value, "a string");
+      if (!value.isWellFormed()) throw new TypeError("the text holds half of a surrogate pair");
+      return value;
+    case "bool":
+      if (typeof value !== "boolean") throw wrong(value, "a boolean");
+      return value;
+    case "bytes":
+      if (!(value instanceof Uint8Array)) throw wrong(value, "a Uint8Array");
+      return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64");
+    case "double":
+    case "float":
+      if (typeof value !== "number") throw wrong(value, "a number");
+      if (!Number.isFinite(value)) return String(value);
+      return type === "float" ? shortFloat(value) : value;
+    case "int64":
+    case "sint64":
+    case "sfixed64":
+      return int64Of(value as bigint, true).toString();
+    case "uint64":
+    case "fixed64":
+      return int64Of(value as bigint, false).toString();
+    case "uint32":
+    case "fixed32":
+      if (value !== (value as number) >>> 0) throw wrong(value, `a ${type}`);
+      return value;
+    default:
+      if (value !== ((value as number) | 0)) throw wrong(value, `an ${type}`);
+      return value;
+  }
+}
+
+/** The shortest number that is this float, as Go writes it: 0.1, not 0.10000000149011612. */
+function shortFloat(value: number): number {
+  if (Number.isInteger(value) && Math.abs(value) < 16_777_216) return value;
+  const float = Math.fround(value);
+  if (!Number.isFinite(float)) throw wrong(value, "a float");
+  const rounded = Math.round(float * 1000) / 1000;
+  if (Math.abs(rounded) < 10_000 && Math.fround(rounded) === float) return rounded;
+  for (let digits = 6; digits < 9; digits++) {
+    const short = Number(float.toPrecision(digits));
+    if (Math.fround(short) === float) return short;
+  }
+  return float;
+}
+
+/** A map's key from its text in JSON. @throws {TypeError} if it is none of the type */
+export function keyFromJson(type: ScalarName, key: string, form: Int64Form | undefined): unknown {
+  if (type === "bool") {
+    if (key !== "true" && key !== "false") throw wrong(key, "true or false");
+    return key === "true";
+  }
+  return scalarFromJson(type, key, form);
+}

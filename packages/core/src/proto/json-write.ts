@@ -1,0 +1,113 @@
+/** Writing proto3 JSON. */
+import type { Boxed } from "./boxed.ts";
+import { getExtension, hasExtension } from "./extension.ts";
+import { inside, ProtoJsonError, type JsonObject, type JsonValue, type JsonWriteOptions } from "./json.ts";
+import { scalarToJson } from "./json-scalars.ts";
+import { entriesOf } from "./maps.ts";
+import type { ProtoType } from "./proto-type.ts";
+import { enumNames, type EnumValues, type Field } from "./table.ts";
+import { unknownFields } from "./unknown.ts";
+import { wrong } from "./writer.ts";
+
+/** JSON of a message. @throws {ProtoJsonError} */
+export function toJson<T extends object>(type: ProtoType<T>, message: T, options: JsonWriteOptions): JsonValue {
+  if (type.special === undefined) return fieldsToJson(type, message, options);
+  try {
+    return type.special.write(message, options);
+  } catch (error) {
+    throw error instanceof ProtoJsonError ? error : new ProtoJsonError("", (error as Error).message);
+  }
+}
+
+export function fieldsToJson<T extends object>(type: ProtoType<T>, message: T, options: JsonWriteOptions): JsonObject {
+  if (typeof message !== "object" || message === null)
+    throw new ProtoJsonError("", wrong(message, `an object (${type.$type})`).message);
+  const json: JsonObject = {};
+  const source = message as Record<string, unknown>;
+  const byProto = options.names === "proto";
+  let current: Field | undefined;
+  try {
+    for (const field of type.table.fields) {
+      current = field;
+      const value = fieldToJson(source, field, options);
+      if (value !== undefined) json[byProto ? field.name : field.json] = value;
+    }
+  } catch (error) {
+    throw inside(current!.key, error);
+  }
+  if (options.types !== undefined && unknownFields(message) !== undefined)
+    extensionsToJson(type, message, json, options);
+  return json;
+}
+
+function extensionsToJson(type: ProtoType<any>, message: object, json: JsonObject, options: JsonWriteOptions): void {
+  for (const [name, known] of options.types!) {
+    if (!("holder" in known) || known.extendee !== type || !hasExtension(message, known)) continue;
+    const [value] = Object.values(fieldsToJson(known.holder, { value: getExtension(message, known) }, options));
+    if (value !== undefined) json[name] = value;
+  }
+}
+
+function fieldToJson(source: Record<string, unknown>, field: Field, options: JsonWriteOptions): JsonValue | undefined {
+  if (field.oneof !== undefined) {
+    const chosen = source[field.oneof] as { $case?: string; value?: unknown } | undefined;
+    if (chosen?.$case !== field.key || chosen.value === undefined) return undefined;
+    return valueToJson(field, chosen.value, options);
+  }
+  const value = source[field.key];
+  if (value === undefined) return undefined;
+  if (field.list === true) return listToJson(field, value, options);
+  if (field.map !== undefined) return mapToJson(field, value, options);
+  if (value === null && field.type !== "boxed") return undefined;
+  if (field.isImplicit && isZero(value)) return undefined;
+  return valueToJson(field, value, options);
+}
+
+function isZero(value: unknown): boolean {
+  if (value === 0) return !Object.is(value, -0);
+  if (typeof value === "object") return value instanceof Uint8Array && value.length === 0;
+  return value === "" || value === false || value === 0n || value === "0";
+}
+
+function listToJson(field: Field, value: unknown, options: JsonWriteOptions): JsonValue | undefined {
+  if (!Array.isArray(value)) throw wrong(value, "an array");
+  if (value.length === 0) return undefined;
+  const list: JsonValue[] = [];
+  let index = 0;
+  try {
+    for (; index < value.length; index++) list.push(valueToJson(field, value[index], options));
+  } catch (error) {
+    throw inside(index, error);
+  }
+  return list;
+}
+
+function mapToJson(field: Field, value: unknown, options: JsonWriteOptions): JsonValue | undefined {
+  const json: JsonObject = {};
+  let isEmpty = true;
+  for (const [key, entry] of entriesOf(value)) {
+    try {
+      json[String(key)] = valueToJson(field, entry, options);
+    } catch (error) {
+      throw inside(String(key), error);
+    }
+    isEmpty = false;
+  }
+  return isEmpty ? undefined : json;
+}
+
+function valueToJson(field: Field, value: unknown, options: JsonWriteOptions): JsonValue {
+  switch (field.type) {
+    case "message":
+      return toJson(field.of!() as ProtoType<object>, value as object, options);
+    case "boxed":
+      return (field.of!() as Boxed<unknown, object>).toJSON(value, options);
+    case "enum": {
+      if (typeof value !== "number" || value !== (value | 0)) throw wrong(value, "a number of an enum");
+      if (field.null === true) return null;
+      return enumNames(field.of!() as EnumValues).get(value) ?? value;
+    }
+    default:
+      return scalarToJson(field.type, value);
+  }
+}

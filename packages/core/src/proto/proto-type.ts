@@ -1,0 +1,146 @@
+/** A message type: what generated code declares for each message, and everything that can be done with one. */
+import type { JsonObject, JsonReadOptions, JsonWriteOptions, JsonValue } from "./json.ts";
+import { explain } from "./explain.ts";
+import { fromJson } from "./json-read.ts";
+import { jsonMessage } from "./json-fast.ts";
+import { toJson } from "./json-write.ts";
+import { copyOf } from "./copy.ts";
+import { Reader } from "./reader.ts";
+import { checkRequired, hasRequired } from "./required.ts";
+import { tableOf, type Field, type FieldRow, type Table } from "./table.ts";
+import { Writer } from "./writer.ts";
+import type { ProtoInput } from "../proto.ts";
+
+/** What generated code gives for one message. */
+export interface ProtoTypeParts<T extends object> {
+  /** A message with nothing set. */
+  readonly base: () => T;
+  readonly write: (message: T, writer: Writer) => void;
+  /** Read fields up to `end` into a message. */
+  readonly read: (message: T, reader: Reader, end: number) => void;
+  /** Write JSON with lowerCamel names. It may throw anything: what is wrong is looked for again. */
+  readonly json: (message: T, options: JsonWriteOptions) => JsonObject;
+  /** Its fields, for everything else. */
+  readonly fields: readonly FieldRow[];
+}
+
+/** JSON of a well-known type that is not an object of its fields. */
+export interface SpecialJson<T> {
+  read(value: unknown, options: JsonReadOptions): T;
+  /** Fields that a sender left out are not there. */
+  write(message: Partial<T>, options: JsonWriteOptions): JsonValue;
+}
+
+/** A message type, made by generated code. Messages themselves are plain objects. */
+export class ProtoType<T extends object> {
+  /** Full name, e.g. `greeter.HelloRequest`. */
+  readonly $type: string;
+  /** @internal */
+  readonly base: () => T;
+  /** @internal */
+  readonly write: (message: T, writer: Writer) => void;
+  /** @internal */
+  readonly read: (message: T, reader: Reader, end: number) => void;
+  /** @internal */
+  readonly json: (message: T, options: JsonWriteOptions) => JsonObject;
+  readonly #rows: readonly FieldRow[];
+  #table: Table | undefined;
+  readonly #findSpecial: (name: string) => SpecialJson<T> | undefined;
+  /** Whether messages have to be looked at for fields that are required; known after the first one. */
+  #isChecked: boolean | undefined;
+  #special: SpecialJson<T> | null | undefined;
+
+  /** @internal Use `message`: well-known types get their JSON there. */
+  constructor(
+    name: string,
+    { base, write, read, json, fields }: ProtoTypeParts<T>,
+    findSpecial: (name: string) => SpecialJson<T> | undefined,
+  ) {
+    this.$type = name;
+    this.base = base;
+    this.write = write;
+    this.read = read;
+    this.json = json;
+    this.#findSpecial = findSpecial;
+    this.#rows = fields;
+  }
+
+  /** @internal Fields by their names, made when they are first asked for. */
+  get table(): Table {
+    return (this.#table ??= tableOf(this.$type, this.#rows));
+  }
+
+  /** @internal Its JSON, if that is not an object of its fields. */
+  get special(): SpecialJson<T> | undefined {
+    if (this.#special === undefined) this.#special = this.#findSpecial(this.$type) ?? null;
+    return this.#special ?? undefined;
+  }
+
+  #check(message: T): void {
+    if ((this.#isChecked ??= hasRequired(this))) checkRequired(this, message);
+  }
+
+  /** Fields of the message, in the order of the .proto file. */
+  get fields(): readonly Field[] {
+    return this.table.fields;
+  }
+
+  /**
+   * A message with all its fields, those left out at their zero values. Nothing of `input` is shared with it, bytes
+   * apart.
+   */
+  create(input?: ProtoInput<T>): T {
+    return input === undefined ? this.base() : copyOf(this, input as T);
+  }
+
+  /**
+   * Protobuf bytes. Fields that are missing are not written, or have their zero value.
+   * @throws {TypeError} that names the field whose value does not fit its type, or is required and missing
+   */
+  encode(message: ProtoInput<T>): Uint8Array<ArrayBuffer> {
+    try {
+      this.#check(message as T);
+      return Writer.encode(this, message as T);
+    } catch (error) {
+      throw explain(this, message, error);
+    }
+  }
+
+  /**
+   * Read protobuf bytes. Fields that are not known here are kept and written again. Fields of type bytes are views of
+   * `bytes`.
+   * @throws {Error} if the bytes are not a message of this type
+   */
+  decode(bytes: Uint8Array): T {
+    const message = this.base();
+    const reader = new Reader(bytes);
+    this.read(message, reader, bytes.length);
+    reader.end(bytes.length);
+    this.#check(message);
+    return message;
+  }
+
+  /**
+   * Read proto3 JSON, as `JSON.parse` gives it.
+   * @throws {ProtoJsonError} that says where it is wrong: `items[2].name: 5 is not a string`
+   */
+  fromJSON(value: unknown, options: JsonReadOptions = {}): T {
+    const message = fromJson(this, value, options);
+    this.#check(message);
+    return message;
+  }
+
+  /** Proto3 JSON of a message, for `JSON.stringify`. @throws {ProtoJsonError} if a value has no JSON */
+  toJSON(message: ProtoInput<T>, options: JsonWriteOptions = {}): JsonValue {
+    this.#check(message as T);
+    // Types are given for what generated code does not know: extensions.
+    if (options.names !== "proto" && options.types === undefined) {
+      try {
+        return jsonMessage(this, message as T, options);
+      } catch {
+        // Told below, with the field's path.
+      }
+    }
+    return toJson(this, message as T, options);
+  }
+}

@@ -1,0 +1,70 @@
+/** Fields that proto2 calls required: a message without one is no message. */
+import type { Boxed } from "./boxed.ts";
+import { entriesOf } from "./maps.ts";
+import type { ProtoType } from "./proto-type.ts";
+import type { Field } from "./table.ts";
+
+/** @throws {Error} naming the first required field that is missing, here or inside */
+export function checkRequired(type: ProtoType<any>, message: object): void {
+  if (hasRequired(type)) check(type, message, "");
+}
+
+/** True if a message, or one inside it, has a field that is required. */
+export function hasRequired(type: ProtoType<any>): boolean {
+  if (type.table.required === undefined) settle(type);
+  return type.table.required!;
+}
+
+/** Whether a type has required fields anywhere inside: types may hold each other. */
+function settle(root: ProtoType<any>): void {
+  const seen = new Set<ProtoType<any>>();
+  const users = new Map<ProtoType<any>, ProtoType<any>[]>();
+  const pending = [root];
+  const found: ProtoType<any>[] = [];
+  for (let type = pending.pop(); type !== undefined; type = pending.pop()) {
+    if (seen.has(type)) continue;
+    seen.add(type);
+    for (const field of type.table.fields) {
+      if (field.required === true) found.push(type);
+      const inner = messageOf(field);
+      if (inner === undefined) continue;
+      users.set(inner, [...(users.get(inner) ?? []), type]);
+      pending.push(inner);
+    }
+  }
+  for (const type of seen) type.table.required ??= false;
+  for (let type = found.pop(); type !== undefined; type = found.pop()) {
+    if (type.table.required) continue;
+    type.table.required = true;
+    found.push(...(users.get(type) ?? []));
+  }
+}
+
+function messageOf(field: Field): ProtoType<any> | undefined {
+  if (field.type === "message") return field.of!() as ProtoType<any>;
+  return field.type === "boxed" ? (field.of!() as Boxed<unknown, object>).type : undefined;
+}
+
+function check(type: ProtoType<any>, message: object, path: string): void {
+  if (typeof message !== "object" || message === null) return;
+  const source = message as Record<string, unknown>;
+  for (const field of type.table.fields) {
+    const where = path === "" ? field.key : `${path}.${field.key}`;
+    const chosen = field.oneof === undefined ? undefined : (source[field.oneof] as { $case?: string; value?: unknown });
+    const value =
+      field.oneof === undefined ? source[field.key] : chosen?.$case === field.key ? chosen.value : undefined;
+    if (value === undefined || value === null) {
+      if (field.required === true) throw new TypeError(`${where} is required and missing`);
+      continue;
+    }
+    if (field.type !== "message") continue;
+    const inner = field.of!() as ProtoType<any>;
+    if (inner.table.required !== true) continue;
+    if (field.map !== undefined)
+      for (const [key, entry] of entriesOf(value))
+        check(inner, entry as object, `${where}[${JSON.stringify(String(key))}]`);
+    else if (field.list === true)
+      (value as object[]).forEach((entry, index) => check(inner, entry, `${where}[${index}]`));
+    else check(inner, value, where);
+  }
+}

@@ -1,0 +1,78 @@
+/** `Any`: a message with its type's name. */
+import { ProtoJsonError, type JsonValue, type ProtoTypes } from "./json.ts";
+import { scalarFromJson } from "./json-scalars.ts";
+import { fieldsFromJson, fromJson } from "./json-read.ts";
+import { fieldsToJson, toJson } from "./json-write.ts";
+import type { ProtoType, SpecialJson } from "./proto-type.ts";
+import { Reader } from "./reader.ts";
+import { wrong } from "./writer.ts";
+
+interface Any {
+  typeUrl: string;
+  value: Uint8Array;
+}
+
+type WellKnown = () => ReadonlyMap<string, ProtoType<any>>;
+
+function typeOf(url: string, types: ProtoTypes | undefined, wellKnown: WellKnown): ProtoType<any> {
+  const slash = url.lastIndexOf("/");
+  const name = url.slice(slash + 1);
+  // A name alone is no URL of a type.
+  const type = slash === -1 || name === "" ? undefined : (types?.get(name) ?? wellKnown().get(name));
+  if (type === undefined || "holder" in type) throw new TypeError(`the type ${JSON.stringify(url)} is not known here`);
+  return type;
+}
+
+/** True if its JSON is not an object of its fields, so that it stands under `value`. */
+const isSpecial = (type: ProtoType<any>): boolean => type.special !== undefined;
+
+/** @param wellKnown types that every `Any` may hold */
+export const anyJson = (wellKnown: WellKnown): SpecialJson<Any> => ({
+  read(value, options) {
+    if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(value, "an object (Any)");
+    const members = value as Record<string, unknown>;
+    const keys = Object.keys(members);
+    if (keys.length === 0) return { typeUrl: "", value: new Uint8Array(0) };
+    const url = members["@type"];
+    if (url === undefined && keys.every((key) => key === "type_url" || key === "value"))
+      // As Go up to v5.13 writes it.
+      return {
+        typeUrl: scalarFromJson("string", members["type_url"] ?? "", undefined) as string,
+        value: scalarFromJson("bytes", members["value"] ?? "", undefined) as Uint8Array,
+      };
+    if (typeof url !== "string") throw new ProtoJsonError("@type", "the type of an Any is missing, or no string");
+    const type = typeOf(url, options.types, wellKnown);
+    if (!isSpecial(type)) return { typeUrl: url, value: type.encode(fieldsFromJson(type, value, options, "@type")) };
+    const extra = keys.find((key) => key !== "@type" && key !== "value");
+    if (extra !== undefined && options.ignoreUnknownFields !== true)
+      throw new ProtoJsonError(extra, `an Any of ${type.$type} has @type and value only`);
+    if (!("value" in members)) throw new ProtoJsonError("value", `an Any of ${type.$type} needs it`);
+    return { typeUrl: url, value: type.encode(fromJson(type, members["value"], options)) };
+  },
+  write({ typeUrl = "", value = new Uint8Array(0) }, options) {
+    if (typeUrl === "" && value.length === 0) return {};
+    const type = typeOf(typeUrl, options.types, wellKnown);
+    const message: unknown = decoded(type, value);
+    const json: JsonValue = isSpecial(type)
+      ? { value: toJson(type, message as object, options) }
+      : fieldsToJson(type, message as object, options);
+    return { "@type": typeUrl, ...json };
+  },
+});
+
+/** How deep an Any may hold an Any: each of them is read on its own. */
+let depth = 0;
+
+function decoded(type: ProtoType<any>, bytes: Uint8Array): unknown {
+  if (depth > 50) throw new TypeError("messages are nested too deep");
+  depth++;
+  try {
+    const message: object = type.base();
+    const reader = new Reader(bytes);
+    type.read(message, reader, bytes.length);
+    reader.end(bytes.length);
+    return message;
+  } finally {
+    depth--;
+  }
+}

@@ -1,0 +1,97 @@
+/** `Struct`, `Value`, `ListValue`: JSON in protobuf. */
+import type { JsonObject, JsonValue } from "./json.ts";
+import { inside } from "./json.ts";
+import { setEntry } from "./maps.ts";
+import type { SpecialJson } from "./proto-type.ts";
+import { maxDepth } from "./reader.ts";
+import type { ListValue, Struct, Value } from "./gen/struct.ts";
+import { shown, wrong } from "./writer.ts";
+
+/** A value of JSON as the message. @throws {TypeError} for what JSON has not */
+export function packValue(value: unknown, depth = 0): Value {
+  // As deep as others read: a list and its elements are two messages.
+  if (depth > maxDepth / 2) throw new TypeError(`JSON is nested deeper than ${maxDepth / 2} levels`);
+  if (value === null) return { kind: { $case: "nullValue", value: 0 } };
+  if (typeof value === "boolean") return { kind: { $case: "boolValue", value } };
+  if (typeof value === "string") return { kind: { $case: "stringValue", value } };
+  if (typeof value === "number") return { kind: { $case: "numberValue", value } };
+  // An integer of more digits than a number holds, from the JSON codec.
+  if (typeof value === "bigint") return { kind: { $case: "numberValue", value: Number(value) } };
+  if (Array.isArray(value)) return { kind: { $case: "listValue", value: packList(value, depth + 1) } };
+  if (typeof value === "object") return { kind: { $case: "structValue", value: packStruct(value, depth + 1) } };
+  throw wrong(value, "a value of JSON");
+}
+
+export function packStruct(value: unknown, depth = 0): Struct {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(value, "an object");
+  const fields: Struct["fields"] = {};
+  for (const [key, member] of Object.entries(value)) {
+    if (member === undefined) continue;
+    try {
+      setEntry(fields, key, packValue(member, depth));
+    } catch (error) {
+      throw inside(key, error);
+    }
+  }
+  return { fields };
+}
+
+export function packList(value: unknown, depth = 0): ListValue {
+  if (!Array.isArray(value)) throw wrong(value, "an array");
+  return {
+    values: value.map((element, index) => {
+      try {
+        return packValue(element, depth);
+      } catch (error) {
+        throw inside(index, error);
+      }
+    }),
+  };
+}
+
+export function unpackValue({ kind }: Value): JsonValue {
+  // A value without any kind says nothing: JSON has null for that.
+  if (kind === undefined) return null;
+  switch (kind.$case) {
+    case "nullValue":
+      return null;
+    case "structValue":
+      return unpackStruct(kind.value);
+    case "listValue":
+      return unpackList(kind.value);
+    default:
+      return kind.value;
+  }
+}
+
+export function unpackStruct({ fields = {} }: Partial<Struct>): JsonObject {
+  const object: JsonObject = {};
+  for (const [key, value] of Object.entries(fields)) setEntry(object, key, unpackValue(value));
+  return object;
+}
+
+export function unpackList({ values = [] }: Partial<ListValue>): JsonValue[] {
+  return values.map(unpackValue);
+}
+
+/** @throws {TypeError} if a number in it has no JSON */
+export function checkedJson<T extends JsonValue>(value: T): T {
+  if (typeof value === "number") {
+    if (!Number.isFinite(value)) throw new TypeError(`${shown(value)} has no JSON in a google.protobuf.Value`);
+  } else if (Array.isArray(value)) value.forEach(checkedJson);
+  else if (typeof value === "object" && value !== null) Object.values(value).forEach(checkedJson);
+  return value;
+}
+
+export const structJson: SpecialJson<Struct> = {
+  read: (value) => packStruct(value),
+  write: (message) => checkedJson(unpackStruct(message)),
+};
+export const listJson: SpecialJson<ListValue> = {
+  read: (value) => packList(value),
+  write: (message) => checkedJson(unpackList(message)),
+};
+export const valueJson: SpecialJson<Value> = {
+  read: (value) => packValue(value),
+  write: (message) => checkedJson(unpackValue(message)),
+};
