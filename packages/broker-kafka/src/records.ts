@@ -34,7 +34,7 @@ function isEnvelope(value: Buffer): boolean {
 export function rawMessage(topic: string, record: KafkaRecord): BrokerMessage {
   const header = new Metadata();
   copyHeaders(record, header);
-  if (!header.has("Micro-Topic")) header.set("Micro-Topic", topic);
+  if (!header.has("Micro-Topic")) header.keep("Micro-Topic", topic);
   if (!header.has("Content-Type")) header.set("Content-Type", "application/json");
   return { header, body: record.value ?? new Uint8Array(0) };
 }
@@ -62,6 +62,6 @@ function copyHeaders({ headers }: KafkaRecord, into: Metadata): void {
   for (const name of Object.keys(headers)) {
     const given = headers[name];
     const value = Array.isArray(given) ? given.at(-1) : given;
-    if (name !== "" && value !== undefined && value !== null) into.set(name, value.toString());
+    if (name !== "" && value !== undefined && value !== null) into.keep(name, value.toString());
   }
 }

@@ -88,11 +88,11 @@ export class ReceivedMessage implements BrokerMessage {
 function readHeader({ headers, contentType, routingKey }: AmqpMessage): Metadata {
   const header = new Metadata();
   if (headers !== undefined)
-    for (const [name, value] of Object.entries(headers)) if (name !== "") header.set(name, asText(value));
+    for (const [name, value] of Object.entries(headers)) if (name !== "") header.keep(name, asText(value));
   // As go-micro v4.7 and later.
-  if (!header.get("Micro-Topic") && routingKey !== "") header.set("Micro-Topic", routingKey);
+  if (!header.get("Micro-Topic") && routingKey !== "") header.keep("Micro-Topic", routingKey);
   if (typeof contentType === "string" && contentType !== "" && !header.has("Content-Type"))
-    header.set("Content-Type", contentType);
+    header.keep("Content-Type", contentType);
   return header;
 }
 

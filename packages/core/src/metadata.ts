@@ -2,7 +2,9 @@
  * Metadata: the string headers that travel with a call or an event.
  *
  * Names are case-insensitive and kept in Go's canonical form (`micro-id` is `Micro-Id`), which is what every name
- * becomes on go-micro's http wire. A name may hold any text; nothing here ever becomes an object key.
+ * becomes on go-micro's http wire. What a program passes must be what HTTP can carry, whichever wire it takes: a name or a
+ * value that would vanish or change on one of them is refused by all. What peers sent is kept as it came. Nothing here
+ * ever becomes an object key.
  */
 
 /** What a caller may pass where metadata is asked for. */
@@ -13,12 +15,19 @@ const maxCachedNames = 1024;
 /** Names come from peers: a long one is not worth keeping. */
 const maxCachedNameLength = 64;
 
+/** Characters of a header's name: RFC 9110, 5.1. */
+const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+// What Go's client refuses in a value (httpguts.ValidHeaderFieldValue).
+// oxlint-disable-next-line no-control-regex
+const control = /[\u0000-\u0008\u000a-\u001f\u007f]/;
+const outerBlanks = /^[ \t]+|[ \t]+$/g;
+
 /** Go's canonical header form: upper case at the start and after `-`, lower case elsewhere. */
 export function canonicalName(name: string): string {
   const known = canonicalNames.get(name);
   if (known !== undefined) return known;
   // Go leaves a name with a blank or another character that no header may have as it is.
-  const canonical = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(name)
+  const canonical = token.test(name)
     ? name.toLowerCase().replace(/(^|-)([a-z])/g, (_, dash: string, letter: string) => dash + letter.toUpperCase())
     : name;
   if (canonicalNames.size < maxCachedNames && name.length <= maxCachedNameLength) canonicalNames.set(name, canonical);
@@ -72,11 +81,29 @@ export class Metadata implements Iterable<[string, string]> {
     return this.#map().has(canonicalName(name));
   }
 
-  /** @throws {TypeError} if the value is not a string or the name is empty. */
+  /**
+   * Blanks around a value are not part of it, as in any header.
+   * @throws {TypeError} if the value is not a string or holds a line break or another control character, or the name is
+   * empty or holds what no header's name may: blanks, colons, letters outside of ASCII.
+   */
   set(name: string, value: string): this {
     if (typeof value !== "string")
       throw new TypeError(`metadata ${JSON.stringify(name)}: the value must be a string, not ${typeof value}`);
-    if (name === "") throw new TypeError("metadata: a name is empty");
+    if (!token.test(name))
+      throw new TypeError(
+        name === ""
+          ? "metadata: a name is empty"
+          : `metadata: ${JSON.stringify(name)} cannot be a name; letters, digits and !#$%&'*+-.^_\`|~ can`,
+      );
+    if (control.test(value))
+      throw new TypeError(
+        `metadata ${JSON.stringify(name)}: the value holds a line break or another control character`,
+      );
+    return this.keep(name, value.replace(outerBlanks, ""));
+  }
+
+  /** `set` of what a peer sent, as it came, whatever it holds. The name may be any text but an empty one. @internal */
+  keep(name: string, value: string): this {
     this.#map().set(canonicalName(name), value);
     this.revision++;
     return this;

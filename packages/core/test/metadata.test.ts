@@ -65,6 +65,25 @@ describe("Metadata", () => {
     expect(() => new Metadata().set("", "x")).toThrow(TypeError);
   });
 
+  it("refuses what no header can carry, and takes blanks around a value for what they are there: nothing", () => {
+    for (const name of ["a:b", "a b", " a", "größe", "a\nb", "a\0", "(a)", "a,b", "😀"]) {
+      expect(() => new Metadata({ [name]: "x" }), name).toThrow(TypeError);
+      expect(() => new Metadata().set(name, "x"), name).toThrow(/cannot be a name/);
+      expect(() => new Metadata({ a: "1" }).merge({ [name]: "x" }), name).toThrow(TypeError);
+    }
+    for (const value of ["a\r\nb: c", "a\n", "\r", "a\0b", "\u001b[2J", "\u007f"])
+      expect(() => new Metadata({ a: value }), JSON.stringify(value)).toThrow(/a line break or another control char/);
+    const metadata = new Metadata({ "!#$%&'*+-.^_`|~9": "größe 😀\ta, b", blank: " \t a b \t ", empty: "  " });
+    expect([...metadata].map(([, value]) => value)).toEqual(["größe 😀\ta, b", "a b", ""]);
+  });
+
+  it("keeps what a peer sent as it came", () => {
+    expect([...new Metadata().keep("a b", " x\n")]).toEqual([["a b", " x\n"]]);
+    expect([...new Metadata(new Metadata().keep("a b", "x\n")).merge(new Metadata().keep("c:d", "\0"))]).toHaveLength(
+      2,
+    );
+  });
+
   it("copies are independent of each other", () => {
     const first = new Metadata({ a: "1" });
     const copy = new Metadata(first);

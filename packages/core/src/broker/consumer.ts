@@ -4,6 +4,7 @@
  *
  * A plugin feeds {@link Consumer.deliver} and tells its backend what the {@link Delivery} is told.
  */
+import { Metadata } from "../metadata.ts";
 import { Cancellation, currentContext, detach } from "../context.ts";
 import { MicroError, fromError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
@@ -450,11 +451,10 @@ export class Consumer {
   async #bury(event: ConsumedEvent, failure: MicroError, deadLetter: string): Promise<void> {
     event.phase = "retrying";
     const { header, body } = event.message;
-    const buried = header.merge({
-      "Micro-Error": JSON.stringify(failure),
-      "Micro-Dead-Topic": event.topic,
-      "Micro-Attempts": String(event.attempt),
-    });
+    const buried = new Metadata(header)
+      .keep("Micro-Error", JSON.stringify(failure))
+      .keep("Micro-Dead-Topic", event.topic)
+      .keep("Micro-Attempts", String(event.attempt));
     for (let tries = 0; ; tries++) {
       try {
         await detach(() => this.#options.publish(deadLetter, { header: buried, body }));

@@ -121,7 +121,7 @@ function readHeader(header: unknown): Metadata {
   if (typeof header !== "object" || Array.isArray(header)) throw invalid("`Header` is no object");
   for (const [name, value] of Object.entries(header)) {
     if (typeof value !== "string") throw invalid(`header ${JSON.stringify(name.slice(0, 64))} is no text`);
-    if (name !== "") metadata.set(name, value);
+    if (name !== "") metadata.keep(name, value);
   }
   return metadata;
 }

@@ -20,10 +20,10 @@ export function outgoingMetadata(
   let result: Metadata | undefined;
   if (incoming !== undefined)
     for (const [name, value] of incoming.metadata)
-      if (!perMessageHeaders.has(name) && name !== fromHeader) (result ??= new Metadata()).set(name, value);
+      if (!perMessageHeaders.has(name) && name !== fromHeader) (result ??= new Metadata()).keep(name, value);
   if (result === undefined && defaults === undefined && own === undefined) return constant;
   result ??= new Metadata();
   for (const layer of [constant, defaults, own === undefined || own instanceof Metadata ? own : new Metadata(own)])
-    if (layer !== undefined) for (const [name, value] of layer) result.set(name, value);
+    if (layer !== undefined) for (const [name, value] of layer) result.keep(name, value);
   return result;
 }

@@ -261,8 +261,8 @@ class MemoryServerEnd implements ServerExchange, ServerStream {
 function received(message: OutgoingMessage): ExchangeMessage {
   const contentType = message.contentType ?? "";
   const header = new Metadata(message.metadata);
-  if (contentType !== "") header.set("Content-Type", contentType);
-  if (message.error !== undefined) header.set("Micro-Error", message.error);
+  if (contentType !== "") header.keep("Content-Type", contentType);
+  if (message.error !== undefined) header.keep("Micro-Error", message.error);
   return {
     header,
     error: message.error === "" ? "unknown error" : message.error,

@@ -174,7 +174,7 @@ export class PackedMessage implements ExchangeMessage {
 
   get header(): Metadata {
     const { contentType } = this;
-    return contentType === "" ? new Metadata() : new Metadata([["Content-Type", contentType]]);
+    return contentType === "" ? new Metadata() : new Metadata().keep("Content-Type", contentType);
   }
 }
 
