@@ -41,6 +41,7 @@ export {
   bidiStream,
   clientStream,
   defineService,
+  empty,
   jsonMessage,
   serverStream,
   unary,
@@ -48,9 +49,12 @@ export {
   type MessageSource,
   type SchemaMethod,
   type SchemaMethodOptions,
+  type SourceAnswer,
   type SourceInput,
   type SourceOutput,
+  type Travels,
 } from "./schema.ts";
+export type { JsonAnswer, JsonForm, NotJson, SurvivesJson } from "./json-form.ts";
 export {
   protoMessage,
   type ProtoInput,

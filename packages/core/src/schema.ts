@@ -2,9 +2,9 @@
  * Definitions from TypeScript: `defineService("greeter", { hello: unary({ request, response }) })`, where request and
  * response are Standard Schema validators (zod, valibot, arktype, …).
  *
- * Types: a client passes the request's input and receives the response's output; a handler receives the request's output
- * and returns the response's input. The server validates both, and sends the response's output; what that gives must
- * be a JSON value.
+ * Types: a client passes the request's input; a handler receives its output and returns the response's input; the client
+ * receives what JSON makes of the response's output. The server validates both. What JSON makes of a request's input must be
+ * such an input again: `z.date()` is none, since a date arrives as text; `z.coerce.date()` takes it.
  */
 import type {
   HttpRoute,
@@ -14,7 +14,8 @@ import type {
   MethodKind,
   ServiceDefinition,
 } from "./definition.ts";
-import { MicroError } from "./errors.ts";
+import { type Issue, MicroError } from "./errors.ts";
+import type { JsonAnswer, JsonForm, SurvivesJson } from "./json-form.ts";
 import type { StringMap, Value } from "./registry/registry.ts";
 import { valueOfJsonSchema } from "./registry/values.ts";
 import type {
@@ -35,17 +36,47 @@ export type SourceInput<Source extends MessageSource> = Source extends StandardS
     ? In
     : never;
 
-/** What a receiver of the message gets. */
+/** What a receiver of the message gets who validates it: a handler of a request, a subscriber. */
 export type SourceOutput<Source extends MessageSource> = Source extends StandardSchema
   ? InferOutput<Source>
   : Source extends MessageType<any, infer Out>
     ? Out
     : never;
 
-/** A message that is plain JSON and not checked, where only its type is wanted: `jsonMessage<{ name: string }>("HelloRequest")`. */
-export function jsonMessage<T>(name: string, value?: Value): MessageType<T> {
+/** What a caller gets of a response: its validator's output as JSON brings it. */
+export type SourceAnswer<Source extends MessageSource> = Source extends StandardSchema
+  ? JsonAnswer<InferOutput<Source>>
+  : SourceOutput<Source>;
+
+/**
+ * Nothing that has to be known, or the error of a validator whose input does not survive JSON: what it takes is not what
+ * would arrive.
+ */
+export type Travels<Source, Place extends string> = [Source] extends [never]
+  ? unknown
+  : Source extends StandardSchema
+    ? SurvivesJson<InferInput<Source>> extends true
+      ? unknown
+      : {
+          readonly [
+            Key in Place
+          ]: "this validator cannot take what arrives: JSON has no dates, bigints, bytes, maps or sets. Take their text, as z.coerce.date() and z.iso.datetime() do";
+        }
+    : unknown;
+
+/**
+ * A message that is plain JSON and not checked, where only its type is wanted: `jsonMessage<{ name: string }>("HelloRequest")`.
+ * What arrives is what JSON makes of it: a `Date` is a text.
+ */
+export function jsonMessage<T>(name: string, value?: Value): MessageType<T, JsonForm<T>> {
   return { name, value };
 }
+
+/**
+ * Nothing, as a request or a response: `ping: unary({ request: empty, response: empty })`. It travels as an object without
+ * members, as protobuf's `Empty` does. Validators that take nothing, such as `z.void()`, do as well.
+ */
+export const empty: MessageType<void, void> = Object.freeze({ name: "Empty", validate: () => undefined });
 
 export interface SchemaMethodOptions<Request extends MessageSource, Response extends MessageSource> {
   /** What one request must be; on client streams and bidirectional ones, each of them. */
@@ -65,7 +96,7 @@ export type SchemaMethod<
   Request extends MessageSource,
   Response extends MessageSource,
   Kind extends MethodKind,
-> = MethodDefinition<SourceInput<Request>, SourceOutput<Request>, SourceInput<Response>, SourceOutput<Response>, Kind>;
+> = MethodDefinition<SourceInput<Request>, SourceOutput<Request>, SourceInput<Response>, SourceAnswer<Response>, Kind>;
 
 export interface DefineServiceOptions {
   /** First part of the endpoint names. Default: the last part of the service name in capitals: `go.micro.srv.user-profile` is `UserProfile`. */
@@ -76,28 +107,28 @@ export interface DefineServiceOptions {
 
 /** One request, one response. @throws {TypeError} if `request` or `response` is neither a validator nor a message type. */
 export function unary<Request extends MessageSource, Response extends MessageSource>(
-  options: SchemaMethodOptions<Request, Response>,
+  options: SchemaMethodOptions<Request, Response> & Travels<Request, "request">,
 ): SchemaMethod<Request, Response, "unary"> {
   return method("unary", options);
 }
 
 /** One request, many responses: the handler is a generator. @throws {TypeError} as {@link unary}. */
 export function serverStream<Request extends MessageSource, Response extends MessageSource>(
-  options: SchemaMethodOptions<Request, Response>,
+  options: SchemaMethodOptions<Request, Response> & Travels<Request, "request">,
 ): SchemaMethod<Request, Response, "server"> {
   return method("server", options);
 }
 
 /** Many requests, one response. @throws {TypeError} as {@link unary}. */
 export function clientStream<Request extends MessageSource, Response extends MessageSource>(
-  options: SchemaMethodOptions<Request, Response>,
+  options: SchemaMethodOptions<Request, Response> & Travels<Request, "request">,
 ): SchemaMethod<Request, Response, "client"> {
   return method("client", options);
 }
 
 /** Many requests, many responses. @throws {TypeError} as {@link unary}. */
 export function bidiStream<Request extends MessageSource, Response extends MessageSource>(
-  options: SchemaMethodOptions<Request, Response>,
+  options: SchemaMethodOptions<Request, Response> & Travels<Request, "request">,
 ): SchemaMethod<Request, Response, "bidi"> {
   return method("bidi", options);
 }
@@ -175,7 +206,11 @@ function method<Request extends MessageSource, Response extends MessageSource, K
     name: "",
     kind,
     request: messageType("Request", options.request, options.value?.request, false),
-    response: messageType("Response", options.response, options.value?.response, true),
+    // By its output as JSON brings it, which types alone know of.
+    response: messageType("Response", options.response, options.value?.response, true) as MessageType<
+      SourceInput<Response>,
+      SourceAnswer<Response>
+    >,
     http: http === undefined || Array.isArray(http) ? (http as readonly HttpRoute[] | undefined) : [http as HttpRoute],
     metadata,
   };
@@ -225,20 +260,44 @@ function schemaMessage<Schema extends StandardSchema>(
   const { validate } = schema["~standard"];
   const accept = (result: Awaited<ReturnType<typeof validate>>): InferOutput<Schema> => {
     if (result.issues === undefined) return result.value;
-    throw new MicroError(describeIssues(result.issues), { code: "bad_request" });
+    throw new MicroError(describeIssues(result.issues), { code: "bad_request", issues: result.issues.map(issueOf) });
   };
+  // Nothing travels as an object without members: what takes that is asked first, then what takes nothing.
+  const retry = (message: unknown, failed: Awaited<ReturnType<typeof validate>>): any => {
+    if (failed.issues === undefined || !isEmptyObject(message)) return accept(failed);
+    const result = validate(undefined);
+    return result instanceof Promise ? result.then((second) => either(second, failed)) : either(result, failed);
+  };
+  const either = (result: Awaited<ReturnType<typeof validate>>, failed: typeof result): InferOutput<Schema> =>
+    accept(result.issues === undefined ? result : failed);
   let described = value;
   return {
     name,
     validate(message) {
       const result = validate(message);
-      return result instanceof Promise ? result.then(accept) : accept(result);
+      if (!(result instanceof Promise)) return retry(message, result);
+      return result.then((settled) => retry(message, settled));
     },
     // On first use: libraries take milliseconds to describe themselves, and only servers need it.
     get value() {
       return (described ??= describeSchema(name, schema, isResponse));
     },
   };
+}
+
+function isEmptyObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && Object.keys(value).length === 0;
+}
+
+/** For programs. Of what the specification leaves open, zod and arktype have a `code`, valibot a `type`. */
+function issueOf(issue: StandardIssue): Issue {
+  const { code, type } = issue as { readonly code?: unknown; readonly type?: unknown };
+  const path = (issue.path ?? []).map((part) => {
+    const key = typeof part === "object" ? part.key : part;
+    return typeof key === "symbol" ? String(key) : key;
+  });
+  const kind = typeof code === "string" ? code : typeof type === "string" ? type : "";
+  return { path, code: kind, message: issue.message };
 }
 
 const maxIssues = 8;

@@ -3,7 +3,7 @@ import { frameType } from "./codec/table.ts";
 import type { MessageType } from "./definition.ts";
 import type { Value } from "./registry/registry.ts";
 import { isMessageType, isSchema, messageType, pascalCase } from "./schema.ts";
-import type { MessageSource, SourceInput, SourceOutput } from "./schema.ts";
+import type { MessageSource, SourceInput, SourceOutput, Travels } from "./schema.ts";
 
 /** A topic and its messages, as {@link defineTopic} makes it: `In` is published, `Out` arrives. */
 export interface TopicDefinition<In = any, Out = In> {
@@ -24,12 +24,13 @@ export interface DefineTopicOptions {
  * Define a topic: `defineTopic("user.created", z.object({ id: z.number() }))`, or with a message type such as
  * `jsonMessage<User>("User")` and `protoMessage(User)` give.
  *
- * A publisher passes a validator's input and that is what travels; subscribers get its output. Both check.
+ * A publisher passes a validator's input and that is what travels, as JSON; subscribers get its output. Both check. What JSON
+ * makes of the input must be such an input again: `z.coerce.date()` takes the text that a date becomes, `z.date()` does not.
  * @throws {TypeError} for an empty name, or a `source` that is neither a validator nor a message type.
  */
 export function defineTopic<Source extends MessageSource>(
   topic: string,
-  source: Source,
+  source: Source & TravelsItself<Source>,
   options: DefineTopicOptions = {},
 ): TopicDefinition<SourceInput<Source>, SourceOutput<Source>> {
   if (typeof topic !== "string" || topic === "") throw new TypeError("defineTopic: the topic is empty");
@@ -46,6 +47,9 @@ function defaultContentType(message: MessageType): string {
   if (message === frameType) return "application/octet-stream";
   return message.binary === undefined ? "application/json" : "application/protobuf";
 }
+
+/** As `Travels`, where the validator is an argument of its own. */
+type TravelsItself<Source> = Travels<Source, "source"> extends { readonly source: infer Reason } ? Reason : unknown;
 
 /** A topic as publishers and subscribers pass it: by name, or typed. @internal */
 export interface NamedTopic {

@@ -61,7 +61,8 @@ export class EventReader {
   }
 
   refusal(topic: string, reason: string, cause: unknown): MicroError {
-    return new MicroError(`topic ${topic}: ${reason}`, { id: this.#service, code: "bad_request", cause });
+    const issues = MicroError.is(cause) ? cause.issues : undefined;
+    return new MicroError(`topic ${topic}: ${reason}`, { id: this.#service, code: "bad_request", cause, issues });
   }
 
   /** Go's servers assume protobuf; of a message that has no such form, what its topic says is the better guess. */

@@ -76,6 +76,7 @@ export function invalid(service: string, error: unknown): MicroError {
   return new MicroError(error.detail, {
     id: error.id === "" ? service : error.id,
     statusCode: error.statusCode === 0 ? 400 : error.statusCode,
+    issues: error.issues,
     cause: error,
   });
 }
@@ -110,7 +111,9 @@ export function encodeResultText(
 }
 
 function orEmpty(codec: Codec, message: unknown, type: MessageType | undefined): unknown {
-  return message === undefined || (message === null && type !== undefined) ? emptyMessage(codec, type) : message;
+  // A validator has let null pass as what it is.
+  const nothing = message === undefined || (message === null && type !== undefined && type.validate === undefined);
+  return nothing ? emptyMessage(codec, type) : message;
 }
 
 function unencodable(error: unknown, service: string): MicroError {

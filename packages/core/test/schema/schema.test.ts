@@ -171,7 +171,7 @@ describe("descriptions for the registry", () => {
   it("are the name alone where the validator cannot tell", () => {
     const bare = { name: "HelloRequest", type: "HelloRequest", values: null };
     expect(valibotGreeter.methods.hello.request.value).toEqual(bare);
-    const bigints = unary({ request: z.object({ id: z.bigint() }), response: any });
+    const bigints = unary({ request: z.object({ id: z.coerce.bigint() }), response: any });
     expect(defineService("s", { hello: bigints }).methods.hello.request.value).toEqual(bare);
   });
 

@@ -1,10 +1,22 @@
 // Checked by `tsc -p packages/core/test/tsconfig.json`; never run.
+import { type } from "arktype";
+import * as v from "valibot";
 import { expectTypeOf } from "vitest";
 import { z } from "zod";
 import type { CallOptions, Client, ServiceClient } from "../../src/client/client.ts";
 import type { Context } from "../../src/context.ts";
 import type { ServiceDefinition, Streamable } from "../../src/definition.ts";
-import { defineService, unary } from "../../src/schema.ts";
+import type { JsonForm, NotJson } from "../../src/json-form.ts";
+import {
+  bidiStream,
+  clientStream,
+  defineService,
+  empty,
+  type jsonMessage,
+  serverStream,
+  unary,
+} from "../../src/schema.ts";
+import { defineTopic, type TopicDefinition } from "../../src/topic.ts";
 import type { HandlerRegistration, ServiceHandlers } from "../../src/server/server.ts";
 import { protoMessage, type ProtoInput } from "../../src/proto.ts";
 import { Profile } from "../codec/gen/greeter.ts";
@@ -136,3 +148,83 @@ export async function protoCode(client: Client, server: HandlerRegistration): Pr
     },
   });
 }
+
+// What does not survive JSON is told as what it arrives as, or does not compile.
+declare const any: ReturnType<typeof jsonMessage<{ ok: boolean }>>;
+const Times = defineService("times", {
+  dated: unary({
+    request: z.object({ at: z.coerce.date(), big: z.coerce.bigint(), day: z.iso.date() }),
+    response: z.object({ at: z.date(), big: z.bigint(), list: z.array(z.date()), maybe: z.date().optional() }),
+  }),
+  ping: unary({ request: z.void(), response: z.void() }),
+  pong: unary({ request: empty, response: empty }),
+  maybe: unary({ request: z.object({ a: z.string() }).optional(), response: z.object({ a: z.string() }).optional() }),
+  decoded: unary({
+    request: z.object({
+      at: z.codec(z.iso.datetime(), z.date(), {
+        decode: (text) => new Date(text),
+        encode: (date) => date.toISOString(),
+      }),
+    }),
+    response: z.object({ map: z.map(z.string(), z.number()), bytes: z.instanceof(Uint8Array) }),
+  }),
+  counted: unary({ request: z.object({ n: z.string().transform(Number) }), response: any }),
+});
+type TimesClient = ServiceClient<MethodsOf<typeof Times>>;
+type TimesHandlers = ServiceHandlers<MethodsOf<typeof Times>>;
+expectTypeOf<Parameters<TimesHandlers["dated"]>[0]>().toEqualTypeOf<{ at: Date; big: bigint; day: string }>();
+expectTypeOf<Awaited<ReturnType<TimesClient["dated"]>>>().toEqualTypeOf<{
+  at: string;
+  big: string;
+  list: string[];
+  maybe?: string | undefined;
+}>();
+expectTypeOf<Parameters<TimesHandlers["decoded"]>[0]>().toEqualTypeOf<{ at: Date }>();
+expectTypeOf<Parameters<TimesClient["decoded"]>[0]>().toEqualTypeOf<{ at: string }>();
+expectTypeOf<Awaited<ReturnType<TimesClient["decoded"]>>>().toEqualTypeOf<{ map: NotJson; bytes: string }>();
+expectTypeOf<Parameters<TimesHandlers["counted"]>[0]>().toEqualTypeOf<{ n: number }>();
+expectTypeOf<Awaited<ReturnType<TimesClient["ping"]>>>().toEqualTypeOf<void>();
+expectTypeOf<Awaited<ReturnType<TimesClient["pong"]>>>().toEqualTypeOf<void>();
+expectTypeOf<Awaited<ReturnType<TimesClient["maybe"]>>>().toEqualTypeOf<{ a: string } | Record<string, never>>();
+
+export async function nothing(client: TimesClient): Promise<void> {
+  await client.ping();
+  await client.pong(undefined, { timeoutMs: 5 });
+}
+
+// @ts-expect-error a date arrives as text, which this does not take
+export const dated = (): unknown => unary({ request: z.object({ at: z.date() }), response: any });
+const deeply = z.object({ a: z.array(z.object({ b: z.bigint() })) });
+// @ts-expect-error deep inside
+export const deep = (): unknown => unary({ request: deeply, response: any });
+// @ts-expect-error of each message of a stream as well
+export const streamed = (): unknown => clientStream({ request: z.object({ at: z.date() }), response: any });
+// @ts-expect-error a map arrives as nothing
+export const mapped = (): unknown => bidiStream({ request: z.map(z.string(), z.number()), response: any });
+// @ts-expect-error bytes arrive as text
+export const bytes = (): unknown => serverStream({ request: z.instanceof(Uint8Array), response: any });
+// @ts-expect-error the same of what is published
+export const published = (): unknown => defineTopic("t", z.object({ at: z.date() }));
+// @ts-expect-error of the other libraries, too
+export const valibot = (): unknown => unary({ request: v.object({ at: v.date() }), response: any });
+// @ts-expect-error
+export const arktype = (): unknown => unary({ request: type({ at: "Date" }), response: any });
+export const coerced: TopicDefinition<{ at: unknown }, { at: Date }> = defineTopic(
+  "t",
+  z.object({ at: z.coerce.date() }),
+);
+
+interface Tree {
+  readonly name: string;
+  readonly children: readonly Tree[];
+  readonly made: Date;
+}
+expectTypeOf<JsonForm<Tree>["children"][number]["made"]>().toEqualTypeOf<string>();
+expectTypeOf<JsonForm<[Date, bigint?]>>().toEqualTypeOf<[string, string?]>();
+expectTypeOf<JsonForm<"a" | 1 | null | Date>>().toEqualTypeOf<string | 1 | null>();
+expectTypeOf<JsonForm<Record<string, Date>>>().toEqualTypeOf<Record<string, string>>();
+expectTypeOf<JsonForm<{ readonly a?: () => void; b: any; c: unknown }>>().toEqualTypeOf<{
+  readonly a?: NotJson;
+  b: any;
+  c: unknown;
+}>();
