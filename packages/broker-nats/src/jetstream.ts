@@ -65,6 +65,8 @@ const acknowledged = Buffer.from("+ACK");
 const refused = Buffer.from("-NAK");
 const inProgress = Buffer.from("+WPI");
 
+const mostHeadBytes = 64 * 1024;
+
 /** A message handed out by one connection's session. */
 interface Handed {
   readonly link: NatsLink;
@@ -116,7 +118,9 @@ export class JetStreamFeed {
       link,
       stream,
       consumer: this.#name,
-      room: () => this.#consumer.prefetch - this.#consumer.inFlight,
+      room: () => (this.#consumer.room() === undefined ? this.#consumer.prefetch - this.#consumer.inFlight : 0),
+      // The server would never hand out a message larger than what is asked for.
+      roomBytes: () => Math.max(this.#consumer.roomBytes, link.maxPayload + mostHeadBytes),
       receive: (message) => this.#receive(link, message),
     });
     this.#session = session;

@@ -13,6 +13,8 @@ export interface PullOptions {
   readonly consumer: string;
   /** Messages that may be asked for now, those asked for already not counted. */
   readonly room: () => number;
+  /** Bytes of them, at most. */
+  readonly roomBytes: () => number;
   readonly receive: (message: LinkMessage) => void;
 }
 
@@ -67,7 +69,12 @@ export class PullSession {
     const batch = room - this.#outstanding;
     if (batch <= 0 || (this.#outstanding > 0 && batch < room / 2)) return;
     this.#outstanding += batch;
-    const request = { batch, expires: nanos(expiresMs), idle_heartbeat: nanos(heartbeatMs) };
+    const request = {
+      batch,
+      max_bytes: this.#options.roomBytes(),
+      expires: nanos(expiresMs),
+      idle_heartbeat: nanos(heartbeatMs),
+    };
     try {
       this.#options.link.publish(this.subject, Buffer.from(JSON.stringify(request)), this.#inbox);
     } catch (error) {

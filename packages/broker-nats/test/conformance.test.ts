@@ -28,6 +28,14 @@ for (const [name, options, redelivers] of suites)
       },
       {
         redelivers,
+        ...(redelivers
+          ? {
+              skip: {
+                "slow subscriber: it is given no more bytes than it takes, and the rest later":
+                  "the server hands out no fewer bytes at once than its largest message has: held by a test of its own",
+              },
+            }
+          : {}),
         // A port nobody listens on.
         unreachable: async () => natsBroker({ ...options, servers: ["127.0.0.1:9"] }),
       },

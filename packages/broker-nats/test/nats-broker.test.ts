@@ -311,6 +311,22 @@ describe.skipIf(missing !== undefined)("JetStream", () => {
     await connection.close();
   });
 
+  it("is asked for no more bytes than the subscription has room for, and one message", async () => {
+    const options: NatsBrokerOptions = { servers: [await natsAddress()], jetstream: { storage: "memory" } };
+    await using broker = natsBroker(options);
+    const name = topic();
+    const gate = Promise.withResolvers<void>();
+    const subscriber = broker.subscribe(name, () => gate.promise, { prefetchBytes: 1_000_000 });
+    await subscriber.ready;
+    for (let count = 0; count < 20; count++) await broker.publish(name, { body: Buffer.alloc(1_000_000) });
+    await until(() => subscriber.stats.received > 0);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    // The server takes messages of 8 MB, and they are a third larger on the wire.
+    expect(subscriber.stats.received).toBeLessThanOrEqual(7);
+    gate.resolve();
+    await until(() => subscriber.stats.handled === 20);
+  });
+
   it("leaves no consumer of a broadcast subscription behind", async () => {
     const servers = [await natsAddress()];
     const connection = await connectNats({ servers });

@@ -69,7 +69,14 @@ export interface SubscribeOptions {
   concurrency?: number | undefined;
   /** Messages taken from the backend and not settled yet, those being handled included; at least `concurrency`. Default: 64. */
   prefetch?: number | undefined;
-  /** Further attempts after a failed one. Errors with code `bad_request` or `codec` are not retried: they would fail again. Default: 3. */
+  /** Bytes of bodies taken and not settled; one message is taken whatever its size. Default: 67108864 (64 MiB). */
+  prefetchBytes?: number | undefined;
+  /**
+   * Largest body, in bytes. A larger one never reaches the handler: it is reported with code `too_large`, and dead-lettered or dropped. A
+   * broker with a limit of its own may have another default. Default: 4194304 (4 MiB).
+   */
+  maxMessageBytes?: number | undefined;
+  /** Further attempts after a failed one. Errors with code `bad_request`, `codec` or `too_large` are not retried: they would fail again. Default: 3. */
   retries?: number | undefined;
   /** Pause before a retry, in milliseconds, by the number of retries made so far. Default: 100 doubling up to 30000, less a random part of up to a half. */
   backoff?: Backoff | undefined;

@@ -10,6 +10,7 @@ import { MicroError, fromError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { thrownText } from "../thrown.ts";
 import type { Backoff } from "../client/client.ts";
+import { processTaken, type TakenBytes } from "./taken-bytes.ts";
 import type {
   BrokerEvent,
   BrokerHandler,
@@ -48,11 +49,20 @@ export interface ConsumerOptions {
    * are dropped in either case.
    */
   readonly lastResort: "drop" | "retry";
+  /** Bytes of all subscriptions together. Default: the process's. */
+  readonly taken?: TakenBytes | undefined;
   /** Publishes to the dead letter topic; resolves once the backend has it. */
   readonly publish: (topic: string, message: OutgoingBrokerMessage) => Promise<void>;
 }
 
-const defaults = { concurrency: 1, prefetch: 64, retries: 3 };
+const mebibyte = 1024 * 1024;
+const defaults = {
+  concurrency: 1,
+  prefetch: 64,
+  prefetchBytes: 64 * mebibyte,
+  maxMessageBytes: 4 * mebibyte,
+  retries: 3,
+};
 const drainTimeoutMs = 30_000;
 const longestDelayMs = 30_000;
 
@@ -85,19 +95,25 @@ export function checkSubscription(topic: string, handler: BrokerHandler, options
     throw new TypeError("subscribe: `concurrency` must be a whole number, 1 or more");
   if (!Number.isInteger(prefetch) || prefetch < concurrency)
     throw new TypeError("subscribe: `prefetch` must be a whole number, `concurrency` or more");
+  for (const name of ["prefetchBytes", "maxMessageBytes"] as const) {
+    const value = options[name];
+    if (value !== undefined && !(typeof value === "number" && value >= 1))
+      throw new TypeError(`subscribe: \`${name}\` must be a number of bytes, 1 or more`);
+  }
   if (!(typeof retries === "number" && retries >= 0))
     throw new TypeError("subscribe: `retries` must be a number, 0 or more");
 }
 
 /** True for errors that the same message would cause again. */
 function isPermanent(error: MicroError): boolean {
-  return error.code === "bad_request" || error.code === "codec";
+  return error.code === "bad_request" || error.code === "codec" || error.code === "too_large";
 }
 
 type Phase = "waiting" | "running" | "unsettled" | "retrying" | "settled";
 
 class ConsumedEvent implements BrokerEvent {
   readonly delivery: Delivery;
+  readonly bytes: number;
   readonly #consumer: Consumer;
   attempt = 1;
   phase: Phase = "waiting";
@@ -111,6 +127,7 @@ class ConsumedEvent implements BrokerEvent {
   constructor(consumer: Consumer, delivery: Delivery) {
     this.#consumer = consumer;
     this.delivery = delivery;
+    this.bytes = delivery.message.body.byteLength;
   }
   get topic(): string {
     return this.delivery.topic;
@@ -135,6 +152,11 @@ export class Consumer {
   readonly #autoAck: boolean;
   readonly #concurrency: number;
   readonly #prefetch: number;
+  readonly #prefetchBytes: number;
+  readonly #maxMessageBytes: number;
+  readonly #taken: TakenBytes;
+  /** Of bodies taken and not settled. */
+  #bytes = 0;
   readonly #retries: number;
   readonly #backoff: Backoff;
   /** Shared by all events: aborts when draining takes too long. @internal */
@@ -163,6 +185,10 @@ export class Consumer {
     this.#autoAck = autoAck;
     this.#concurrency = concurrency;
     this.#prefetch = prefetch ?? Math.max(defaults.prefetch, concurrency);
+    const { prefetchBytes = defaults.prefetchBytes, maxMessageBytes = defaults.maxMessageBytes } = options.options;
+    this.#prefetchBytes = prefetchBytes;
+    this.#maxMessageBytes = maxMessageBytes;
+    this.#taken = options.taken ?? processTaken;
     this.#retries = retries ?? defaults.retries;
     this.#backoff = backoff ?? redeliveryBackoff;
   }
@@ -188,6 +214,11 @@ export class Consumer {
     return this.#prefetch;
   }
 
+  /** Bytes of bodies the backend may send before any is settled, beside one message that is taken whatever its size. */
+  get roomBytes(): number {
+    return Math.max(0, this.#prefetchBytes - this.#bytes);
+  }
+
   /** No further message is taken. */
   get ended(): boolean {
     return this.#ended;
@@ -204,8 +235,12 @@ export class Consumer {
       this.#giveBack(event);
       return undefined;
     }
+    if (event.bytes > this.#maxMessageBytes) {
+      this.unreadable(tooLarge(this.#options, event.bytes, this.#maxMessageBytes), delivery);
+      return this.room();
+    }
     this.#received++;
-    this.#unsettled.add(event);
+    this.#take(event);
     this.#waiting.push(event);
     this.#startWaiting();
     return this.room();
@@ -213,8 +248,28 @@ export class Consumer {
 
   /** Undefined while there is room for another message; otherwise what resolves once there is, or at the end. */
   room(): Promise<void> | undefined {
-    if (this.#ended || this.#unsettled.size < this.#prefetch) return undefined;
+    if (this.#ended || this.#hasRoom()) return undefined;
+    if (this.#taken.isFull) this.#taken.wait(this);
     return (this.#room ??= Promise.withResolvers()).promise;
+  }
+
+  #hasRoom(): boolean {
+    const { size } = this.#unsettled;
+    if (size === 0) return true;
+    return size < this.#prefetch && this.#bytes < this.#prefetchBytes && !this.#taken.isFull;
+  }
+
+  #take(event: ConsumedEvent): void {
+    this.#unsettled.add(event);
+    this.#bytes += event.bytes;
+    this.#taken.change(event.bytes);
+  }
+
+  /** Others have settled what they had taken. @internal */
+  roomAgain(): void {
+    if (this.#room === undefined || !this.#hasRoom()) return;
+    this.#room.resolve();
+    this.#room = undefined;
   }
 
   /**
@@ -237,7 +292,7 @@ export class Consumer {
   unreadable(error: MicroError, delivery: Delivery): void {
     this.#received++;
     const event = new ConsumedEvent(this, delivery);
-    this.#unsettled.add(event);
+    this.#take(event);
     event.phase = "running";
     this.reject(event, error);
   }
@@ -273,6 +328,7 @@ export class Consumer {
 
   async #drain(timeoutMs: number): Promise<boolean> {
     this.#ended = true;
+    this.#taken.forget(this);
     this.#room?.resolve();
     for (const event of this.#unsettled) {
       if (event.phase === "waiting" && this.#isRedelivered(event)) this.#giveBack(event);
@@ -467,7 +523,6 @@ export class Consumer {
         }
         await this.#pause(event, redeliveryBackoff(tries));
         if (isSettled(event)) return;
-        if (isSettled(event)) return;
       }
     }
     if (isSettled(event)) return;
@@ -505,14 +560,21 @@ export class Consumer {
   }
 
   #forget(event: ConsumedEvent): void {
-    this.#unsettled.delete(event);
-    this.#leavePlace(event);
-    if (this.#room !== undefined && this.#unsettled.size < this.#prefetch) {
-      this.#room.resolve();
-      this.#room = undefined;
+    if (this.#unsettled.delete(event)) {
+      this.#bytes -= event.bytes;
+      this.#taken.change(-event.bytes);
     }
+    this.#leavePlace(event);
+    if (this.#room !== undefined) this.roomAgain();
     if (this.#unsettled.size === 0) this.#idle?.resolve();
   }
+}
+
+function tooLarge({ broker, topic }: ConsumerOptions, bytes: number, limit: number): MicroError {
+  return new MicroError(
+    `a message of ${topic} has ${bytes} bytes, more than the ${limit} that the subscription takes (maxMessageBytes)`,
+    { id: `go.micro.broker.${broker}`, code: "too_large" },
+  );
 }
 
 const settled = Promise.resolve();

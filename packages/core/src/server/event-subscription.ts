@@ -16,6 +16,7 @@ import type { EventMethod, SubscriptionArguments } from "./subscription-argument
 export interface SubscriptionHost {
   readonly service: string;
   readonly reader: EventReader;
+  readonly maxMessageBytes: number | undefined;
   /** A subscription will not be made again. */
   readonly ended: (subscription: EventSubscription) => void;
 }
@@ -79,7 +80,8 @@ export class EventSubscription implements Subscriber {
    */
   begin(broker: Broker): Promise<void> {
     const { signal: _, internal: __, ...options } = this.#given.options;
-    const live = broker.subscribe(this.topic, this.#handle, options);
+    const { maxMessageBytes } = this.#host;
+    const live = broker.subscribe(this.topic, this.#handle, { maxMessageBytes, ...options });
     this.#live = live;
     this.#holding = true;
     const current = () => this.#holding && this.#live === live;

@@ -88,7 +88,14 @@ class MucpServer implements Server, CallHost {
     this.#codecs = codecTable(options.codecs);
     this.#router = new Router(options.wrapHandler ?? []);
     const { name: service, logger, broker, codecs, wrapSubscriber } = options;
-    this.#subscribers = new Subscribers({ service, logger, broker, codecs, wrapSubscriber });
+    this.#subscribers = new Subscribers({
+      service,
+      logger,
+      broker,
+      codecs,
+      wrapSubscriber,
+      maxMessageBytes: options.maxMessageBytes,
+    });
     this.#maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
     this.#limiter = new Limiter(options.maxConcurrency ?? defaultMaxConcurrency);
   }

@@ -29,6 +29,8 @@ export interface SubscribersOptions {
   readonly codecs?: CodecTable | undefined;
   /** What a message without `Content-Type` is taken for. Default: `application/protobuf`, as Go's mucp server does. */
   readonly contentType?: string | undefined;
+  /** Largest event, in bytes, of subscriptions that do not say otherwise. Default: the broker's. */
+  readonly maxMessageBytes?: number | undefined;
   /** The first listed is the outermost. */
   readonly wrapSubscriber?: readonly SubscriberWrapper[] | undefined;
 }
@@ -53,6 +55,7 @@ export class Subscribers implements SubscriberRegistration {
     this.#host = {
       service: options.service,
       reader: new EventReader(options.service, codecTable(options.codecs), options.contentType ?? defaultContentType),
+      maxMessageBytes: options.maxMessageBytes,
       ended: (subscription) => void this.#subscriptions.delete(subscription),
     };
   }

@@ -531,6 +531,25 @@ function failureCases(patience: Patience): Cases {
       for (const why of ["bad_request", ""]) await broker.publish(name, { header: { Why: why }, body: utf8("good") });
       await inbox.counts({ received: 2, handled: 1, failed: 1, deadLettered: 0, dropped: 1, inFlight: 0 });
     },
+    "failure: a message larger than the subscription takes is told of, buried, and never handled": async ({
+      broker,
+      topic,
+    }) => {
+      const [name, dead] = [topic(), topic()];
+      const told: ErrorCode[] = [];
+      await using buried = await open(broker, dead, patience);
+      const options = {
+        deadLetter: dead,
+        maxMessageBytes: 100,
+        onError: (error: MicroError) => void told.push(error.code),
+      };
+      await using inbox = await open(broker, name, patience, options);
+      for (const each of ["x".repeat(101), "y".repeat(100)]) await broker.publish(name, message(each));
+      assert.equal(text(await inbox.first()), "y".repeat(100));
+      assert.equal(text(await buried.first()), "x".repeat(101));
+      assert.deepEqual(told, ["too_large"]);
+      await inbox.counts({ received: 2, handled: 1, failed: 1, deadLettered: 1, dropped: 0, inFlight: 0 });
+    },
     "failure: the error handler is told of each attempt": async ({ broker, topic }) => {
       const [name, dead] = [topic(), topic()];
       const told: unknown[] = [];
@@ -715,6 +734,25 @@ function paceCases(patience: Patience): Cases {
       assert.ok(most <= 4, `${most} messages were taken at once`);
       await inbox.counts({ received: 20, handled: 20, failed: 0, deadLettered: 0, dropped: 0, inFlight: 0 });
     },
+    "slow subscriber: it is given no more bytes than it takes, and the rest later": async ({ broker, topic }) => {
+      const name = topic();
+      const gate = Promise.withResolvers<void>();
+      await using inbox = await open(broker, name, patience, { prefetchBytes: 1_000 }, () => gate.promise);
+      const bodies = numbers(9).map((each) => each.repeat(400));
+      const { published } = publishAll(broker, name, bodies, patience);
+      await eventually(patience, () => assert.equal(inbox.subscriber.stats.inFlight, 3));
+      await sleep(patience.quietMs);
+      assert.equal(inbox.subscriber.stats.received, 3);
+      gate.resolve();
+      assert.deepEqual((await inbox.until(9)).map(text).toSorted(), bodies);
+      await published;
+    },
+    "slow subscriber: one message larger than all it takes at once is taken": async ({ broker, topic }) => {
+      const name = topic();
+      await using inbox = await open(broker, name, patience, { prefetchBytes: 10 });
+      for (const each of numbers(3)) await broker.publish(name, message(each.repeat(400)));
+      await inbox.until(3);
+    },
     "slow subscriber: another one of the topic is not held up": async ({ broker, connect, topic }) => {
       await using other = await connect();
       const name = topic();
@@ -883,6 +921,8 @@ function argumentCases(patience: Patience): Cases {
           { concurrency: 4, prefetch: 2 },
           { retries: -1 },
           { retries: "3" },
+          { prefetchBytes: 0 },
+          { maxMessageBytes: "1" },
         ].map((options): [unknown, unknown, unknown] => [name, () => {}, options]),
       ];
       for (const [on, handler, options] of bad)

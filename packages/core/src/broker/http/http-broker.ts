@@ -160,7 +160,7 @@ class HttpBroker implements Broker {
       broker: this.name,
       topic,
       handler,
-      options,
+      options: { ...options, maxMessageBytes: options.maxMessageBytes ?? this.#settings.maxMessageBytes },
       logger: this.#settings.logger,
       lastResort: "drop",
       publish: (to, dead) => this.#publish(to, dead, {}),
