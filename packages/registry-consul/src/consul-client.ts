@@ -28,7 +28,7 @@ export interface Answer {
 }
 
 /** Largest answer read. */
-const maxAnswerBytes = 64 * 1024 * 1024;
+const maxAnswerBytes = 32 * 1024 * 1024;
 /** What an agent gets before the next is asked, at least. */
 const leastShareMs = 1_000;
 /** Consul takes 200 connections of a client by default (`http_max_conns_per_client`). */

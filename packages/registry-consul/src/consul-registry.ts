@@ -1,6 +1,7 @@
 /** The registry of go-micro in Consul (go-plugins `registry/consul/consul.go`): agent services with encoded tags. */
 import {
   MicroError,
+  checkRegistryTimes,
   copyService,
   registryWatcher,
   type RegisterOptions,
@@ -54,9 +55,10 @@ class ConsulRegistry implements Registry {
 
   async register(service: Service, options: RegisterOptions = {}): Promise<void> {
     this.#check(options);
-    const { ttlMs, signal, timeoutMs = this.#settings.timeoutMs } = options;
+    const { ttlMs } = options;
+    const { signal, timeoutMs } = this.#bounds(options);
     const copy = copyService(service);
-    if (ttlMs !== undefined && !(ttlMs > 0)) throw new TypeError(`register: ttlMs must be positive, not ${ttlMs}`);
+    for (const name of [copy.name, ...copy.nodes.map(({ id }) => id)]) if (isUnnameable(name)) throw unnameable(name);
     const bounds = { signal, timeoutMs };
     const until = performance.now() + Math.min(timeoutMs, spreadMs);
     const written = await Promise.all(
@@ -68,23 +70,26 @@ class ConsulRegistry implements Registry {
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
     this.#check(options);
-    const { signal, timeoutMs = this.#settings.timeoutMs } = options;
+    const { signal, timeoutMs } = this.#bounds(options);
     const copy = copyService(service, { nodes: "any" });
+    const ids = copy.nodes.map(({ id }) => id).filter((id) => !isUnnameable(id));
+    if (isUnnameable(copy.name)) return;
     const until = performance.now() + Math.min(timeoutMs, spreadMs);
     await Promise.all(
-      copy.nodes.map(async ({ id }) => {
+      ids.map(async (id) => {
         const registration = this.#registration(id);
         await registration.remove({ signal, timeoutMs });
         if (this.#own.get(id) === registration && registration.idle) this.#own.delete(id);
       }),
     );
-    const ids = copy.nodes.map(({ id }) => id);
     await this.#spread(copy, ids, "gone", until, signal);
   }
 
   async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
     this.#check(options);
-    const { body, filtered } = await this.#health(name, options);
+    // What cannot be registered is not there either.
+    if (isUnnameable(name)) return [];
+    const { body, filtered } = await this.#health(name, this.#bounds(options));
     const services = group(readInstances(name, body, this.#reader).values());
     if (services.length === 0 && filtered) throw withheld(`look-up of ${name}`);
     return services;
@@ -93,7 +98,7 @@ class ConsulRegistry implements Registry {
   async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
     this.#check(options);
     const what = "list of services";
-    const { signal, timeoutMs } = options;
+    const { signal, timeoutMs } = this.#bounds(options);
     const answer = await this.#client.request(what, "/v1/catalog/services", {
       query: this.#query(),
       signal,
@@ -112,6 +117,7 @@ class ConsulRegistry implements Registry {
       open: async (sink, signal) => {
         if (this.#client.closed.aborted) throw closedError();
         refuseDomain(options.domain);
+        if (options.service !== undefined && isUnnameable(options.service)) throw unnameable(options.service);
         const background = options.background === true;
         const watch = new ConsulWatch({
           client: this.#client,
@@ -121,6 +127,10 @@ class ConsulRegistry implements Registry {
           background,
         });
         await watch.start(options.service, signal);
+        if (this.#client.closed.aborted) {
+          watch.stop();
+          throw closedError();
+        }
         this.#watches.add(sink);
         // Between two queries nothing else keeps the process alive.
         const keepAlive = background ? undefined : setInterval(() => {}, 0x7fff_ffff);
@@ -207,13 +217,20 @@ class ConsulRegistry implements Registry {
 
   #ignore(tag: string, reason: string): void {
     this.#brokenCount++;
-    if (this.#broken.has(tag) || this.#broken.size >= maxRemembered) return;
-    this.#broken.add(tag);
     const shown = tag.length > 80 ? `${tag.slice(0, 80)}…` : tag;
+    if (this.#broken.has(shown) || this.#broken.size >= maxRemembered) return;
+    this.#broken.add(shown);
     this.#settings.logger?.warn(`Registry [consul] Ignored tag ${shown}: ${reason}`, { ignored: this.#brokenCount });
   }
 
-  #check({ signal, domain }: RegistryCallOptions): void {
+  #bounds(options: RegistryCallOptions): { readonly signal: AbortSignal | undefined; readonly timeoutMs: number } {
+    const { timeoutMs = this.#settings.timeoutMs } = checkRegistryTimes(options, this.#settings.timeoutMs);
+    return { signal: options.signal, timeoutMs };
+  }
+
+  #check(options: RegisterOptions): void {
+    const { signal, domain } = options;
+    checkRegistryTimes(options);
     if (this.#client.closed.aborted) throw closedError();
     if (signal?.aborted === true)
       throw new MicroError("registry consul: cancelled by the caller", {
@@ -231,6 +248,16 @@ function refuseDomain(domain: string | undefined): void {
     id: source,
     code: "not_implemented",
   });
+}
+
+/** What Consul's paths cannot carry: steps, which are no names, and what it takes for not printable (Go's `unicode.IsPrint`). */
+function isUnnameable(name: string): boolean {
+  return name === "." || name === ".." || /[^\p{L}\p{M}\p{N}\p{P}\p{S} ]/u.test(name);
+}
+
+function unnameable(name: string): MicroError {
+  const text = `registry consul: Consul's paths cannot carry the name ${JSON.stringify(name)}`;
+  return new MicroError(text, { id: source, code: "bad_request" });
 }
 
 function withheld(what: string): MicroError {

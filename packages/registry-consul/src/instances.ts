@@ -1,5 +1,5 @@
 /** Instances of a service as Consul lists them, and go-micro services made of them. */
-import type { Node, Service } from "@micro/core";
+import type { Endpoint, Node, Service } from "@micro/core";
 import type { DecodedTags, TagReader } from "./tags.ts";
 
 /** One node of a service, read. */
@@ -57,7 +57,28 @@ export function readInstances(
     const node = Object.freeze({ id: record.ID, address, metadata: tags.metadata });
     instances.set(record.ID, { node, name, tags, modified });
   }
+  bound(instances, reader);
   return instances;
+}
+
+/** About how many bytes of memory the instances of one answer may take. */
+const maxBytes = 128 * 1024 * 1024;
+
+/** Take out what is beyond the bound. Nodes of one service share most of their endpoints, which count once. */
+function bound(instances: Map<string, Instance>, reader: TagReader): void {
+  let most = 0;
+  for (const { tags } of instances.values()) most += tags.bytes;
+  if (most <= maxBytes) return;
+  const seen = new Set<Endpoint>();
+  let bytes = 0;
+  for (const [id, { tags }] of instances) {
+    const fresh = tags.endpoints.filter((endpoint) => !seen.has(endpoint));
+    bytes += fresh.length === 0 ? tags.bytes / 16 : tags.bytes;
+    for (const endpoint of fresh) seen.add(endpoint);
+    if (bytes <= maxBytes) continue;
+    instances.delete(id);
+    reader.ignore(id, "the nodes of the service take more memory than is read");
+  }
 }
 
 /** One service per version; the latest registration describes it. */

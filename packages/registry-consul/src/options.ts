@@ -84,9 +84,14 @@ export function readOptions(options: ConsulRegistryOptions): ConsulSettings {
     ["timeoutMs", timeoutMs],
     ["waitMs", waitMs],
     ["tcpCheck.intervalMs", tcpCheck?.intervalMs ?? 1],
+    ["tcpCheck.timeoutMs", tcpCheck?.timeoutMs ?? 1],
     ["httpCheck.intervalMs", httpCheck?.intervalMs ?? 1],
+    ["httpCheck.timeoutMs", httpCheck?.timeoutMs ?? 1],
   ] as const)
     if (!(value > 0 && value <= 0x7fff_ffff)) throw new TypeError(`consulRegistry: \`${name}\` must be above 0`);
+  const { port = 1 } = httpCheck ?? {};
+  if (!Number.isInteger(port) || port < 1 || port > 65_535)
+    throw new TypeError(`consulRegistry: \`httpCheck.port\` must be from 1 to 65535, not ${port}`);
   if ((tls?.cert === undefined) !== (tls?.key === undefined))
     throw new TypeError("consulRegistry: `tls.cert` and `tls.key` are only of use together");
   for (const name of ["ca", "cert", "key"] as const)

@@ -7,15 +7,24 @@ import { MicroError, decodeService, encodeService, type Endpoint, type Service, 
 import { source } from "./errors.ts";
 
 /** What is in a tag may not be larger than this, neither read nor written. */
-const maxTagBytes = 1024 * 1024;
-/** Decoded tags kept: nodes of one service share most of theirs. */
+const maxTagBytes = 256 * 1024;
+/** What the tags of one node may take once they are read, in bytes of memory. */
+const maxNodeBytes = 8 * 1024 * 1024;
+/** Decoded tags kept: nodes of one service share most of theirs. How many, and about how many bytes of memory. */
 const maxKept = 20_000;
+const maxKeptBytes = 16 * 1024 * 1024;
 
 export interface DecodedTags {
   readonly version: string;
   readonly metadata: StringMap;
   readonly endpoints: readonly Endpoint[];
+  /** About how much memory they take, shared or not. */
+  readonly bytes: number;
 }
+
+/** What a character takes once it is read: of a text, of an endpoint with its objects. */
+const textFactor = 4;
+const endpointFactor = 8;
 
 /** The tags of a node. @throws {MicroError} `bad_request` for what nobody could read again. */
 export function encodeTags(service: Service, metadata: StringMap): string[] {
@@ -44,11 +53,16 @@ export function isOurs(tags: readonly string[]): boolean {
 /** Reads tags; what it has read it remembers. */
 export class TagReader {
   readonly #onBroken: (tag: string, reason: string) => void;
-  readonly #texts = new Map<string, string | undefined>();
-  readonly #endpoints = new Map<string, Endpoint | undefined>();
+  readonly #texts = new KeptTags<string>();
+  readonly #endpoints = new KeptTags<{ readonly endpoint: Endpoint | undefined; readonly bytes: number }>();
 
   constructor(onBroken: (tag: string, reason: string) => void) {
     this.#onBroken = onBroken;
+  }
+
+  /** Something is passed over. */
+  ignore(what: string, reason: string): void {
+    this.#onBroken(what, reason);
   }
 
   /** Undefined if the tags are somebody else's. Tags that cannot be read are left out. */
@@ -61,16 +75,27 @@ export class TagReader {
     }
     if (version === undefined) return undefined;
     const metadata = Object.create(null) as Record<string, string>;
+    let bytes = version.length * textFactor;
+    const fits = (tag: string): boolean => {
+      if (bytes <= maxNodeBytes) return true;
+      this.#onBroken(tag, `the node's tags take more than ${maxNodeBytes} bytes of memory`);
+      return false;
+    };
     for (const tag of ofOneForm(tags, "t")) {
-      const entries = this.#entries(tag);
-      for (const [key, value] of entries) metadata[key] = value;
+      if (!fits(tag)) break;
+      for (const [key, value] of this.#entries(tag)) {
+        metadata[key] = value;
+        bytes += (key.length + value.length) * textFactor + 64;
+      }
     }
     const endpoints: Endpoint[] = [];
     for (const tag of ofOneForm(tags, "e")) {
-      const endpoint = this.#endpoint(tag);
-      if (endpoint !== undefined) endpoints.push(endpoint);
+      if (!fits(tag)) break;
+      const read = this.#endpoint(tag);
+      bytes += read.bytes;
+      if (read.endpoint !== undefined) endpoints.push(read.endpoint);
     }
-    return { version, metadata: Object.freeze(metadata), endpoints: Object.freeze(endpoints) };
+    return { version, metadata: Object.freeze(metadata), endpoints: Object.freeze(endpoints), bytes };
   }
 
   #entries(tag: string): [string, string][] {
@@ -89,8 +114,9 @@ export class TagReader {
     }
   }
 
-  #endpoint(tag: string): Endpoint | undefined {
-    if (this.#endpoints.has(tag)) return this.#endpoints.get(tag);
+  #endpoint(tag: string): { readonly endpoint: Endpoint | undefined; readonly bytes: number } {
+    const known = this.#endpoints.get(tag);
+    if (known !== undefined) return known;
     let endpoint: Endpoint | undefined;
     const text = this.#text(tag);
     if (text !== undefined)
@@ -99,22 +125,25 @@ export class TagReader {
       } catch (error) {
         this.#onBroken(tag, (error as Error).message);
       }
-    keep(this.#endpoints, tag, endpoint);
-    return endpoint;
+    const read = { endpoint, bytes: endpoint === undefined ? 0 : (text?.length ?? 0) * endpointFactor };
+    this.#endpoints.set(tag, read, read.bytes);
+    return read;
   }
 
   #text(tag: string): string | undefined {
     if (tag[1] === "=") return tag.slice(2);
-    if (this.#texts.has(tag)) return this.#texts.get(tag);
-    let text: string | undefined;
+    const known = this.#texts.get(tag);
+    if (known !== undefined) return known;
+    let text: string;
     try {
       const hex = tag.slice(2);
       if (!/^(?:[\da-f]{2})+$/i.test(hex)) throw new Error("not in hex");
       text = inflateSync(Buffer.from(hex, "hex"), { maxOutputLength: maxTagBytes }).toString();
     } catch (error) {
       this.#onBroken(tag, (error as Error).message);
+      return undefined;
     }
-    keep(this.#texts, tag, text);
+    this.#texts.set(tag, text, text.length * 2);
     return text;
   }
 }
@@ -125,9 +154,24 @@ function ofOneForm(tags: readonly string[], kind: string): string[] {
   return first === undefined ? [] : tags.filter((tag) => tag.startsWith(first.slice(0, 2)));
 }
 
-function keep<T>(map: Map<string, T>, key: string, value: T): void {
-  if (map.size >= maxKept) map.clear();
-  map.set(key, value);
+/** What tags say, kept within bounds: beyond them it begins anew. */
+class KeptTags<T> {
+  readonly #map = new Map<string, T>();
+  #bytes = 0;
+
+  get(tag: string): T | undefined {
+    return this.#map.get(tag);
+  }
+
+  set(tag: string, value: T, bytes: number): void {
+    const all = bytes + 2 * tag.length;
+    if (this.#map.size >= maxKept || this.#bytes + all > maxKeptBytes) {
+      this.#map.clear();
+      this.#bytes = 0;
+    }
+    this.#map.set(tag, value);
+    this.#bytes += all;
+  }
 }
 
 /** One endpoint as Go marshals it. */

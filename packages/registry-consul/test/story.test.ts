@@ -67,7 +67,7 @@ describe.skipIf(missing !== undefined)("a service on Consul", { timeout: 60_000 
     const { child, ended, log } = run(`127.0.0.1:${closed}`, "127.0.0.1:0");
     try {
       expect(await ended).toEqual([1, null]);
-      expect(log()).toContain(`registry consul: registration of example.service-`);
+      expect(log()).toContain(`registry consul: look-up of example.service at `);
       expect(log()).toContain(`http://127.0.0.1:${closed}: connect ECONNREFUSED`);
     } finally {
       child.kill("SIGKILL");

@@ -1,6 +1,7 @@
 /** The registry of go-micro in etcd v3 (`registry/etcd/etcd.go`): its keys, its JSON, a lease per node. */
 import {
   MicroError,
+  checkRegistryTimes,
   copyService,
   decodeService,
   encodeService,
@@ -16,7 +17,7 @@ import {
   type Watcher,
 } from "@micro/core";
 import { closedError, source } from "./errors.ts";
-import { EtcdClient, type Listing } from "./etcd-client.ts";
+import { EtcdClient, type Bounds, type Listing } from "./etcd-client.ts";
 import { KeyLayout, allDomains, encode } from "./keys.ts";
 import { readOptions, type EtcdRegistryOptions, type EtcdSettings } from "./options.ts";
 import type { KeyValue, WatchEvent } from "./protocol.ts";
@@ -61,26 +62,27 @@ class EtcdRegistry implements Registry {
   async register(service: Service, options: RegisterOptions = {}): Promise<void> {
     this.#check(options);
     const { ttlMs } = options;
+    const bounds = this.#bounds(options);
     const domain = oneDomain(options.domain);
     const copy = copyService(service);
-    if (ttlMs !== undefined && !(ttlMs > 0)) throw new TypeError(`register: ttlMs must be positive, not ${ttlMs}`);
     const ttlSeconds = ttlMs === undefined ? undefined : Math.ceil(ttlMs / 1_000);
     await Promise.all(
       copy.nodes.map((node) => {
         const value = Buffer.from(encodeService({ ...copy, nodes: [node] }));
-        return this.#registration(domain, copy, node).put(value, ttlSeconds, options);
+        return this.#registration(domain, copy, node).put(value, ttlSeconds, bounds);
       }),
     );
   }
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
     this.#check(options);
+    const bounds = this.#bounds(options);
     const domain = oneDomain(options.domain);
     const copy = copyService(service, { nodes: "any" });
     await Promise.all(
       copy.nodes.map(async (node) => {
         const registration = this.#registration(domain, copy, node);
-        await registration.remove(options);
+        await registration.remove(bounds);
         const key = this.#keys.node(domain, copy.name, node.id).toString();
         if (this.#own.get(key) === registration && registration.idle) this.#own.delete(key);
       }),
@@ -90,14 +92,23 @@ class EtcdRegistry implements Registry {
   async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
     this.#check(options);
     const domain = named(options.domain);
-    const listing = await this.#client.list(`look-up of ${name}`, this.#keys.service(domain, name), options);
+    const listing = await this.#client.list(
+      `look-up of ${name}`,
+      this.#keys.service(domain, name),
+      this.#bounds(options),
+    );
     return merge(this.#decodeAll(listing, domain).filter((found) => found.name === name));
   }
 
   async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
     this.#check(options);
     const domain = named(options.domain);
-    return merge(this.#decodeAll(await this.#client.list("list of services", this.#keys.all(domain), options), domain));
+    return merge(
+      this.#decodeAll(
+        await this.#client.list("list of services", this.#keys.all(domain), this.#bounds(options)),
+        domain,
+      ),
+    );
   }
 
   watch(options: WatchOptions = {}): Watcher {
@@ -120,6 +131,10 @@ class EtcdRegistry implements Registry {
           onResume: (reason) => this.#settings.logger?.debug(`Registry [etcd] Watch resumed after: ${reason.detail}`),
         });
         await watch.start(signal);
+        if (this.#client.closed.aborted) {
+          watch.stop();
+          throw closedError();
+        }
         this.#watches.add(sink);
         // The connection does not keep the process alive.
         const keepAlive = background ? undefined : setInterval(() => {}, 0x7fff_ffff);
@@ -223,7 +238,13 @@ class EtcdRegistry implements Registry {
     this.#settings.logger?.warn(`Registry [etcd] Ignored key ${name}: ${reason}`, { ignored: this.#ignoredCount });
   }
 
-  #check({ signal }: RegistryCallOptions): void {
+  #bounds(options: RegistryCallOptions): Bounds {
+    return { signal: options.signal, ...checkRegistryTimes(options, this.#settings.timeoutMs) };
+  }
+
+  #check(options: RegisterOptions): void {
+    const { signal } = options;
+    checkRegistryTimes(options);
     if (this.#client.closed.aborted) throw closedError();
     if (signal?.aborted === true)
       throw new MicroError("registry etcd: cancelled by the caller", {

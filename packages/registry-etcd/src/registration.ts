@@ -1,5 +1,6 @@
 /** One node's record in etcd and the lease it hangs on. */
-import { isLeaseGone } from "./errors.ts";
+import { MicroError, decodeService } from "@micro/core";
+import { isLeaseGone, source } from "./errors.ts";
 import type { Bounds, EtcdClient } from "./etcd-client.ts";
 import type { CallOptions, EtcdMember } from "./member.ts";
 
@@ -96,6 +97,17 @@ export class NodeRegistration {
   }
 }
 
+/** The record of a node of another name; what cannot be read is nobody's. */
+function isOfAnother(found: Buffer, value: Buffer): boolean {
+  try {
+    const [there, ours] = [decodeService(found), decodeService(value)];
+    const [node] = there.nodes;
+    return node !== undefined && (there.name !== ours.name || node.id !== ours.nodes[0]?.id);
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Deleted, changed or moved to another lease behind our back, the key is written again; else watchers see nothing. Looked
  * at first: a full etcd refuses whatever might write, and a record that stands needs no writing.
@@ -108,7 +120,14 @@ async function putIfDifferent(
   options: CallOptions,
 ): Promise<void> {
   const [found] = (await client.range({ key }, options)).kvs;
-  if (found !== undefined && found.lease === lease && found.value.equals(value)) return;
+  if (found !== undefined) {
+    if (found.lease === lease && found.value.equals(value)) return;
+    if (isOfAnother(found.value, value))
+      throw new MicroError(
+        `registry etcd: the key ${key.toString()} is another node's: in keys "/" is written as "-", so that two names may be one`,
+        { id: source, code: "bad_request" },
+      );
+  }
   const same = { key, result: "EQUAL" } as const;
   await client.txn(
     {

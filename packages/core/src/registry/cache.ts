@@ -302,5 +302,7 @@ class WatchingCache implements RegistryCache {
 function positive(name: string, value: number | undefined, fallback: number): number {
   if (value === undefined) return fallback;
   if (!(value > 0)) throw new TypeError(`registryCache: ${name} must be above 0, not ${value}`);
+  if (name.endsWith("Ms") && value > 0x7fff_ffff)
+    throw new TypeError(`registryCache: ${name} must be at most 24.8 days, what a timer can wait, not ${value}`);
   return value;
 }

@@ -4,6 +4,7 @@
  * without nodes is gone.
  */
 import { MicroError } from "../errors.ts";
+import { checkRegistryTimes } from "./call-options.ts";
 import { copyService, equalDescriptions, equalNodes } from "./record.ts";
 import type {
   Node,
@@ -236,9 +237,7 @@ class MemoryRegistry implements Registry {
   async register(service: Service, options: RegisterOptions = {}): Promise<void> {
     this.#check(options);
     const copy = copyService(service);
-    const { ttlMs } = options;
-    if (ttlMs !== undefined && !(ttlMs > 0)) throw new TypeError(`register: ttlMs must be positive, not ${ttlMs}`);
-    this.#network.register(this, oneDomain(options), copy, ttlMs);
+    this.#network.register(this, oneDomain(options), copy, options.ttlMs);
   }
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
@@ -278,8 +277,10 @@ class MemoryRegistry implements Registry {
     this.#network.leave(this);
   }
 
-  #check({ signal }: RegistryCallOptions): void {
+  #check(options: RegisterOptions): void {
+    const { signal } = options;
     if (this.#closed) throw closed();
+    checkRegistryTimes(options);
     if (signal?.aborted === true)
       throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });
   }

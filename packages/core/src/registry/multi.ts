@@ -7,6 +7,7 @@ import { sleep } from "../clock.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { jitteredBackoff } from "../supervisor.ts";
+import { checkRegistryTimes } from "./call-options.ts";
 import { heldBytes } from "./held-bytes.ts";
 import { copyService } from "./record.ts";
 import type {
@@ -114,7 +115,9 @@ class MultiRegistry implements Registry {
           this.#follow(member, watcher, { sink, order, options, stopped: stopped.signal });
         try {
           await this.#open(options, stopped.signal, sink, follow);
+          if (this.#closed.signal.aborted) throw closed();
         } catch (error) {
+          signal.removeEventListener("abort", stop);
           stop();
           throw error;
         }
@@ -154,7 +157,8 @@ class MultiRegistry implements Registry {
         }
       }),
     );
-    stopped.throwIfAborted();
+    if (stopped.aborted)
+      throw new MicroError("the watch was cancelled before it began", { id: source, code: "aborted" });
     if (outcomes.every((outcome) => "error" in outcome)) throw outcomes[0]!.error;
     const retry = (member: Member, error: unknown): void => void this.#retry(member, error, options, stopped, sink);
     for (const outcome of outcomes) {
@@ -293,7 +297,9 @@ class MultiRegistry implements Registry {
     else this.#logger?.info(`Registry [multi] ${name} works again`);
   }
 
-  #check({ signal }: RegistryCallOptions): void {
+  #check(options: RegisterOptions): void {
+    const { signal } = options;
+    checkRegistryTimes(options);
     if (this.#closed.signal.aborted) throw closed();
     if (signal?.aborted === true)
       throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });

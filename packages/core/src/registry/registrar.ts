@@ -9,6 +9,7 @@ import { MicroError } from "../errors.ts";
 import type { Logger, LogLevel } from "../logger/logger.ts";
 import { jitteredBackoff, supervise } from "../supervisor.ts";
 import type { BackoffState, Supervisor } from "../supervisor.ts";
+import { checkRegistryTimes } from "./call-options.ts";
 import type { Registry, Service } from "./registry.ts";
 
 /**
@@ -148,7 +149,16 @@ class ServiceRegistrar implements Registrar {
     this.#ttlMs = options.ttlMs ?? 90_000;
     this.#intervalMs = options.intervalMs ?? 30_000;
     this.#timeoutMs = options.timeoutMs ?? 5_000;
-    if (!(this.#intervalMs >= 0 && this.#ttlMs > this.#intervalMs))
+    for (const [name, value] of [
+      ["intervalMs", this.#intervalMs || 1],
+      ["timeoutMs", this.#timeoutMs],
+    ] as const)
+      if (!(value > 0 && value <= 0x7fff_ffff))
+        throw new TypeError(
+          `registrar: ${name} must be above 0 and at most 24.8 days, what a timer can wait, not ${value}`,
+        );
+    checkRegistryTimes({ ttlMs: this.#ttlMs });
+    if (!(this.#ttlMs > this.#intervalMs))
       throw new TypeError(
         `registrar: ttlMs (${this.#ttlMs}) must be greater than intervalMs (${this.#intervalMs}), or the record expires between refreshes`,
       );

@@ -44,7 +44,10 @@ export function registryConformance(
     ...domainCases(patienceMs),
     ...expiryCases(minTtlMs, patienceMs),
     ...watchCases(patienceMs),
+    ...nameCases(),
+    ...timeCases(),
     ...endCases(patienceMs),
+    ...leftoverCases(patienceMs),
   };
   defineSuite(runner, "registry conformance", create, cases, skip);
 }
@@ -470,6 +473,200 @@ function watchCases(patienceMs: number): Cases {
       const next = iterator.next();
       await watcher[Symbol.asyncDispose]();
       assert.equal((await within(patienceMs, next, "the end of the watch")).done, true);
+    },
+  };
+}
+
+/** What people, gateways and other languages put into names. */
+const oddNames = [
+  ".",
+  "..",
+  "../../x",
+  "a/b",
+  "a//b",
+  "/a",
+  "a/",
+  "%2e%2e",
+  "a?b=c",
+  "a#b",
+  "a b",
+  " a ",
+  "a\nb",
+  "a\u0000b",
+  "größe",
+  "日本",
+  "*",
+  "_services",
+  'a"b\\c',
+  ".a",
+  "a.",
+  "x".repeat(64),
+  "x".repeat(300),
+  "x".repeat(5_000),
+];
+
+/** True if the record was taken, and what is taken is found. */
+async function works(registry: Registry, record: Service): Promise<boolean> {
+  const { name } = record;
+  const what = JSON.stringify(record).slice(0, 200);
+  const error: unknown = await registry.register(record).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (error !== undefined) {
+    hasCode(error, "bad_request", what);
+    assert.deepEqual(ids(await registry.getService(name)), [], what);
+    await registry.deregister(record).catch((reason: unknown) => hasCode(reason, "bad_request", what));
+    return false;
+  }
+  assert.deepEqual(ids(await registry.getService(name)), ids([record]), what);
+  return true;
+}
+
+function nameCases(): Cases {
+  return {
+    "names: a service with an odd one is found under it, or refused": async ({ registry }) => {
+      for (const name of oddNames) {
+        const record = service({ name, nodes: [node("odd")] });
+        if (!(await works(registry, record))) continue;
+        await registry.deregister(record);
+        assert.deepEqual(await registry.getService(name), [], JSON.stringify(name));
+      }
+    },
+    "names: a node with an odd id is found, or refused": async ({ registry }) => {
+      for (const id of oddNames) {
+        const record = service({ nodes: [node(id)] });
+        if (!(await works(registry, record))) continue;
+        await registry.deregister(record);
+        assert.deepEqual(await registry.getService("greeter"), [], JSON.stringify(id));
+      }
+    },
+    "names: what a backend may write alike stays apart, or is refused": async ({ registry }) => {
+      const taken: Service[] = [];
+      for (const name of ["a/b", "a-b", "a.b", "A-B", "a_b"]) {
+        const record = service({ name, nodes: [node(`node of ${name}`.replaceAll(/[^A-Za-z]/g, "x") + taken.length)] });
+        if (await works(registry, record)) taken.push(record);
+      }
+      for (const record of taken)
+        assert.deepEqual(ids(await registry.getService(record.name)), ids([record]), record.name);
+      const nodes: string[] = [];
+      for (const id of ["n/1", "n-1", "n.1", "n_1"])
+        await registry.register(service({ nodes: [node(id)] })).then(
+          () => nodes.push(id),
+          (error: unknown) => hasCode(error, "bad_request", id),
+        );
+      assert.deepEqual(ids(await registry.getService("greeter")), nodes.toSorted());
+    },
+  };
+}
+
+function timeCases(): Cases {
+  return {
+    "times: what is no time is a TypeError": async ({ registry }) => {
+      const record = service({ nodes: [node("a")] });
+      for (const ttlMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.MAX_VALUE])
+        await assert.rejects(registry.register(record, { ttlMs }), TypeError, `ttlMs ${ttlMs}`);
+      for (const timeoutMs of [0, -1, Number.NaN, Number.NEGATIVE_INFINITY]) {
+        const what = `timeoutMs ${timeoutMs}`;
+        await assert.rejects(registry.register(record, { timeoutMs }), TypeError, what);
+        await assert.rejects(registry.deregister(record, { timeoutMs }), TypeError, what);
+        await assert.rejects(registry.getService("greeter", { timeoutMs }), TypeError, what);
+        await assert.rejects(registry.listServices({ timeoutMs }), TypeError, what);
+      }
+      assert.deepEqual(await registry.getService("greeter"), []);
+    },
+    "times: long ones are what they say": async ({ registry }) => {
+      let index = 0;
+      for (const ttlMs of [2 ** 31 - 1, 2 ** 31, 2 ** 32 + 1, 100 * 365 * 24 * 3_600_000])
+        await registry.register(service({ nodes: [node(`node-${index++}`)] }), { ttlMs });
+      for (const timeoutMs of [2 ** 31 - 1, 2 ** 31, 2 ** 53, Number.POSITIVE_INFINITY]) {
+        const options = { timeoutMs };
+        assert.equal(ids(await registry.getService("greeter", options)).length, index, `timeoutMs ${timeoutMs}`);
+        assert.equal((await registry.listServices(options)).length > 0, true);
+        await registry.register(service({ nodes: [node("node-0")] }), options);
+        await registry.deregister(service({ nodes: [node("nobody")] }), options);
+      }
+    },
+  };
+}
+
+/** It succeeds, or the registry is closed. */
+async function orClosed(operation: Promise<unknown>): Promise<void> {
+  try {
+    await operation;
+  } catch (error) {
+    hasCode(error, "closed");
+  }
+}
+
+/** Signals come from `leaks`: a listener that is left on one fails the case, whatever became of the operations. */
+function leftoverCases(patienceMs: number): Cases {
+  const record = service({ nodes: [node("a")] });
+  return {
+    "leaks: one signal for many operations keeps nothing of them": async ({ registry }, leaks) => {
+      const { signal } = leaks.controller();
+      for (let round = 0; round < 3; round++) {
+        await registry.register(record, { signal });
+        await registry.register(record, { signal });
+        await registry.getService("greeter", { signal, timeoutMs: patienceMs });
+        await registry.listServices({ signal });
+        await registry.deregister(record, { signal });
+        await rejects(registry.register(service({ nodes: [] }), { signal }), "bad_request");
+        // In time or not.
+        await registry
+          .getService("nobody", { signal, timeoutMs: 1 })
+          .catch((error: unknown) => hasCode(error, "timeout"));
+      }
+    },
+    "leaks: a watch that has ended keeps nothing": async ({ registry, connect }, leaks) => {
+      const { signal } = leaks.controller();
+      for (let round = 0; round < 3; round++) {
+        const watcher = registry.watch({ signal, service: "greeter" });
+        await watcher.ready;
+        await watcher[Symbol.asyncDispose]();
+      }
+      const early = registry.watch({ signal });
+      await early[Symbol.asyncDispose]();
+      const other = await connect();
+      const closed = other.watch({ signal });
+      await closed.ready;
+      await other[Symbol.asyncDispose]();
+      const refused = other.watch({ signal });
+      await rejects(refused.ready, "closed");
+      await refused[Symbol.asyncDispose]();
+    },
+    "leaks: what was cancelled keeps nothing": async ({ registry }, leaks) => {
+      const ended: Promise<unknown>[] = [];
+      const cancelled = (run: (signal: AbortSignal) => Promise<unknown>): void => {
+        const controller = leaks.controller();
+        ended.push(run(controller.signal).catch((error: unknown) => hasCode(error, "aborted")));
+        controller.abort();
+      };
+      cancelled((signal) => registry.getService("greeter", { signal }));
+      cancelled((signal) => registry.listServices({ signal }));
+      cancelled((signal) => registry.deregister(record, { signal }));
+      cancelled((signal) => registry.watch({ signal }).ready);
+      await within(patienceMs, Promise.all(ended), "the end of what was cancelled");
+      const controller = leaks.controller();
+      const watcher = registry.watch({ signal: controller.signal });
+      await watcher.ready;
+      controller.abort();
+      assert.equal(
+        (await within(patienceMs, watcher[Symbol.asyncIterator]().next(), "the end of the watch")).done,
+        true,
+      );
+    },
+    "leaks: closing while operations are under way ends them and keeps nothing": async ({ connect }, leaks) => {
+      const closing = await connect();
+      const { signal } = leaks.controller();
+      const running = [
+        orClosed(closing.getService("nobody", { signal })),
+        orClosed(closing.listServices({ signal })),
+        orClosed(closing.register(record, { signal })),
+        orClosed(closing.watch({ signal }).ready),
+      ];
+      await closing[Symbol.asyncDispose]();
+      await within(patienceMs, Promise.all(running), "the end of what was under way");
     },
   };
 }

@@ -5,6 +5,7 @@
 import type dgram from "node:dgram";
 import os from "node:os";
 import { MicroError } from "../../errors.ts";
+import { checkRegistryTimes } from "../call-options.ts";
 import { copyService } from "../record.ts";
 import type {
   Node,
@@ -350,11 +351,12 @@ class MdnsRegistry implements Registry {
     return domain;
   }
 
-  #check({ signal, timeoutMs }: RegistryCallOptions): void {
+  #check(options: RegisterOptions): void {
+    const { signal } = options;
     if (this.#closed.signal.aborted) throw closed();
     if (signal?.aborted === true)
       throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });
-    if (timeoutMs !== undefined && !(timeoutMs > 0)) throw new TypeError(`timeoutMs must be above 0, not ${timeoutMs}`);
+    checkRegistryTimes(options);
   }
 }
 
