@@ -71,6 +71,38 @@ describe("packed tarballs", () => {
     });
   }
 
+  it("are made of every package of the workspace", async () => {
+    expect((await readdir(join(workspace, "packages"))).toSorted()).toEqual(packages);
+  });
+
+  for (const name of packages) {
+    it(`${name} holds what it should, and nothing else`, async () => {
+      const listed = await execute("tar", ["-tzf", tarballs.get(name) ?? ""], workspace);
+      const files = listed.stdout
+        .trim()
+        .split("\n")
+        .map((file) => file.replace(/^package\//, ""));
+      const allowed = /^(?:LICENSE|README\.md|package\.json|dist\/.+\.(?:js|d\.ts)|src\/.+\.ts|protos\/.+\.proto)$/;
+      expect(files.filter((file) => !allowed.test(file))).toEqual([]);
+      expect(files).toEqual(
+        expect.arrayContaining(["LICENSE", "README.md", "package.json", "dist/index.js", "dist/index.d.ts"]),
+      );
+      const folder = await readFile(join(workspace, "packages", name, "LICENSE"), "utf8");
+      expect(folder).toBe(await readFile(join(workspace, "LICENSE"), "utf8"));
+      const manifest = await execute("tar", ["-xzOf", tarballs.get(name) ?? "", "package/package.json"], workspace);
+      expect(manifest.stdout).not.toMatch(/workspace:|catalog:/);
+      const { exports, main, types } = JSON.parse(manifest.stdout);
+      for (const target of [main, types, ...Object.values(exports["."] as object)] as string[])
+        expect(files).toContain(target.slice(2));
+    });
+
+    it(`${name} is not packed by npm, which would publish what nobody can install`, async () => {
+      const packed = await execute("npm", ["pack", "--dry-run"], join(workspace, "packages", name));
+      expect(packed.code).not.toBe(0);
+      expect(packed.stderr).toContain("use `pnpm pack` or `pnpm publish`");
+    });
+  }
+
   it("core installs at most 4 packages and 1.5 MB", async () => {
     await using folder = await temporaryFolder("micro-size-");
     await npmProject(folder.path, [tarballs.get("core") ?? ""]);
