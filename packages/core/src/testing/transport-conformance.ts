@@ -1,5 +1,6 @@
 /** The suite every transport has to pass: what client and server rely on, whatever the wire. */
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { MicroError, type ErrorCode } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
 import type {
@@ -822,6 +823,167 @@ const cases: Readonly<Record<string, SuiteCase<TransportFixture>>> = {
     });
     const reply = await bench.client.call(bench.address, request("T.M"), patient());
     assert.ok(reply.error?.includes("bug"));
+  },
+
+  "no call leaves a listener on its caller's signal, however it ends": async (fixture, leaks) => {
+    const unanswered: ServerExchange[] = [];
+    await using bench = await Bench.start(fixture, (exchange) => {
+      if (exchange.endpoint === "T.Silent") unanswered.push(exchange);
+      else if (exchange.endpoint === "T.Error") exchange.reply({ error: "no", body: noBytes });
+      else exchange.reply({ body: exchange.body });
+    });
+    // One signal for many calls, as a service that is being stopped has it.
+    const many = leaks.controller();
+    const call = (endpoint: string, options: ExchangeOptions = {}, address = bench.address) =>
+      bench.client.call(address, request(endpoint, bytes("{}")), { ...patient(), signal: many.signal, ...options });
+    const free = (after: string): void =>
+      assert.equal(getEventListeners(many.signal, "abort").length, 0, `a listener is left after ${after}`);
+    for (let index = 0; index < 20; index++) await call("T.M");
+    free("replies");
+    await Promise.all(Array.from({ length: 20 }, () => call("T.M", { freshConnection: true })));
+    free("replies on connections of their own");
+    await call("T.Error");
+    free("an error");
+    await fails(call("T.M", {}, fixture.unreachable ?? "127.0.0.1:1"), "unavailable");
+    free("a refused connection");
+    await fails(call("T.Silent", within(30)), "timeout");
+    free("a passed deadline");
+    await fails(call("T.M", within(-1)), "timeout");
+    free("a deadline in the past");
+    const cancelled = leaks.controller();
+    const running = fails(call("T.Silent", { signal: cancelled.signal }), "aborted");
+    await until(() => unanswered.length === 2, "the call runs");
+    cancelled.abort();
+    await running;
+    await fails(call("T.M", { signal: cancelled.signal }), "aborted");
+    const lost = fails(call("T.Silent"), "aborted", "closed", "unavailable");
+    await until(() => unanswered.length === 3, "the call runs");
+    await bench.listener[Symbol.asyncDispose]();
+    await lost;
+    free("a listener that went away");
+    many.abort();
+  },
+
+  "no stream leaves a listener on its caller's signal, however it ends": async (fixture, leaks) => {
+    const { handler } = streaming(async (stream, exchange) => {
+      if (exchange.endpoint === "T.Error") stream.end({ error: "no", body: noBytes });
+      else if (exchange.endpoint === "T.Silent") await stream.receive();
+      else await echoAll(stream);
+    });
+    await using bench = await Bench.start(fixture, handler);
+    const many = leaks.controller();
+    const open = (endpoint: string, options: ExchangeOptions = {}, address = bench.address) =>
+      bench.client.open(address, request(endpoint), { ...patient(), signal: many.signal, ...options });
+    const free = (after: string): void =>
+      assert.equal(getEventListeners(many.signal, "abort").length, 0, `a listener is left after ${after}`);
+    for (let index = 0; index < 5; index++) {
+      const stream = await open("T.Echo");
+      await stream.send(bytes("a"));
+      stream.closeSend();
+      assert.deepEqual(await readAll(stream), ["a"]);
+    }
+    free("ends");
+    assert.equal((await (await open("T.Error")).receive())?.error, "no");
+    free("an error");
+    (await open("T.Silent")).cancel();
+    free("a cancelled one");
+    await fails((await open("T.Silent", within(200))).receive(), "timeout");
+    free("a passed deadline");
+    await fails(open("T.Echo", {}, fixture.unreachable ?? "127.0.0.1:1"), "unavailable");
+    free("a refused connection");
+    const cancelled = leaks.controller();
+    const stopped = await open("T.Silent", { signal: cancelled.signal });
+    cancelled.abort();
+    await fails(stopped.receive(), "aborted");
+    await fails(open("T.Echo", { signal: cancelled.signal }), "aborted");
+    const left = await open("T.Silent");
+    if (fixture.connect !== undefined) {
+      await bench.client[Symbol.asyncDispose]();
+      await fails(left.receive(), "closed");
+      free("disposal");
+    } else left.cancel();
+    many.abort();
+  },
+
+  "a call that is said not to have run has not, whenever it was cancelled": async (fixture, leaks) => {
+    let ran = 0;
+    await using bench = await Bench.start(fixture, (exchange) => {
+      ran++;
+      exchange.reply({ body: noBytes });
+    });
+    let mayHaveRun = 0;
+    for (let round = 0; round < 40; round++) {
+      const controller = leaks.controller();
+      const options = { ...patient(), signal: controller.signal, freshConnection: round % 2 === 0 };
+      const call = bench.client.call(bench.address, request("T.M"), options).then(
+        () => mayHaveRun++,
+        (error: unknown) => {
+          assert.ok(MicroError.is(error) && error.code === "aborted", String(error));
+          if (!error.notRun) mayHaveRun++;
+        },
+      );
+      // While it is dialled, just after, and while it runs.
+      const turns = round % 8;
+      for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+      controller.abort();
+      await call;
+    }
+    await bench.client.call(bench.address, request("T.M"), patient());
+    assert.ok(ran - 1 <= mayHaveRun, `${ran - 1} ran, of ${mayHaveRun} that may have`);
+  },
+
+  "a call whose deadline passed before it could be sent does not run": async (fixture) => {
+    const ran: string[] = [];
+    await using bench = await Bench.start(fixture, (exchange) => {
+      ran.push(text(exchange.body));
+      if (text(exchange.body) === "warm") exchange.reply({ body: noBytes });
+    });
+    for (const warm of [false, true]) {
+      if (warm) await bench.client.call(bench.address, request("T.M", bytes("warm")), patient());
+      const late = bench.client.call(bench.address, request("T.M", bytes("late")), {
+        ...within(20),
+        freshConnection: !warm,
+      });
+      const before = ran.length;
+      const end = performance.now() + 60;
+      while (performance.now() < end);
+      const error = await fails(late, "timeout");
+      await bench.client.call(bench.address, request("T.M", bytes("warm")), patient());
+      if (error.notRun) assert.equal(ran.slice(before).includes("late"), false, "it ran after its deadline");
+    }
+  },
+
+  "a far deadline is none that has passed": async (fixture) => {
+    const { handler } = streaming(async (stream, exchange) => {
+      assert.ok(exchange.cancellation.reason === undefined);
+      await echoAll(stream);
+    });
+    let left: number | undefined;
+    let cancelled: unknown;
+    await using bench = await Bench.start(fixture, (exchange) => {
+      if (exchange.endpoint === "T.Stream") return handler(exchange);
+      left = exchange.timeoutMs;
+      const { cancellation } = exchange;
+      setTimeout(() => {
+        cancelled = cancellation.reason ?? (cancellation.signal.aborted || undefined);
+        exchange.reply({ body: noBytes });
+      }, 30);
+      void cancellation.signal;
+      return undefined;
+    });
+    for (const far of [2 ** 31 - 1, 2 ** 31, 2 ** 32 + 5, 1e12]) {
+      const options = { ...within(far), dialTimeoutMs: far };
+      await bench.client.call(bench.address, request("T.M"), options);
+      // A wire may not be able to say more than 49 days.
+      assert.ok(left !== undefined && left > Math.min(far, 2 ** 32 - 1) - 10_000, `${left} ms of ${far} are left`);
+      assert.equal(cancelled, undefined);
+      const stream = await bench.client.open(bench.address, request("T.Stream"), options);
+      await stream.send(bytes("a"));
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      assert.equal(text((await stream.receive())?.body ?? noBytes), "a");
+      stream.closeSend();
+      assert.equal(await stream.receive(), undefined);
+    }
   },
 
   "two receives at once are refused": async (fixture) => {

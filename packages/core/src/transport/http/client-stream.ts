@@ -77,7 +77,13 @@ export class HttpClientStream implements ClientExchange, ConnectionUser {
     clearTimeout(this.#timer);
     const { id, request, options, address } = this.#init;
     const now = performance.now();
-    if (options.deadline !== undefined) this.#armDeadline(options.deadline);
+    if (options.deadline !== undefined) {
+      if (options.deadline <= now) {
+        this.fail(deadlineExceeded(true));
+        return;
+      }
+      this.#armDeadline(options.deadline);
+    }
     this.#head = `${address.prefixes.get(request)}Micro-Id: ${id}\r\nMicro-Stream: ${id}\r\n${
       timeoutLine(options.deadline, now) + metadataLines(request.metadata)
     }`;

@@ -109,8 +109,12 @@ export class PooledConnection implements ConnectionUser {
   }
 
   #send(call: RunningCall, now: number): void {
-    call.sent = true;
     const { id, request, options } = call;
+    if (options.deadline !== undefined && options.deadline <= now) {
+      this.abandon(deadlineExceeded(true));
+      return;
+    }
+    call.sent = true;
     const { prefixes } = this.#address;
     const { text } = request;
     // One character is one byte then, and head and body are written as one text.
