@@ -118,6 +118,39 @@ describe("calls", () => {
     expect(server.requests.length).toBe(5);
   });
 
+  it("leave a connection whose server closes behind an exchange of the grpc codec", async () => {
+    const replies = [
+      "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nMicro-Error: no\r\nX-Micro-Error: no\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nGrpc-Status: 0\r\n\r\n{}",
+    ];
+    for (const reply of replies) {
+      // As Go's v2 does it: the end comes just behind the reply, and nothing in the reply tells.
+      const server = await fakeServer((_, socket) => void socket.end(reply));
+      const transport = client();
+      for (let index = 0; index < 20; index++)
+        await transport.call(
+          server.address,
+          { ...request, contentType: "application/grpc+json" },
+          { deadline: performance.now() + 5_000 },
+        );
+      expect(server.requests.length).toBe(20);
+    }
+  });
+
+  it("notice that a connection was closed while it rested, and send on another what was not sent", async () => {
+    const server = await fakeServer((_, socket) => socket.write(ok));
+    const transport = client();
+    await call(transport, server.address);
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    const [first] = server.sockets;
+    // The end is in this process's socket before the call, and not read yet.
+    first?.end();
+    const busy = performance.now() + 30;
+    while (performance.now() < busy);
+    expect(Buffer.from((await call(transport, server.address)).body).toString()).toBe("{}");
+    expect(server.requests.map((one) => one.length)).toEqual([1, 1]);
+  });
+
   it("keep no more idle connections than allowed", async () => {
     const waiting: Socket[] = [];
     const server = await fakeServer((_, socket) => void waiting.push(socket));
