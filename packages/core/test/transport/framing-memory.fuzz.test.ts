@@ -29,7 +29,7 @@ class Peer implements ByteHolder {
   kept = 0;
   messages = 0;
   over = false;
-  #rest = Buffer.alloc(0);
+  #rest: Buffer = Buffer.alloc(0);
 
   constructor(account: ByteAccount) {
     this.parser = new MessageParser(
