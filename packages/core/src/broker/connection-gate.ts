@@ -18,6 +18,16 @@ interface Waiting {
 }
 
 const defaultTimeoutMs = 5_000;
+const networkWords: ReadonlyMap<string, string> = new Map([
+  ["ECONNREFUSED", "connection refused"],
+  ["ECONNRESET", "the connection was reset"],
+  ["EAI_AGAIN", "the name cannot be looked up"],
+  ["EHOSTUNREACH", "there is no way to the host"],
+  ["ENETUNREACH", "there is no way to the network"],
+  ["ENOTFOUND", "nobody knows the name"],
+  ["ETIMEDOUT", "no answer"],
+]);
+const networkCode = new RegExp(`\\b(?:${[...networkWords.keys()].join("|")})\\b`);
 
 /** A gate that is closed until the connection is there. Publishes pass through it in the order they came. */
 export class ConnectionGate {
@@ -125,7 +135,11 @@ export class ConnectionGate {
 
   #away(): string {
     const reason = this.#reason;
-    const text = reason === undefined ? "" : ` (${fromError(reason).detail})`;
+    const detail = reason === undefined ? "" : fromError(reason).detail;
+    // What the network says needs no names of clients and calls around it.
+    const word = networkWords.get(networkCode.exec(detail)?.[0] ?? "");
+    if (word !== undefined) return `${this.#options.backend()} cannot be reached: ${word}`;
+    const text = detail === "" ? "" : ` (${detail})`;
     return `${this.#options.backend()} cannot be reached${text}`;
   }
 

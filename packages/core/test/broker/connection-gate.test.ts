@@ -55,6 +55,33 @@ describe("ConnectionGate", () => {
     expect(gate.waiting).toBe(0);
   });
 
+  it("leaves no listener on a signal that lives on, whichever way the waiting ends", async () => {
+    const { signal } = new AbortController();
+    const ways: ((gate: ConnectionGate) => void)[] = [
+      (gate) => gate.open(),
+      (gate) => gate.fail(new MicroError("refused", { code: "unauthorized" })),
+      (gate) => gate.fail(new MicroError("disconnected", { code: "closed" }), true),
+      () => {},
+    ];
+    for (const end of ways) {
+      const gate = gateOf();
+      const waiting = gate.pass({ signal, timeoutMs: 20 })!.catch(() => {});
+      expect(getEventListeners(signal, "abort")).toHaveLength(1);
+      end(gate);
+      await waiting;
+      expect([getEventListeners(signal, "abort").length, gate.waiting]).toEqual([0, 0]);
+    }
+  });
+
+  it("says in one sentence that a connection is unavailable", async () => {
+    const gate = gateOf();
+    gate.close(new Error("connecting: Connection error: connect ECONNREFUSED 127.0.0.1:1"));
+    await expect(gate.connected({ timeoutMs: 5 })).rejects.toMatchObject({
+      code: "unavailable",
+      detail: "the server at 127.0.0.1:1 cannot be reached: connection refused",
+    });
+  });
+
   it("keeps no more waiting than it is told", async () => {
     const gate = gateOf(2);
     const [first, second] = [gate.pass(), gate.pass()];
