@@ -5,6 +5,7 @@ import { currentContext, type Context } from "../context.ts";
 import type { Metadata } from "../metadata.ts";
 import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper } from "../server/server.ts";
+import { isThenable } from "../server/messages.ts";
 import type { Next } from "../wrapper.ts";
 
 /** Which side of a call a span saw. */
@@ -191,7 +192,8 @@ function recorded<C>(call: RecordedCall, next: Next<C>, request: unknown, contex
     call.failed(error);
     throw error;
   }
-  if (!(result instanceof Promise)) return recordedResult(call, result);
+  // A handler's stream is one, too: it is over when its last message is sent.
+  if (!isThenable(result)) return recordedResult(call, result);
   return result.then(
     (value: unknown) => recordedResult(call, value),
     (error: unknown) => {

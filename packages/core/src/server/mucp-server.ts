@@ -255,7 +255,7 @@ class MucpServer implements Server, CallHost {
     };
     // Subscribers decode it, each with a type of its own.
     const format: MessageFormat = { codec: bytesCodec, contentType: exchange.contentType, envelopeId: "" };
-    const plan: Plan = { endpoint: topic, method: { ...eventMethod, run: invoke }, invoke };
+    const plan: Plan = { endpoint: topic, method: { ...eventMethod, run: invoke }, invoke, wrapped: false };
     this.#enter(new UnaryCall(this, plan, exchange, format, exchange.body));
   }
 

@@ -18,6 +18,8 @@ export interface Plan {
   readonly method: HandlerMethod;
   /** Wrappers and handler. */
   readonly invoke: Next<Context>;
+  /** There are wrappers. */
+  readonly wrapped: boolean;
 }
 
 const kindNames = { server: "server stream", client: "client stream", bidi: "bidirectional stream" } as const;
@@ -44,7 +46,8 @@ export class Router {
       const endpoint = `${type}.${method.name}`;
       if (this.#plans.has(endpoint))
         throw new TypeError(`handle(${endpoint}): there is a handler of this name already`);
-      return { endpoint, method, invoke: composeHandler(this.#wrappers, method.kind, method.run) };
+      const invoke = composeHandler(this.#wrappers, method.kind, method.run);
+      return { endpoint, method, invoke, wrapped: this.#wrappers.length > 0 };
     });
     this.#types.add(type);
     for (const plan of plans) this.#plans.set(plan.endpoint, plan);

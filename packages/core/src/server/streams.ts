@@ -3,7 +3,7 @@ import { Context, runInContext } from "../context.ts";
 import { MicroError } from "../errors.ts";
 import type { OutgoingMessage, ServerExchange, ServerStream } from "../transport/transport.ts";
 import { type Call, type CallHost, callerGone } from "./call.ts";
-import { isIterable, iterate } from "./compose.ts";
+import { type StreamSummary, isIterable, iterate, streamSink } from "./compose.ts";
 import { errorForCaller, errorMessage, logFailure } from "./failure.ts";
 import {
   type MessageFormat,
@@ -40,6 +40,9 @@ export class StreamCall implements Call {
   #removeListener: (() => void) | undefined;
   /** Nothing more is sent. */
   #ended = false;
+  #pumped = false;
+  #sent = 0;
+  #received = 0;
   #failed = false;
   /** The server has been told that the call is over. */
   #over = false;
@@ -62,7 +65,7 @@ export class StreamCall implements Call {
       (body) => this.#read(body),
       (error) => this.#invalid(error),
     );
-    const context = new Context({
+    const own = new Context({
       service: this.#host.service,
       endpoint: plan.endpoint,
       metadata: exchange.header,
@@ -71,6 +74,7 @@ export class StreamCall implements Call {
       contentType: this.format.contentType,
       cancellation: exchange.cancellation,
     });
+    const context = plan.wrapped ? own.with(streamSink, (messages) => this.#pump(messages)) : own;
     this.#removeListener = exchange.cancellation.onCancel((reason) => this.#cancelled(reason));
     void runInContext(context, () => this.#run(context));
   }
@@ -83,8 +87,9 @@ export class StreamCall implements Call {
       const request: unknown =
         plan.method.kind === "server" ? await this.#requests.first(this.#host.service) : this.#requests;
       const result: unknown = await plan.invoke(request, context);
-      if (streams) await this.#pump(result);
-      else await this.#send(result);
+      if (!streams) await this.#send(result);
+      // Unless wrappers have waited for its end.
+      else if (!this.#pumped) await this.#pump(result);
       this.#end();
     } catch (error) {
       this.#fail(error);
@@ -94,7 +99,16 @@ export class StreamCall implements Call {
     }
   }
 
-  async #pump(result: unknown): Promise<void> {
+  async #pump(result: unknown): Promise<StreamSummary> {
+    this.#pumped = true;
+    await this.#sendAll(result);
+    // For wrappers, a caller that has left is not the same as an end.
+    const { reason } = this.exchange.cancellation;
+    if (reason !== undefined && this.#ended) throw reason;
+    return { sent: this.#sent, received: this.#received };
+  }
+
+  async #sendAll(result: unknown): Promise<void> {
     if (!isIterable(result))
       throw new TypeError(`the handler of ${this.plan.endpoint} streams: it must return something iterable`);
     const iterator = iterate(result);
@@ -133,6 +147,7 @@ export class StreamCall implements Call {
 
   #sendChecked(message: unknown): void | Promise<void> {
     if (this.#ended) return;
+    this.#sent++;
     const { codec, contentType, envelopeId } = this.format;
     const { method, endpoint } = this.plan;
     const { service } = this.#host;
@@ -155,6 +170,7 @@ export class StreamCall implements Call {
   }
 
   #read(body: Uint8Array): unknown {
+    this.#received++;
     const service = this.#host.service;
     if (body.length > this.#maxMessageBytes) throw tooLarge(service, this.plan.endpoint, this.#maxMessageBytes);
     const { codec } = this.format;

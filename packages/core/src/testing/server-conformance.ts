@@ -32,6 +32,8 @@ export interface ServerConformanceOptions {
   skip?: Skips | undefined;
 }
 
+const mark = contextKey<number>("mark");
+
 interface Remote {
   readonly call: (endpoint: string, request?: unknown, options?: CallOptions) => Promise<any>;
   readonly stream: (endpoint: string, options?: CallOptions) => Promise<ClientStream>;
@@ -406,6 +408,97 @@ const unaryCases: Cases = {
     );
     assert.deepEqual(await call("Look.At"), { account: "john", current: true });
     assert.deepEqual(order, ["first Look.At", "second john", "first is done"]);
+  },
+
+  async "wrappers see a stream until it ends, with what was sent and received, and how it failed"(fixture) {
+    const seen: unknown[] = [];
+    const { call, stream, server } = await start(
+      fixture,
+      (target) => {
+        target.handle("Echo.Now", (request) => request);
+        target.handle("Count.Up", async function* ({ to }: { to: number }, context: Context) {
+          for (let i = 1; i <= to; i++) {
+            await turn();
+            yield { i, value: currentContext()?.get(mark), same: context === currentContext() };
+          }
+          if (to === 3) throw conflict("here", "enough");
+          if (to === 9) await whenAborted(context);
+        });
+        target.handle("Chat", {
+          echo: bidiHandler(async function* (messages) {
+            for await (const message of messages) yield message;
+          }),
+        });
+      },
+      {
+        wrapHandler: [
+          (next) => async (request, context) => {
+            try {
+              const result: unknown = await next(request, context);
+              seen.push(["end", context.endpoint, result]);
+              return result;
+            } catch (error) {
+              seen.push(["error", context.endpoint, (error as MicroError).code]);
+              throw error;
+            }
+          },
+          (next) => (request, context) => next(request, context.with(mark, 7)) as unknown,
+          (next) => async (request, context) => next(request, context) as unknown,
+        ],
+      },
+    );
+    await using up = await stream("Count.Up");
+    await up.send({ to: 2 });
+    assert.deepEqual(await readAll(up), [
+      { i: 1, value: 7, same: true },
+      { i: 2, value: 7, same: true },
+    ]);
+    await using failing = await stream("Count.Up");
+    await failing.send({ to: 3 });
+    await fails(readAll(failing), "conflict");
+    await using chat = await stream("Chat.Echo");
+    for (let i = 0; i < 3; i++) {
+      await chat.send({ i });
+      await chat.receive();
+    }
+    chat.closeSend();
+    assert.equal(await chat.receive(), undefined);
+    assert.deepEqual(await call("Echo.Now", { a: 1 }), { a: 1 });
+    const left = await stream("Count.Up");
+    await left.send({ to: 9 });
+    await left.receive();
+    left.cancel();
+    await until(() => server.stats.inFlight === 0 && seen.length === 5, "the wrappers have seen every end");
+    assert.deepEqual(seen, [
+      ["end", "Count.Up", { sent: 2, received: 1 }],
+      ["error", "Count.Up", "conflict"],
+      ["end", "Chat.Echo", { sent: 3, received: 3 }],
+      ["end", "Echo.Now", { a: 1 }],
+      ["error", "Count.Up", "aborted"],
+    ]);
+  },
+
+  async "a wrapper may answer a stream with messages of its own, or change those of the handler"(fixture) {
+    const { stream } = await start(
+      fixture,
+      (target) =>
+        target.handle("Count.Up", function* () {
+          yield { i: 1 };
+          yield { i: 2 };
+        }),
+      {
+        wrapHandler: [
+          (next) =>
+            async function* (request, context) {
+              for await (const { i } of next(request, context) as AsyncIterable<{ i: number }>) yield { i: i * 10 };
+              yield { i: 30 };
+            },
+        ],
+      },
+    );
+    await using up = await stream("Count.Up");
+    await up.send({});
+    assert.deepEqual(await readAll(up), [{ i: 10 }, { i: 20 }, { i: 30 }]);
   },
 
   async "a caller that gives up aborts the handler's signal"(fixture) {
