@@ -226,6 +226,64 @@ async function installed() {
   };
 }
 
+describe("what a person reads", () => {
+  const write = async (body: string) => {
+    const folder = await mkdtemp(path.join(tmpdir(), "micro-told-"));
+    const file = path.join(folder, "main.mjs");
+    const head = `import { createService } from ${JSON.stringify(source("service/service.ts"))};\n`;
+    await writeFile(file, head + body);
+    return { file, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
+  };
+
+  it("of a handler that throws: message, the program's file and line, stack and cause", async () => {
+    await using program = await write(`
+const service = createService({ name: "a", address: "127.0.0.1:0", registry: "memory", spreadMs: 0 });
+const find = (user) => user.profile.name;
+service.handle("A.B", () => { try { find({}); } catch (cause) { throw new Error("no greeting", { cause }); } });
+await service.start();
+await service.call("a", "A.B", {}).catch(() => {});
+await service.stop();`);
+    await using run = new Program(program.file);
+    expect(await run.end()).toBe(0);
+    expect(run.stderr).toMatch(
+      /error="no greeting" file=micro-told-\w+\/main\.mjs:5 level=error .*A\.B failed: no greeting\n {4}at .*main\.mjs:5:\d+\)?\n {4}caused by TypeError: Cannot read .*\n {4}at find \(.*main\.mjs:4:\d+\)\n/,
+    );
+    expect(run.stderr).not.toContain("/core/src/");
+  });
+
+  it.each([
+    ["an address that is none", "", ["--registry=memory", "--server_address=foo"], /"foo" is not an address/],
+    [
+      "a registry that is away",
+      `plugins: [{ kind: "registry", name: "gone", create: () => ({ name: "gone",
+        getService: () => Promise.reject(new errors.MicroError("gone at 127.0.0.1:1: connection refused", { code: "unavailable" })),
+        [Symbol.asyncDispose]: async () => {} }) }],`,
+      ["--registry=gone", "--server_address=127.0.0.1:0"],
+      /gone at 127\.0\.0\.1:1: connection refused/,
+    ],
+  ])(
+    "of a start that fails by %s: one line, code 1; the stack for those who debug",
+    async (_name, options, args, text) => {
+      await using program = await write(`import * as errors from ${JSON.stringify(source("errors.ts"))};
+const service = createService({ name: "a", spreadMs: 0, ${options} });
+service.subscribe("topic", () => {});
+await service.run();
+console.log("not reached");`);
+      await using run = new Program(program.file, { args });
+      expect(await run.end()).toBe(1);
+      const lines = run.stderr.trimEnd().split("\n");
+      expect(lines.filter((line) => !line.includes("level=info"))).toEqual([
+        expect.stringMatching(/ level=fatal a cannot start: /) as string,
+      ]);
+      expect(lines.at(-1)).toMatch(text);
+      expect(run.stdout).toBe("");
+      await using debugged = new Program(program.file, { args, env: { MICRO_LOG_LEVEL: "debug" } });
+      expect(await debugged.end()).toBe(1);
+      expect(debugged.stderr).toMatch(/level=fatal a cannot start: .*\n {4}at /);
+    },
+  );
+});
+
 describe("a plugin in the program's dependencies", () => {
   it("is chosen by flag, variable, alias, scope, path and MICRO_PLUGIN", async () => {
     await using app = await installed();
