@@ -226,17 +226,17 @@ async function installed() {
   };
 }
 
-describe("what a person reads", () => {
-  const write = async (body: string) => {
-    const folder = await mkdtemp(path.join(tmpdir(), "micro-told-"));
-    const file = path.join(folder, "main.mjs");
-    const head = `import { createService } from ${JSON.stringify(source("service/service.ts"))};\n`;
-    await writeFile(file, head + body);
-    return { file, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
-  };
+async function written(body: string) {
+  const folder = await mkdtemp(path.join(tmpdir(), "micro-told-"));
+  const file = path.join(folder, "main.mjs");
+  const head = `import { createService } from ${JSON.stringify(source("service/service.ts"))};\n`;
+  await writeFile(file, head + body);
+  return { file, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
+}
 
+describe("what a person reads", () => {
   it("of a handler that throws: message, the program's file and line, stack and cause", async () => {
-    await using program = await write(`
+    await using program = await written(`
 const service = createService({ name: "a", address: "127.0.0.1:0", registry: "memory", spreadMs: 0 });
 const find = (user) => user.profile.name;
 service.handle("A.B", () => { try { find({}); } catch (cause) { throw new Error("no greeting", { cause }); } });
@@ -264,7 +264,7 @@ await service.stop();`);
   ])(
     "of a start that fails by %s: one line, code 1; the stack for those who debug",
     async (_name, options, args, text) => {
-      await using program = await write(`import * as errors from ${JSON.stringify(source("errors.ts"))};
+      await using program = await written(`import * as errors from ${JSON.stringify(source("errors.ts"))};
 const service = createService({ name: "a", spreadMs: 0, ${options} });
 service.subscribe("topic", () => {});
 await service.run();
