@@ -1,3 +1,4 @@
+import { getEventListeners, once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -9,6 +10,8 @@ import { consulRegistry, plugins } from "@micro/registry-consul";
 import { afterAll, beforeEach, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";
 import { makeCertificates, startConsul } from "../../../scripts/servers.mjs";
+import { ConsulClient } from "../src/consul-client.ts";
+import { readOptions } from "../src/options.ts";
 import { consulUrl, emptyConsul, endConsul, missing } from "./support/consul.ts";
 import { ownMissing } from "./support/own.ts";
 
@@ -339,5 +342,27 @@ describe.skipIf(ownMissing !== undefined)("Consul security", () => {
       await outdated.dispose();
       rmSync(folder, { recursive: true });
     }
+  });
+});
+
+describe("the client of Consul", () => {
+  it("leaves no listener on its own signal, whether requests succeed, fail or run out of time", async () => {
+    const server = createServer((request, response) => {
+      if (request.url === "/slow") return;
+      response.statusCode = request.url === "/bad" ? 500 : 200;
+      response.end("{}");
+    }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const client = new ConsulClient(readOptions({ addresses: [`127.0.0.1:${port}`] }));
+    for (let round = 0; round < 5; round++) {
+      await client.request("a look-up", "/good");
+      await expect(client.request("a look-up", "/bad")).rejects.toMatchObject({ code: "unavailable" });
+      await expect(client.request("a look-up", "/slow", { timeoutMs: 20 })).rejects.toMatchObject({ code: "timeout" });
+    }
+    expect(getEventListeners(client.closed, "abort")).toHaveLength(0);
+    client.close();
+    server.closeAllConnections();
+    server.close();
   });
 });

@@ -426,5 +426,7 @@ function lookUpError(what: string, error: unknown): MicroError {
     id: "go.micro.client",
     code,
     cause: error,
+    // Nobody was asked to do anything.
+    notRun: true,
   });
 }

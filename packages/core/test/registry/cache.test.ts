@@ -470,6 +470,60 @@ describe("registryCache", () => {
     expect(logger.lines).toEqual([expect.stringMatching(/^warn .*more than 3 nodes/)]);
   });
 
+  it("bounds what a service may hold in bytes, and leaves every other its even share", async () => {
+    const { registry, cache, logger } = setUp({ maxBytes: 400_000 });
+    const large = (id: string) => ({ id, address: `${id}:80`, metadata: { x: "x".repeat(10_000) } });
+    await registry.register(
+      record(
+        "flooded",
+        Array.from({ length: 50 }, (_, index) => large(`n${index}`)),
+      ),
+    );
+    const { nodes } = await cache.get("flooded");
+    expect(nodes.length).toBeGreaterThan(1);
+    expect(nodes.length).toBeLessThan(10);
+    expect(cache.bytes).toBeLessThanOrEqual(100_000);
+    expect(logger.lines).toEqual([expect.stringMatching(/^warn .*others ignored/)]);
+    for (const name of ["a", "b", "c", "d", "e", "f"]) {
+      await registry.register(
+        record(
+          name,
+          Array.from({ length: 50 }, (_, index) => large(`${name}${index}`)),
+        ),
+      );
+      expect((await cache.get(name)).nodes.length, name).toBeGreaterThan(1);
+    }
+    // Even shares of what was full already: twice the bound at most.
+    expect(cache.bytes).toBeLessThanOrEqual(800_000);
+  });
+
+  it("gives back the bytes and the places of what it no longer holds", async () => {
+    const { registry, cache, clock } = setUp({ maxServices: 3, idleMs: 60_000 });
+    for (let round = 0; round < 5; round++) {
+      for (const name of ["a", "b", "c"]) {
+        await registry.register(record(name, [`${name}-1`, [`${name}-2`, `${name}:${round}`]]));
+        await cache.get(name);
+      }
+      expect(registry.counts.watching).toBe(3);
+      const full = cache.bytes;
+      registry.send({ action: "delete", service: record("a", ["a-1"]) });
+      await clock.settle();
+      expect(cache.bytes).toBeLessThan(full);
+      expect(cache.bytes).toBeGreaterThan(0);
+      await clock.advance(180_000);
+      expect([cache.bytes, registry.counts.watching]).toEqual([0, 0]);
+    }
+  });
+
+  it("fails as not run and unavailable while the registry is away", async () => {
+    const { registry, cache, clock } = setUp();
+    registry.down = true;
+    const failure = cache.get("greeter") as Promise<CacheSnapshot>;
+    const failed = expect(failure).rejects.toMatchObject({ code: "unavailable", notRun: true });
+    await clock.advance(2_000);
+    await failed;
+  });
+
   it("keeps domains apart", async () => {
     const { registry, cache } = setUp();
     const asked: (string | undefined)[] = [];

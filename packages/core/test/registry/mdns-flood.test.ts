@@ -14,6 +14,7 @@ import { maxServiceBytes, Neighbourhood } from "../../src/registry/mdns/neighbou
 import { encodeMessage, flagsAnswer, type Message, type Record } from "../../src/registry/mdns/packet.ts";
 import { advertiseNode, question } from "../../src/registry/mdns/records.ts";
 import { decodeTxt, encodeTxt, maxInflatedBytes } from "../../src/registry/mdns/txt.ts";
+import { registryWatcher, type WatchSink } from "../../src/registry/watch-stream.ts";
 import type { Registry, RegistryEvent } from "../../src/registry/registry.ts";
 import { freeUdpPort, greeter, RawSocket, waitFor } from "./mdns-support.ts";
 
@@ -235,6 +236,33 @@ describe("a TXT record", () => {
       greeter("a", "127.0.0.1:1", { nodes: [{ id: "a", address: "127.0.0.1:1", metadata }] }),
     );
     await expect(registering).rejects.toMatchObject({ code: "bad_request" });
+  });
+});
+
+describe("a watch that is read slowly", () => {
+  it("keeps so many bytes, then says that its reader has to list again", async () => {
+    const large = (id: string) => greeter(id, "127.0.0.1:1", { metadata: { x: "x".repeat(100_000) } });
+    const open = () => {
+      let sink: WatchSink | undefined;
+      const open = async (given: WatchSink) => {
+        sink = given;
+        return () => {};
+      };
+      const watcher = registryWatcher({ open, maxQueuedBytes: mebibyte });
+      return { watcher, emit: (id: string) => sink!.emit({ action: "create", service: large(id) }) };
+    };
+    const slow = open();
+    for (let index = 0; index < 6; index++) slow.emit(`n${index}`);
+    await expect(slow.watcher[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "unavailable" });
+    // What was read is given back.
+    const { watcher, emit } = open();
+    const iterator = watcher[Symbol.asyncIterator]();
+    for (let index = 0; index < 50; index++) {
+      emit(`n${index}`);
+      emit(`m${index}`);
+      for (let read = 0; read < 2; read++) expect((await iterator.next()).done).toBe(false);
+    }
+    await watcher[Symbol.asyncDispose]();
   });
 });
 
