@@ -7,6 +7,8 @@ import { faultyRegistry, memoryLogger, record } from "../support/faulty-registry
 
 const ids = (snapshot: CacheSnapshot): string[] => snapshot.nodes.map(({ node }) => node.id).toSorted();
 
+const large = (id: string) => ({ id, address: `${id}:80`, metadata: { x: "x".repeat(10_000) } });
+
 function setUp(options: Partial<RegistryCacheOptions> = {}) {
   const registry = faultyRegistry();
   const clock = fakeClock();
@@ -472,7 +474,6 @@ describe("registryCache", () => {
 
   it("bounds what a service may hold in bytes, and leaves every other its even share", async () => {
     const { registry, cache, logger } = setUp({ maxBytes: 400_000 });
-    const large = (id: string) => ({ id, address: `${id}:80`, metadata: { x: "x".repeat(10_000) } });
     await registry.register(
       record(
         "flooded",

@@ -239,23 +239,25 @@ describe("a TXT record", () => {
   });
 });
 
+const large = (id: string) => greeter(id, "127.0.0.1:1", { metadata: { x: "x".repeat(100_000) } });
+
+function slowWatch() {
+  let sink: WatchSink | undefined;
+  const open = async (given: WatchSink) => {
+    sink = given;
+    return () => {};
+  };
+  const watcher = registryWatcher({ open, maxQueuedBytes: mebibyte });
+  return { watcher, emit: (id: string) => sink!.emit({ action: "create", service: large(id) }) };
+}
+
 describe("a watch that is read slowly", () => {
   it("keeps so many bytes, then says that its reader has to list again", async () => {
-    const large = (id: string) => greeter(id, "127.0.0.1:1", { metadata: { x: "x".repeat(100_000) } });
-    const open = () => {
-      let sink: WatchSink | undefined;
-      const open = async (given: WatchSink) => {
-        sink = given;
-        return () => {};
-      };
-      const watcher = registryWatcher({ open, maxQueuedBytes: mebibyte });
-      return { watcher, emit: (id: string) => sink!.emit({ action: "create", service: large(id) }) };
-    };
-    const slow = open();
+    const slow = slowWatch();
     for (let index = 0; index < 6; index++) slow.emit(`n${index}`);
     await expect(slow.watcher[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "unavailable" });
     // What was read is given back.
-    const { watcher, emit } = open();
+    const { watcher, emit } = slowWatch();
     const iterator = watcher[Symbol.asyncIterator]();
     for (let index = 0; index < 50; index++) {
       emit(`n${index}`);
