@@ -97,7 +97,13 @@ export type {
 } from "./server/server.ts";
 export { mucpServer } from "./server/mucp-server.ts";
 export { bidiHandler, clientStreamHandler, serverStreamHandler, type AnyHandler } from "./server/kinds.ts";
-export { debugDefinition, debugHandlers, type DebugOptions } from "./server/debug.ts";
+export {
+  debugDefinition,
+  debugHandlers,
+  type DebugAccess,
+  type DebugOptions,
+  type DebugPermission,
+} from "./server/debug.ts";
 export { logRing, type LogQuery, type LogRecord, type LogRing, type LogRingOptions } from "./debug/log-ring.ts";
 export { spanRing, type Span, type SpanRing, type SpanRingOptions, type SpanType } from "./debug/spans.ts";
 export { processMeter, type ProcessMeter, type ProcessStats } from "./debug/process-stats.ts";

@@ -3,6 +3,8 @@ import type { Context } from "../context.ts";
 import type { LogRecord, LogRing } from "../debug/log-ring.ts";
 import type { ProcessMeter } from "../debug/process-stats.ts";
 import type { Span, SpanRing } from "../debug/spans.ts";
+import { forbidden } from "../errors.ts";
+import { type OptionNames, checkOptionNames } from "../option-check.ts";
 import type { MessageType, MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
 import {
   type DebugLogRecord,
@@ -42,6 +44,29 @@ export const debugDefinition = {
   },
 } satisfies ServiceDefinition;
 
+/** Whether somebody is told: always, never, or as a function says of the call. What it throws is what the caller gets. */
+export type DebugPermission = boolean | ((context: Context) => boolean | Promise<boolean>);
+
+/** Who is told what by `Debug`; `Debug.Health` answers anyone. */
+export interface DebugAccess {
+  /** The newest log records, with whatever handlers logged. Default: true. */
+  log?: DebugPermission | undefined;
+  /** Time, memory and counters of the process. Default: true. */
+  stats?: DebugPermission | undefined;
+  /** Endpoints called, by whom, how long it took, and error texts. Default: true. */
+  trace?: DebugPermission | undefined;
+}
+
+const accessNames: OptionNames<DebugAccess> = { log: true, stats: true, trace: true };
+
+/** @throws {TypeError} for what is no permission. @internal */
+export function checkDebugAccess(what: string, access: DebugAccess | undefined): void {
+  checkOptionNames(what, access, accessNames);
+  for (const [name, permission] of Object.entries(access ?? {}))
+    if (permission !== undefined && typeof permission !== "boolean" && typeof permission !== "function")
+      throw new TypeError(`${what}: \`${name}\` must be true, false or a function, not a ${typeof permission}`);
+}
+
 /** What the `Debug` service tells. */
 export interface DebugOptions {
   /** Counters of the server, e.g. `() => server.stats`. */
@@ -52,18 +77,34 @@ export interface DebugOptions {
   logs: LogRing;
   /** The spans of `Trace`. */
   traces: SpanRing;
+  /** Default: all is told to whoever asks. */
+  access?: DebugAccess | undefined;
 }
 
 /** The handlers of {@link debugDefinition}. */
 export function debugHandlers(options: DebugOptions): ServiceHandlers<typeof debugDefinition.methods> {
+  const access = options.access ?? {};
+  checkDebugAccess("debugHandlers: access", access);
+  const allowed = async (name: keyof DebugAccess, context: Context): Promise<void> => {
+    const permission = access[name] ?? true;
+    const granted = typeof permission === "function" ? await permission(context) : permission;
+    if (!granted) throw forbidden(context.service, `${context.endpoint} is not told to this caller`);
+  };
   return {
     health: (): HealthResponse => ({ status: "ok" }),
-    stats(): StatsResponse {
+    async stats(_: unknown, context: Context): Promise<StatsResponse> {
+      await allowed("stats", context);
       const { requests, errors } = options.stats();
       return { ...options.process.read(), requests, errors };
     },
-    trace: ({ id }: TraceRequest): TraceResponse => ({ spans: options.traces.read(id).map(spanMessage) }),
-    log: (request: LogRequest, context: Context) => records(options.logs, request, context),
+    async trace({ id }: TraceRequest, context: Context): Promise<TraceResponse> {
+      await allowed("trace", context);
+      return { spans: options.traces.read(id).map(spanMessage) };
+    },
+    async *log(request: LogRequest, context: Context) {
+      await allowed("log", context);
+      yield* records(options.logs, request, context);
+    },
   };
 }
 

@@ -7,6 +7,7 @@ import type { Logger } from "../logger/logger.ts";
 import type { Redact } from "../logger/record-text.ts";
 import type { Registry, StringMap } from "../registry/registry.ts";
 import type { Selector } from "../selector/selector.ts";
+import { type DebugAccess, checkDebugAccess } from "../server/debug.ts";
 import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper, Server } from "../server/server.ts";
 import type { HttpTlsOptions } from "../net/tls.ts";
@@ -129,6 +130,8 @@ export interface ServiceOptions {
   origins?: readonly string[] | undefined;
   /** Calls handled at once; see `ServerOptions`. Default: 10000. */
   maxConcurrency?: number | undefined;
+  /** Who is told what by the built-in `Debug` handlers: `debug: { log: false, trace: (context) => … }`. Default: whoever reaches the port, everything. */
+  debug?: DebugAccess | undefined;
   /** Largest message of a caller, in bytes; see `ServerOptions`. Of answers, calls have a limit of their own. Default: 4194304 (4 MiB). */
   maxMessageBytes?: number | undefined;
 
@@ -347,6 +350,7 @@ const optionNames: OptionNames<ServiceOptions> = {
   probes: true,
   origins: true,
   maxConcurrency: true,
+  debug: true,
   maxMessageBytes: true,
   secure: true,
   tls: true,
@@ -424,6 +428,7 @@ function check(options: ServiceOptions): void {
     "retryBudget",
     "tracer",
   ]);
+  checkDebugAccess("createService: debug", options.debug);
   const { probes } = options;
   if (probes !== undefined && typeof probes !== "boolean") {
     checkOptionNames("createService: probes", probes, { live: true, ready: true });

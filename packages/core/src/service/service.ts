@@ -608,6 +608,7 @@ class ComposedService implements MicroService {
       process: this.#meter,
       logs: this.#pieces.logs,
       traces: this.#pieces.spans,
+      access: this.#settings.debug,
     });
     server.handle(debugDefinition, handlers, { internal: true });
     this.#debugged = server;

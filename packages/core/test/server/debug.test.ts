@@ -1,6 +1,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { mucpClient } from "../../src/client/mucp-client.ts";
+import type { Context } from "../../src/context.ts";
 import { logRing } from "../../src/debug/log-ring.ts";
 import { processMeter } from "../../src/debug/process-stats.ts";
 import { spanRing } from "../../src/debug/spans.ts";
@@ -8,19 +9,19 @@ import { Metadata } from "../../src/metadata.ts";
 import { memoryRegistry } from "../../src/registry/memory.ts";
 import { cachedSelector } from "../../src/selector/cached-selector.ts";
 import { logRecord, logRequest, statsResponse, traceResponse } from "../../src/server/debug-messages.ts";
-import { debugDefinition, debugHandlers } from "../../src/server/debug.ts";
+import { type DebugAccess, debugDefinition, debugHandlers } from "../../src/server/debug.ts";
 import { mucpServer } from "../../src/server/mucp-server.ts";
 import { memoryTransport } from "../../src/transport/memory.ts";
 import { MemoryLogger } from "./support/memory-logger.ts";
-import { type Served, json, served, waitFor } from "./support/served.ts";
+import { type Served, errorOf, json, served, waitFor } from "./support/served.ts";
 
-async function debugged(): Promise<Served & { logs: ReturnType<typeof logRing> }> {
+async function debugged(access?: DebugAccess): Promise<Served & { logs: ReturnType<typeof logRing> }> {
   const traces = spanRing();
   const logs = logRing({ logger: new MemoryLogger(), size: 4 });
   const meter = processMeter();
   const host = await served(
     (server) => {
-      const handlers = debugHandlers({ stats: () => server.stats, process: meter, logs, traces });
+      const handlers = debugHandlers({ stats: () => server.stats, process: meter, logs, traces, access });
       server.handle(debugDefinition, handlers, { internal: true });
       server.handle("Greeter", {
         hello: () => ({}),
@@ -49,6 +50,29 @@ function messages(records: unknown[]): string[] {
 }
 
 describe("Debug", () => {
+  it("is told to nobody, or to whom a function names, where it is not to be open; Health answers anyone", async () => {
+    const asked: string[] = [];
+    const mine = (context: Context): boolean => {
+      asked.push(context.endpoint);
+      return context.metadata.get("Authorization") === "me";
+    };
+    await using host = await debugged({ log: false, stats: mine, trace: async (context) => mine(context) });
+    const forbidden = { id: "greeter", code: 403 };
+    const header = new Metadata({ Authorization: "me" });
+    for (const endpoint of ["Debug.Stats", "Debug.Trace"]) {
+      expect(errorOf(await host.call(endpoint, {}))).toMatchObject(forbidden);
+      expect(json(await host.call(endpoint, {}, { header }))).toBeTypeOf("object");
+    }
+    expect(asked).toEqual(["Debug.Stats", "Debug.Stats", "Debug.Trace", "Debug.Trace"]);
+    const log = host.exchange("Debug.Log", {}, { header });
+    log.push("{}");
+    expect(await log.read()).toBeUndefined();
+    expect(errorOf(log.ended?.error)).toMatchObject(forbidden);
+    expect(json(await host.call("Debug.Health"))).toEqual({ status: "ok" });
+    await expect(debugged({ log: "no" } as never)).rejects.toThrow("`log` must be true, false or a function");
+    await expect(debugged({ logs: false } as never)).rejects.toThrow("did you mean `log`?");
+  });
+
   it("is not listed, and tells health and statistics without counting itself", async () => {
     await using host = await debugged();
     expect(host.server.endpoints().every(({ name }) => name.startsWith("Greeter."))).toBe(true);
