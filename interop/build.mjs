@@ -80,7 +80,7 @@ function run(command, parameters, options) {
 
 /**
  * Build what is not built yet.
- * @returns paths of the binaries: `v2`, `v4`, `v5`, `v5-grpc` (for the benchmark), and `netns` (a program in a network namespace of its own)
+ * @returns paths of the binaries: `v2`, `v4`, `v5`, `v5-grpc` (for the benchmark), `micro` (the official command, v2.9.3), and `netns` (a program in a network namespace of its own)
  * @throws {Unavailable} where they cannot be had; any other error is a defect
  */
 export async function buildPeers(log = () => {}) {
@@ -94,7 +94,7 @@ export async function buildPeers(log = () => {}) {
   const target = join(cache, hash.digest("hex").slice(0, 16));
   // v5's gRPC client and server replace grpc-go's codec and with it break the etcd registry of the same program: what
   // the benchmark needs of them is a program of its own.
-  const names = [...generations, "v5-grpc", "netns"];
+  const names = [...generations, "v5-grpc", "micro", "netns"];
   const binaries = Object.fromEntries(names.map((name) => [name, join(target, name)]));
   if (Object.values(binaries).every((binary) => existsSync(binary))) {
     log(`go peers: up to date in ${target}`);
@@ -109,7 +109,8 @@ export async function buildPeers(log = () => {}) {
       const started = Date.now();
       const module = join(work, name);
       cpSync(join(sources, name.replace("-grpc", "")), module, { recursive: true });
-      if (name !== "netns") cpSync(join(sources, "peer"), join(module, "peer"), { recursive: true });
+      const isPeer = name !== "netns" && name !== "micro";
+      if (isPeer) cpSync(join(sources, "peer"), join(module, "peer"), { recursive: true });
       log(`go peers: building ${name} (${version.split(" ")[2]})`);
       const { code, output } = await run(
         go,
@@ -121,7 +122,7 @@ export async function buildPeers(log = () => {}) {
           ...(name === "v5-grpc" ? ["-tags", "grpcbench"] : []),
           "-o",
           join(work, "out", name),
-          name === "netns" ? "." : "./peer",
+          isPeer ? "./peer" : ".",
         ],
         // A workspace or flags of the user's would change what is built.
         { cwd: module, env: { ...process.env, GOFLAGS: "", GOWORK: "off", CGO_ENABLED: "0" } },

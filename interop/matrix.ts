@@ -11,6 +11,7 @@ import { brokers } from "./src/scenarios/brokers.ts";
 import { calls } from "./src/scenarios/calls.ts";
 import { errors } from "./src/scenarios/errors.ts";
 import { fleet } from "./src/scenarios/fleet.ts";
+import { gateway } from "./src/scenarios/gateway.ts";
 import { httpBroker } from "./src/scenarios/http-broker.ts";
 import { load } from "./src/scenarios/load.ts";
 import { oldProtocol } from "./src/scenarios/old-protocol.ts";
@@ -46,9 +47,10 @@ const { values: options } = parseArgs({
     verbose: { type: "boolean", default: false },
   },
 });
-const peers = JSON.parse(options.peers ?? "{}") as Record<Generation, string>;
+const peers = JSON.parse(options.peers ?? "{}") as Record<Generation | "micro", string>;
 
 await startServers(options.servers ?? []);
+const home = await mkdtemp(join(tmpdir(), "micro-interop-"));
 const all = [
   ...registry,
   ...registries(),
@@ -58,6 +60,7 @@ const all = [
   ...time,
   ...streams,
   ...oldProtocol,
+  ...gateway(peers.micro, home),
   ...httpBroker,
   ...brokers(),
   ...load,
@@ -75,7 +78,6 @@ const suiteLimitMs = 9 * 60_000;
 
 const results = new Map<Scenario, Cell[]>(scenarios.map((scenario) => [scenario, []]));
 const started = performance.now();
-const home = await mkdtemp(join(tmpdir(), "micro-interop-"));
 setTimeout(() => {
   process.stderr.write(`interop: not done after ${suiteLimitMs / 1000} s, at ${[...current].join(", ")}\n`);
   process.exit(1);
