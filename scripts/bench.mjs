@@ -1,8 +1,8 @@
-// `npm run bench -- [--quick] [--json FILE] [--only TARGET,…] [--cells hello@1,stream@16,…] [--rounds N]`: side by side, interleaved, server and client on a core each.
+// `npm run bench -- [--quick] [--json FILE] [--only TARGET,…] [--cells hello@1,stream@16,…] [--rounds N] [--against CHECKOUT]`: side by side, interleaved, server and client on a core each.
 import { spawn, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
-import { join } from "node:path";
+import { join, resolve as resolvePath } from "node:path";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
@@ -15,6 +15,8 @@ const { values: options } = parseArgs({
     only: { type: "string" },
     cells: { type: "string" },
     rounds: { type: "string" },
+    // Another checkout of this project, built: its own results beside these, e.g. to see what a change costs.
+    against: { type: "string" },
   },
 });
 const tools = await toolchain();
@@ -25,13 +27,15 @@ await must("installing the benchmark's peers", tools.pnpm, ["install", "--frozen
 });
 const goPeer = await buildGoPeer();
 
-const nodeTarget = (name, label) => ({
+const nodeTarget = (program, label, checkout = root, name = program) => ({
   name,
   label,
   workloads: ["hello", "echo", "stream"],
-  server: [tools.node, [join(root, "bench", "server.mjs"), name]],
-  client: (address) => [tools.node, [join(root, "bench", "client.mjs"), name, address]],
+  server: [tools.node, [join(checkout, "bench", "server.mjs"), program]],
+  client: (address) => [tools.node, [join(checkout, "bench", "client.mjs"), program, address]],
 });
+const otherCheckout = (program, label) =>
+  options.against === undefined ? [] : [nodeTarget(program, label, resolvePath(options.against), `${program}-before`)];
 const goTarget = (name, label, server, client) => ({
   name,
   label,
@@ -42,7 +46,9 @@ const goTarget = (name, label, server, client) => ({
 });
 const targets = [
   nodeTarget("micro", "@micro/core"),
+  ...otherCheckout("micro", "@micro/core, other checkout"),
   nodeTarget("micro-http", "@micro/core (HTTP/1.1 wire)"),
+  ...otherCheckout("micro-http", "@micro/core (HTTP/1.1 wire), other checkout"),
   nodeTarget("net", "raw node:net"),
   nodeTarget("http", "raw node:http"),
   nodeTarget("grpc-js", "@grpc/grpc-js"),
@@ -61,7 +67,7 @@ const targets = [
         ),
         goTarget("grpc-go", "grpc-go v1.71", ["grpc-server"], ["grpc-client"]),
       ]),
-].filter((target) => options.only === undefined || options.only.split(",").includes(target.name));
+].filter(({ name }) => options.only === undefined || options.only.split(",").includes(name.replace(/-before$/, "")));
 
 const inFlights = [1, 16, 128];
 const rounds = Number(options.rounds ?? (options.quick ? 3 : 5));
@@ -175,7 +181,8 @@ const samples = new Map();
 for (let round = 0; round < rounds; round++) {
   for (const workload of ["hello", "echo", "stream"]) {
     for (const inFlight of inFlights) {
-      for (const target of targets) {
+      // Who comes first differs from round to round: what comes next may profit from it.
+      for (const target of round % 2 === 0 ? targets : targets.toReversed()) {
         if (!target.workloads.includes(workload) || !wanted.includes(`${workload}@${inFlight}`)) continue;
         const before = cpuTimeUs(target.pid);
         const result = await target.ask({ workload, inFlight, ms });
@@ -192,7 +199,8 @@ const results = {};
 for (const [key, list] of samples) {
   const [cell, name] = key.split(" ");
   const pick = (field) => median(list.map((sample) => sample[field]));
-  const own = samples.get(`${cell} micro`);
+  // What is measured beside its other checkout is compared with itself.
+  const own = samples.get(`${cell} ${name.endsWith("-before") ? name.replace(/-before$/, "") : "micro"}`);
   (results[cell] ??= {})[name] = {
     perSecond: Math.round(pick("perSecond")),
     p50Ms: pick("p50"),
