@@ -9,7 +9,7 @@ import { backendEnvironment, type BackendAddress } from "./connect.ts";
 import type { Trouble } from "./backends.ts";
 import type { Random } from "./random.ts";
 import { roleNames, type RoleName } from "./roles.ts";
-import type { Vitals } from "./service.ts";
+import type { Report, Vitals } from "./service.ts";
 
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 /** A busy machine takes its time. */
@@ -19,9 +19,15 @@ const patienceMs = 30_000;
 class Member {
   readonly role: RoleName;
   readonly port: number;
-  readonly startedAt = performance.now();
   readonly child: ChildProcess;
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
+  /** It has handlers for signals; before, Node's own end it at once. */
+  running = false;
+  readonly #ready = Promise.withResolvers<boolean>();
+  /** It serves, and has told the registry; false if it ended first. */
+  readonly ready: Promise<boolean> = this.#ready.promise;
+  /** {@link ready} has come true. */
+  serving = false;
   /** Somebody is doing something to it: others leave it alone. */
   busy = false;
 
@@ -45,21 +51,37 @@ class Member {
     this.child.stdout?.pipe(log, { end: false });
     this.child.stderr?.pipe(log, { end: false });
     this.child.on("error", () => {}); // a question to a process that is just ending
+    this.child.on("message", (report: Report | Vitals) => {
+      if (report === "running") this.running = true;
+      if (report !== "ready") return;
+      this.serving = true;
+      this.#ready.resolve(true);
+    });
     this.exited = once(this.child, "exit").then(([code, signal]) => {
       log.end();
+      this.#ready.resolve(false);
       return { code: code as number | null, signal: signal as NodeJS.Signals | null };
     });
   }
 
-  get running(): boolean {
+  get alive(): boolean {
     return this.child.exitCode === null && this.child.signalCode === null;
   }
 
   async vitals(): Promise<Vitals> {
-    const answer = once(this.child, "message", { signal: AbortSignal.timeout(patienceMs) });
+    const { promise, resolve, reject } = Promise.withResolvers<Vitals>();
+    const take = (message: Report | Vitals): void => {
+      if (typeof message === "object") resolve(message);
+    };
+    this.child.on("message", take);
+    const timer = setTimeout(() => reject(new Error(`${this.role} does not say how it is`)), patienceMs);
     this.child.send("vitals");
-    const [vitals] = await answer;
-    return vitals as Vitals;
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.child.off("message", take);
+    }
   }
 }
 
@@ -95,11 +117,12 @@ export class Fleet implements AsyncDisposable {
     for (const role of roleNames) for (let n = 0; n < this.#options.instances; n++) this.#launch(role);
   }
 
-  #launch(role: RoleName, port = this.#nextPort++): void {
+  #launch(role: RoleName, port = this.#nextPort++): Member {
     const { folder, backend } = this.#options;
     const member = new Member(role, port, folder, backend);
     this.#members.add(member);
     void this.#mind(member);
+    return member;
   }
 
   /** One that ends without being told to is a fault; it is started again, as an orchestrator would. */
@@ -112,17 +135,15 @@ export class Fleet implements AsyncDisposable {
   }
   #over = false;
 
-  /** One that nobody is doing anything to, and that is not the last of its role. */
+  /** One that serves, that nobody is doing anything to, and that is not the last of its role. */
   #victim(random: Random): Member | undefined {
-    const free = [...this.#members].filter(
-      (member) => member.running && !member.busy && performance.now() - member.startedAt > 2_000,
-    );
+    const free = [...this.#members].filter((member) => member.serving && member.alive && !member.busy);
     const spare = free.filter(({ role }) => free.filter((other) => other.role === role).length > 1);
     return spare.length === 0 ? undefined : random.pick(spare);
   }
 
   #count(role: RoleName): number {
-    return [...this.#members].filter((member) => member.role === role).length;
+    return [...this.#members].filter((member) => member.role === role && member.serving && member.alive).length;
   }
 
   readonly troubles: readonly Trouble[] = [
@@ -155,7 +176,13 @@ export class Fleet implements AsyncDisposable {
         const victim = this.#victim(random);
         if (victim === undefined) return;
         // A port that changed hands has left one process more than there were.
-        if (this.#count(victim.role) <= this.#options.instances) this.#launch(victim.role);
+        if (this.#count(victim.role) <= this.#options.instances) {
+          victim.busy = true;
+          await Promise.race([this.#launch(victim.role).ready, sleep(patienceMs, undefined, { ref: false })]);
+          victim.busy = false;
+          // It may have ended meanwhile, or be the last one left.
+          if (!victim.alive || this.#count(victim.role) < 2) return;
+        }
         await this.#stop(victim);
       },
     },
@@ -199,7 +226,7 @@ export class Fleet implements AsyncDisposable {
   async vitals(): Promise<Map<number, Vitals & { readonly role: RoleName }>> {
     const found = new Map<number, Vitals & { readonly role: RoleName }>();
     for (const member of this.#members)
-      if (member.running && member.child.connected && member.child.pid !== undefined)
+      if (member.alive && member.child.connected && member.child.pid !== undefined)
         // oxlint-disable-next-line no-await-in-loop -- all of them collecting garbage at once would measure each other
         found.set(member.child.pid, { role: member.role, ...(await member.vitals()) });
     return found;
@@ -222,7 +249,13 @@ export class Fleet implements AsyncDisposable {
   /** All of them, in good order. */
   async stop(): Promise<void> {
     this.#over = true;
-    await Promise.all([...this.#members].map((member) => this.#stop(member)));
+    await Promise.all(
+      [...this.#members].map(async (member) => {
+        // Before that it knows nothing of signals.
+        while (!member.running && member.alive) await sleep(20);
+        await this.#stop(member);
+      }),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,7 @@
 /** What honest callers do all the while, and what became of it. */
-import { createService, MicroError, type MicroService } from "@micro/core";
+import { createService, defineService, jsonMessage, MicroError, serverStream, type MicroService } from "@micro/core";
 import { connectBackend, type BackendAddress } from "./connect.ts";
-import type { Order, Tick } from "./roles.ts";
+import type { Order, Tick, TicksRequest } from "./roles.ts";
 
 /** A call, a stream or a publish that came to an end. */
 export interface Outcome {
@@ -24,6 +24,10 @@ const publishTimeoutMs = 5_000;
 const streamTimeoutMs = 10_000;
 const ticksPerStream = 40;
 const tickMs = 25;
+
+const feed = defineService("feed", {
+  ticks: serverStream({ request: jsonMessage<TicksRequest>("TicksRequest"), response: jsonMessage<Tick>("Tick") }),
+});
 
 /** Orders, streams and events at a steady rate, each with its deadline. */
 export class Load implements AsyncDisposable {
@@ -109,12 +113,9 @@ export class Load implements AsyncDisposable {
     let inOrder = true;
     const request = { count: ticksPerStream, everyMs: tickMs };
     const outcome = await this.#timed(id, streamTimeoutMs, async () => {
-      const stream = await this.#service.stream("feed", "Feed.Ticks", { timeoutMs: streamTimeoutMs });
-      await stream.send(request);
-      stream.closeSend();
-      for await (const tick of stream) {
+      for await (const { n } of this.#service.client(feed).ticks(request, { timeoutMs: streamTimeoutMs })) {
         got += 1;
-        if ((tick as Tick).n !== got) inOrder = false;
+        if (n !== got) inOrder = false;
       }
     });
     this.streams.push({ ...outcome, asked: ticksPerStream, got, inOrder });

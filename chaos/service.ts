@@ -22,9 +22,15 @@ const service = createService({
   address,
   registerTtlMs: 6_000,
   registerIntervalMs: 2_000,
+  // It may be started while its registry or broker is away.
+  startWait: true,
+  afterStart: [() => void process.send?.("ready" satisfies Report)],
   signal: AbortSignal.timeout(3_600_000),
 });
 roles[role](service, (what, id) => appendFileSync(effects, `${what} ${id}\n`));
+
+/** What it tells the driver without being asked: it can be stopped in good order; it serves. */
+export type Report = "running" | "ready";
 
 process.on("message", (question) => {
   if (question !== "vitals") return;
@@ -36,5 +42,7 @@ process.on("message", (question) => {
   process.send?.(vitals);
 });
 process.channel?.unref();
-await service.run();
+const running = service.run();
+process.send?.("running" satisfies Report);
+await running;
 process.disconnect?.();
