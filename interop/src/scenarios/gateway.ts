@@ -106,8 +106,8 @@ export function gateway(binary: string, home: string): readonly Scenario[] {
     (run: (gateway: Gateway, pair: Pair) => Promise<void>) =>
     async ({ pair }: { readonly pair: Pair }): Promise<void> => {
       await using running = await Gateway.start(binary, home);
-      const ready = async (): Promise<number> => (await hello(running, pair, "warm-up")).status;
-      await waitFor("the gateway finds our service", ready, (status) => status === 200, 15_000);
+      const ready = (): Promise<Answer> => hello(running, pair, "warm-up");
+      await waitFor("the gateway finds our service", ready, ({ status }) => status === 200, 15_000);
       await run(running, pair);
     };
 
