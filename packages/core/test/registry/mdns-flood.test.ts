@@ -344,6 +344,12 @@ describe("the local link", () => {
       expect(link.has(far), far).toBe(false);
   });
 
+  it("hears who has no address of its own: Go asks so where there is a loopback interface only", () => {
+    const link = new LocalLink(() => ({ lo: [interfaceAt("127.0.0.1", 8)] }));
+    expect(link.has("0.0.0.0")).toBe(true);
+    expect(link.has("0.0.0.1")).toBe(false);
+  });
+
   it("is everybody where an interface has a point-to-point address, which says nothing", () => {
     const link = new LocalLink(() => ({ eth0: [interfaceAt("10.128.0.2", 32)] }));
     expect(link.has("10.128.0.77")).toBe(true);

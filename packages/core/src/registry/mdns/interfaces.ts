@@ -70,6 +70,8 @@ function networksOf(interfaces: NodeJS.Dict<os.NetworkInterfaceInfo[]>): BlockLi
   networks.addSubnet("127.0.0.0", 8, "ipv4");
   networks.addSubnet("169.254.0.0", 16, "ipv4");
   networks.addAddress("::1", "ipv6");
+  // Who has no address of its own, as Go's queries on a machine with a loopback interface only: no router passes it on.
+  networks.addAddress("0.0.0.0", "ipv4");
   networks.addSubnet("fe80::", 10, "ipv6");
   for (const { address, cidr, family } of Object.values(interfaces).flatMap((list) => list ?? [])) {
     const prefix = Number(cidr?.split("/")[1]);
