@@ -87,26 +87,6 @@ describe("a listener of the fast wire", () => {
     await peer.refused(2, /more than 65536 bytes/);
   });
 
-  it.each([
-    ["PING", () => frame(7, 0, 0, "12345678")],
-    ["DEFINE", () => defineRoute()],
-  ])("is not kept busy by a flood of %s", async (_name, make) => {
-    await using server = await listening();
-    using peer = await FastPeer.connect(server.address);
-    peer.write(...Array.from({ length: 8000 }, make));
-    await peer.refused(3, /ask for nothing/);
-  });
-
-  it("is not kept busy by calls that are cancelled at once", async () => {
-    await using server = await listening(() => {});
-    using peer = await FastPeer.connect(server.address);
-    peer.write(
-      ...Array.from({ length: 8000 }, (_, index) => [call(index * 2 + 1), frame(5, 0, index * 2 + 1, [0, 1])]).flat(),
-    );
-    await peer.refused(3, /ask for nothing/);
-    for (const exchange of server.exchanges) expect(exchange.cancellation.reason?.code).toBe("aborted");
-  });
-
   it("answers a PING", async () => {
     await using server = await listening();
     using peer = await FastPeer.connect(server.address);

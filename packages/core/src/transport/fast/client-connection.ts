@@ -27,7 +27,9 @@ import {
   writeUint16,
   writeUint32,
 } from "./frames.ts";
+import { FloodGuard } from "./flood-guard.ts";
 import { FrameWriter, textRoom } from "./frame-writer.ts";
+import { fromNodes, HeldPart } from "./held-bytes.ts";
 import { InboxShare } from "./inbox.ts";
 import { encodePreface, extension, parsePreface, type WireSettings, wireVersion } from "./preface.ts";
 import { Turns } from "./sender.ts";
@@ -98,6 +100,8 @@ export class FastConnection {
   /** When a PING was sent that has not been answered. */
   #askedAt: number | undefined;
   #referenced = true;
+  readonly #flood = new FloodGuard();
+  readonly #held = new HeldPart(fromNodes);
 
   constructor(owner: FastConnectionOwner, now: number) {
     this.#owner = owner;
@@ -298,12 +302,15 @@ export class FastConnection {
     this.#heardAt = performance.now();
     const wasSilent = this.#askedAt !== undefined;
     this.#askedAt = undefined;
+    const { share } = this;
+    share.full = this.#held.lacks(chunk.length);
     try {
       this.#reader.push(chunk);
     } catch (error) {
       this.#broken(error);
       return;
     }
+    this.#held.set(share.unread + share.incomplete + this.#reader.kept);
     // Another one may have taken its place meanwhile.
     if (wasSilent && this.running === 0) this.#settled();
   }
@@ -370,6 +377,7 @@ export class FastConnection {
     if (type === frameType.window) {
       if (length !== 4) throw new WireError("a WINDOW frame of the wrong length");
       const entry = this.#entries.get(id);
+      this.#cheap();
       if (entry === undefined) this.#late(id);
       else if (!entry.granted(readUint32(bytes, start)))
         this.#fails(entry, new ExchangeError("more credit than there may be", resetCode.flow));
@@ -387,12 +395,18 @@ export class FastConnection {
       entry.fail(resetError(this.address, readUint16(bytes, start), readText(bytes, start + 2, end)));
     } else if (type === frameType.ping || type === frameType.pong) {
       if (length !== 8 || id !== 0) throw new WireError("a PING or PONG frame of the wrong form");
+      this.#cheap();
       if (type === frameType.ping && this.writer.unsentBytes < 1024 * 1024)
         this.writer.frame(frameType.pong, 0, 0, bytes.subarray(start, end));
     } else if (type === frameType.goAway) {
       if (length < 6 || id !== 0) throw new WireError("a GOAWAY frame of the wrong form");
       this.#goAway(readUint32(bytes, start), readText(bytes, start + 6, end));
     } else throw new WireError(`a listener sends no frames of type ${type}`);
+  }
+
+  /** No listener has a reason to send many of these. @throws {WireError} */
+  #cheap(): void {
+    if (!this.#flood.spend()) throw new WireError("too many frames that ask for nothing", goAwayCode.flooding);
   }
 
   /** A frame for an exchange that is over, unless it never was. */
@@ -423,7 +437,10 @@ export class FastConnection {
 
   #contained(error: unknown): MicroError {
     const reason = error instanceof Error ? error.message : String(error);
-    const code = error instanceof ExchangeError && error.code === resetCode.tooLarge ? "too_large" : "protocol";
+    const code =
+      error instanceof ExchangeError && (error.code === resetCode.tooLarge || error.code === resetCode.refused)
+        ? "too_large"
+        : "protocol";
     return new MicroError(`${this.address}: ${reason}`, { id: transportId, code, cause: error });
   }
 
@@ -478,6 +495,7 @@ export class FastConnection {
     clearImmediate(this.#look);
     this.#look = undefined;
     this.#reader.stop();
+    this.#held.set(0);
     // What was not sent to a peer that is gone is known not to have run: it must stay so.
     if (!lost) this.writer.flush();
     if (lost || this.#socket.connecting) this.#socket.destroy();

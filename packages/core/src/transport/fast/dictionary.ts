@@ -236,6 +236,11 @@ export class DictionaryReader {
     this.#maxBytes = settings.maxHeaderBytes;
   }
 
+  /** What is held, of text and for each entry. */
+  get bytes(): number {
+    return this.#total + entryCost * this.#entries.length;
+  }
+
   /** @throws {WireError} */
   define(bytes: Uint8Array, start: number, end: number): void {
     if (end - start < 3) throw new WireError("a DEFINE frame is too short");
@@ -304,6 +309,8 @@ export class DictionaryReader {
   }
 }
 
+/** What an entry takes beside its text. */
+const entryCost = 64;
 const dictionaryCode = goAwayCode.dictionary;
 
 function toRoute(texts: readonly string[]): Route {

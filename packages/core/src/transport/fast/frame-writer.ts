@@ -31,6 +31,8 @@ export class FrameWriter {
   #start = 0;
   #end = 0;
   #scheduled = false;
+  /** The system did not take all at the last flush. */
+  blocked = false;
   /** Flushes so far: what was committed when it was `n` has left once it is larger. */
   flushes = 0;
 
@@ -191,8 +193,10 @@ export class FrameWriter {
       if (socket.writableLength === 0) {
         this.#start = 0;
         this.#end = 0;
+        this.blocked = false;
         return;
       }
+      this.blocked = true;
     }
     this.#start = end;
   }

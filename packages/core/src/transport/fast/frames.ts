@@ -80,6 +80,10 @@ export type FrameHandler = (
   end: number,
 ) => void;
 
+/** A frame whose rest is to come has room for so many times what has come: a peer does not get much for a few bytes. */
+const maxGrowth = 4;
+const minRestBytes = 512;
+
 /** Cuts chunks into frames. Only a frame that is cut by the end of a chunk is copied. */
 export class FrameReader {
   readonly #handle: FrameHandler;
@@ -89,6 +93,9 @@ export class FrameReader {
   #stopped = false;
   /** Chunks that came while it was held. */
   #held: Uint8Array[] | undefined;
+  #heldBytes = 0;
+  /** How many frames were cut by the end of a chunk so far. */
+  begun = 0;
 
   constructor(handle: FrameHandler) {
     this.#handle = handle;
@@ -110,7 +117,13 @@ export class FrameReader {
   release(): void {
     const held = this.#held;
     this.#held = undefined;
+    this.#heldBytes = 0;
     if (held !== undefined) for (const chunk of held) this.push(chunk);
+  }
+
+  /** Bytes that wait here. */
+  get kept(): number {
+    return this.#heldBytes + (this.#rest?.length ?? 0);
   }
 
   /** A frame has begun. */
@@ -134,12 +147,14 @@ export class FrameReader {
     if (at === length || this.#stopped) return;
     if (this.#held !== undefined) {
       this.#held.push(at === 0 ? chunk : chunk.subarray(at));
+      this.#heldBytes += chunk.length;
       return;
     }
-    // A frame is begun anew in a buffer of its own, large enough for all of it where its length is known.
+    // A frame is begun anew in a buffer of its own, large enough for all of it where a good part of it has come.
     const left = length - at;
     const whole = left >= 2 ? headBytes + ((chunk[at]! << 8) | chunk[at + 1]!) : headBytes;
-    this.#rest = Buffer.allocUnsafeSlow(Math.max(whole, headBytes));
+    this.begun++;
+    this.#rest = Buffer.allocUnsafeSlow(Math.min(whole, Math.max(minRestBytes, maxGrowth * left)));
     this.#rest.set(chunk.subarray(at));
     this.#restLength = left;
   }
@@ -148,20 +163,20 @@ export class FrameReader {
   #complete(chunk: Uint8Array): number {
     let rest = this.#rest as Uint8Array;
     let at = 0;
-    let whole = rest.length;
     if (this.#restLength < headBytes) {
       at = Math.min(headBytes - this.#restLength, chunk.length);
       rest.set(chunk.subarray(0, at), this.#restLength);
       this.#restLength += at;
       if (this.#restLength < headBytes) return at;
-      whole = headBytes + ((rest[0]! << 8) | rest[1]!);
-      if (whole > rest.length) {
-        const grown = Buffer.allocUnsafeSlow(whole);
-        grown.set(rest);
-        this.#rest = rest = grown;
-      }
     }
+    const whole = headBytes + ((rest[0]! << 8) | rest[1]!);
     const take = Math.min(whole - this.#restLength, chunk.length - at);
+    const length = this.#restLength + take;
+    if (length > rest.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.min(whole, Math.max(minRestBytes, maxGrowth * length)));
+      grown.set(rest.subarray(0, this.#restLength));
+      this.#rest = rest = grown;
+    }
     rest.set(chunk.subarray(at, at + take), this.#restLength);
     this.#restLength += take;
     if (this.#restLength === whole) {

@@ -14,6 +14,12 @@ export class InboxShare {
   growth = 0;
   /** Bytes of messages that are not complete yet. */
   incomplete = 0;
+  /** How many messages are not complete yet. */
+  incoming = 0;
+  /** What complete messages cost that nobody has read yet. */
+  unread = 0;
+  /** There is no room for anything more. */
+  full = false;
 
   constructor(writer: FrameWriter, maxMessageBytes: number) {
     this.writer = writer;
@@ -42,6 +48,8 @@ export class Inbox<T extends InboxItem> {
   /** Cost of complete messages that nobody has read yet. */
   #unread = 0;
   #parts: ByteBuffer | undefined;
+  #ticks = 0;
+  #ticksOf: ByteBuffer | undefined;
   #over = false;
 
   /** @param maxMessageBytes of this exchange; no more than that of all. */
@@ -65,6 +73,7 @@ export class Inbox<T extends InboxItem> {
   /** A DATA frame has come; whoever calls this makes an item of the body, or drops it. @throws {ExchangeError} */
   spend(payloadLength: number, flags: number): void {
     this.#outstanding -= payloadLength + frameCost(flags);
+    if (this.#share.full) throw new ExchangeError("there is no room for what was sent", resetCode.refused);
     if (this.#outstanding < 0) throw new ExchangeError("more was sent than there was credit for", resetCode.flow);
   }
 
@@ -79,6 +88,7 @@ export class Inbox<T extends InboxItem> {
       const parts = this.#parts as ByteBuffer;
       this.#parts = undefined;
       this.#share.incomplete -= parts.length;
+      this.#share.incoming--;
       return parts.take();
     }
     this.#pay();
@@ -94,12 +104,15 @@ export class Inbox<T extends InboxItem> {
     if (length > maxPackedBytes || length > this.#maxMessageBytes || this.#parts !== undefined) return false;
     this.spend(length, 0);
     this.#unread += packedCost + length;
+    this.#share.unread += packedCost + length;
     this.queue.pack(bytes, start, end);
     return true;
   }
 
   push(item: T): void {
-    this.#unread += cost(item);
+    const bytes = cost(item);
+    this.#unread += bytes;
+    if (!this.#over) this.#share.unread += bytes;
     this.queue.push(item);
   }
 
@@ -108,8 +121,25 @@ export class Inbox<T extends InboxItem> {
     if (this.#over) return;
     this.#over = true;
     this.#share.growth -= this.#window - initialWindow;
-    if (this.#parts !== undefined) this.#share.incomplete -= this.#parts.length;
+    // What can still be read is its reader's.
+    this.#share.unread -= this.#unread;
+    if (this.#parts !== undefined) {
+      this.#share.incomplete -= this.#parts.length;
+      this.#share.incoming--;
+    }
     this.#parts = undefined;
+    this.#ticksOf = undefined;
+  }
+
+  /** Called once a tick: a message may take `graceTicks`, and longer only at this rate over its whole length. */
+  arrivesTooSlowly(graceTicks: number, bytesPerTick: number): boolean {
+    const parts = this.#parts;
+    if (parts === undefined || parts !== this.#ticksOf) {
+      this.#ticksOf = parts;
+      this.#ticks = 0;
+      return false;
+    }
+    return ++this.#ticks > graceTicks && parts.length < this.#ticks * bytesPerTick;
   }
 
   fail(error: MicroError, drop: boolean): void {
@@ -119,7 +149,10 @@ export class Inbox<T extends InboxItem> {
 
   #append(bytes: Uint8Array, start: number, end: number): void {
     const share = this.#share;
-    this.#parts ??= new ByteBuffer();
+    if (this.#parts === undefined) {
+      this.#parts = new ByteBuffer();
+      share.incoming++;
+    }
     if (this.#parts.length + end - start > this.#maxMessageBytes) throw this.#tooLarge();
     if (share.incomplete + end - start > share.maxIncomplete)
       throw new ExchangeError("too many large messages at once on this connection", resetCode.refused);
@@ -132,7 +165,9 @@ export class Inbox<T extends InboxItem> {
   }
 
   #taken(taken: T | number): void {
-    this.#unread -= typeof taken === "number" ? packedCost + taken : cost(taken);
+    const bytes = typeof taken === "number" ? packedCost + taken : cost(taken);
+    this.#unread -= bytes;
+    if (!this.#over) this.#share.unread -= bytes;
     this.#pay();
   }
 

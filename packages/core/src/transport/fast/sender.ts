@@ -2,16 +2,21 @@
 import {
   chunkBytes,
   dataFlag,
+  ExchangeError,
   frameCost,
   frameType,
   headBytes,
   initialWindow,
   maxCredit,
   maxPayloadBytes,
+  resetCode,
 } from "./frames.ts";
 import { type FrameWriter, maxTextLength } from "./frame-writer.ts";
+import type { HeldBytes } from "./held-bytes.ts";
 import type { MessageFields } from "./message.ts";
 
+/** What a message that waits takes beside its bytes. */
+const messageCost = 128;
 /** Not worth a frame of its own while more credit is to come. */
 const minPieceBytes = 4096;
 const noBytes = new Uint8Array(0);
@@ -20,10 +25,13 @@ const noBytes = new Uint8Array(0);
 export class Turns {
   readonly writer: FrameWriter;
   readonly #waiting: Sender[] = [];
+  readonly #sum: HeldBytes | undefined;
   #queuedBytes = 0;
 
-  constructor(writer: FrameWriter) {
+  /** @param sum of what waits in the process; it limits what may wait here. Default: there is no limit. */
+  constructor(writer: FrameWriter, sum?: HeldBytes) {
     this.writer = writer;
+    this.#sum = sum;
   }
 
   /** Bytes of messages that wait, for a turn or for credit. */
@@ -33,6 +41,12 @@ export class Turns {
 
   count(bytes: number): void {
     this.#queuedBytes += bytes;
+    this.#sum?.add(bytes);
+  }
+
+  /** There is no room for `bytes` more. */
+  lacks(bytes: number): boolean {
+    return this.#sum !== undefined && this.#queuedBytes + bytes > this.#sum.free;
   }
 
   add(sender: Sender): void {
@@ -57,6 +71,8 @@ interface Outgoing {
   fields: Uint8Array;
   /** How much of the body has been sent. */
   sent: number;
+  /** What it still counts for. */
+  held: number;
   begun: boolean;
 }
 
@@ -67,6 +83,8 @@ export class Sender {
   #queue: Outgoing[] | undefined;
   #inTurn = false;
   #room: PromiseWithResolvers<void> | undefined;
+  #moved = false;
+  #stalledTicks = 0;
   /** Called when nothing waits any more. */
   onIdle: (() => void) | undefined;
 
@@ -80,7 +98,20 @@ export class Sender {
     return this.#queue === undefined || this.#queue.length === 0;
   }
 
-  /** Send a message. A promise asks to wait; it resolves when there is room, or no more use. */
+  get waitingBytes(): number {
+    let bytes = 0;
+    for (const { held } of this.#queue ?? []) bytes += held;
+    return bytes;
+  }
+
+  /** Called once a tick. @returns for how many nothing has been sent of what waits. */
+  stalledTicks(): number {
+    this.#stalledTicks = this.idle || this.#moved ? 0 : this.#stalledTicks + 1;
+    this.#moved = false;
+    return this.#stalledTicks;
+  }
+
+  /** Send a message. A promise asks to wait; it resolves when there is room, or no more use. @throws {ExchangeError} where too much waits. */
   send(fields: MessageFields, flags: number, body: Uint8Array): void | Promise<void> {
     const length = fields.bytes.length + body.length;
     const cost = length + frameCost(fields.flags);
@@ -90,7 +121,7 @@ export class Sender {
       this.#write(flags | fields.flags, fields.bytes, body, 0, body.length);
       return undefined;
     }
-    this.#enqueue({ flags: flags | fields.flags, body, fields: fields.bytes, sent: 0, begun: false });
+    this.#enqueue({ flags: flags | fields.flags, body, fields: fields.bytes, sent: 0, held: 0, begun: false });
     return (this.#room ??= Promise.withResolvers()).promise;
   }
 
@@ -107,12 +138,12 @@ export class Sender {
   /** END, behind what waits. */
   end(): void {
     if (this.idle) this.#turns.writer.frame(frameType.end, 0, this.id, noBytes);
-    else this.#enqueue({ flags: 0, body: undefined, fields: noBytes, sent: 0, begun: false });
+    else this.#enqueue({ flags: 0, body: undefined, fields: noBytes, sent: 0, held: 0, begun: false });
   }
 
   /** Go on with a body whose beginning was sent in another frame. */
   rest(body: Uint8Array, from: number, flags: number): void {
-    this.#enqueue({ flags, body, fields: noBytes, sent: from, begun: true });
+    this.#enqueue({ flags, body, fields: noBytes, sent: from, held: 0, begun: true });
   }
 
   /** @returns false for more credit than there may be. */
@@ -125,15 +156,18 @@ export class Sender {
 
   /** Nothing more is sent. */
   stop(): void {
-    if (this.#queue !== undefined)
-      for (const { body, sent } of this.#queue) this.#turns.count(-((body?.length ?? 0) - sent));
+    if (this.#queue !== undefined) for (const { held } of this.#queue) this.#turns.count(-held);
     this.#queue = undefined;
     this.#release();
   }
 
   #enqueue(message: Outgoing): void {
+    const { body, fields, sent } = message;
+    message.held = body === undefined ? messageCost : body.length - sent + fields.length + messageCost;
+    if (body !== undefined && this.#turns.lacks(message.held))
+      throw new ExchangeError("more waits to be taken by callers than is kept for them", resetCode.internal);
     (this.#queue ??= []).push(message);
-    this.#turns.count((message.body?.length ?? 0) - message.sent);
+    this.#turns.count(message.held);
     this.#wantTurn();
   }
 
@@ -166,6 +200,7 @@ export class Sender {
     const { body, fields } = message;
     if (body === undefined) {
       this.#queue?.shift();
+      this.#turns.count(-message.held);
       this.#turns.writer.frame(frameType.end, 0, this.id, noBytes);
       return true;
     }
@@ -178,7 +213,10 @@ export class Sender {
     if (piece < 0) return false;
     const last = piece === left;
     this.#credit -= piece + cost;
-    this.#turns.count(-piece);
+    this.#moved = true;
+    const still = last ? 0 : message.held - piece;
+    this.#turns.count(still - message.held);
+    message.held = still;
     const flags = last ? first : (first & ~dataFlag.end) | dataFlag.more;
     const from = message.sent;
     message.sent += piece;

@@ -25,7 +25,9 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   readonly topic: undefined;
   readonly oldProtocol = false;
   body: Uint8Array;
-  /** The handler has been called. */
+  /** Of OPEN. */
+  readonly openedBytes: number;
+  /** The handler has been called, or is about to be. */
   dispatched = false;
   #header: Metadata | undefined;
   #cancellation: Cancellation | undefined;
@@ -45,6 +47,7 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     timeoutMs: number | undefined,
     now: number,
     body: Uint8Array,
+    openedBytes: number,
   ) {
     this.#connection = connection;
     this.numericId = id;
@@ -54,6 +57,7 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     this.timeoutMs = timeoutMs;
     this.#deadline = timeoutMs === undefined ? undefined : now + timeoutMs;
     this.body = body;
+    this.openedBytes = openedBytes;
   }
 
   get service(): string {
@@ -182,6 +186,25 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     return this.#gone === undefined && this.#sender !== undefined && !this.#sender.idle;
   }
 
+  /** Bytes that wait to be sent. */
+  get waitingBytes(): number {
+    return this.#sender?.waitingBytes ?? 0;
+  }
+
+  isLate(now: number): boolean {
+    return this.#deadline !== undefined && now >= this.#deadline;
+  }
+
+  /** Called once a tick. @returns for how many nothing was taken of a last message that waits. */
+  stalledTicks(): number {
+    return this.finished ? (this.#sender?.stalledTicks() ?? 0) : 0;
+  }
+
+  /** Called once a tick. */
+  arrivesTooSlowly(graceTicks: number, bytesPerTick: number): boolean {
+    return this.#inbox?.arrivesTooSlowly(graceTicks, bytesPerTick) ?? false;
+  }
+
   /** Call back once nothing waits any more, or will not be sent; only while {@link sending}. */
   whenSent(done: () => void): void {
     (this.#sender as Sender).onIdle = done;
@@ -272,7 +295,11 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   #unsendable(error: unknown): MicroError {
     const reason = error instanceof Error ? error.message : String(error);
     const code = error instanceof ExchangeError ? error.code : resetCode.internal;
-    const failure = new MicroError(reason, { id: this.service, code: "too_large", cause: error });
+    const failure = new MicroError(reason, {
+      id: this.service,
+      code: code === resetCode.tooLarge ? "too_large" : "unavailable",
+      cause: error,
+    });
     this.#sender?.stop();
     this.#connection.writer.reset(frameType.reset, this.numericId, code, reason);
     this.#connection.forget(this);
