@@ -7,6 +7,7 @@
  * `oneofs` says that name.
  */
 import type { MessageType, MethodDefinition, MethodKind } from "./definition.ts";
+import { describeMessage } from "./proto/describe.ts";
 import type { Value } from "./registry/registry.ts";
 import { MicroError } from "./errors.ts";
 
@@ -43,7 +44,7 @@ interface ProtoMessageJson {
 export interface ProtoMessageOptions {
   /** Type name for the registry and error texts. Default: the last part of `$type`, else `Message`. */
   name?: string | undefined;
-  /** Description for the registry. Default: name only. */
+  /** Description for the registry. Default: from the fields of a message of `protoc-gen-micro`; of ts-proto's the name only. */
   value?: Value | undefined;
   /**
    * Names that the oneofs of this message, and of those inside it, have in Go, e.g. `Choice`. go-micro up to v5.13
@@ -112,6 +113,7 @@ function ownMessage<T>(
   { value, ignoreUnknownFields, jsonNames, types }: ProtoMessageOptions,
 ): MessageType<ProtoInput<T>, T> {
   let json: ProtoMessageJson | undefined;
+  let described = value;
   const settings = (): ProtoMessageJson =>
     (json ??= {
       ignoreUnknownFields,
@@ -130,7 +132,10 @@ function ownMessage<T>(
       integers: "bigint",
       uniqueMembers: true,
     },
-    value,
+    // On first use: types may need each other, and only servers ask.
+    get value() {
+      return (described ??= describeMessage(name, type));
+    },
   };
 }
 
