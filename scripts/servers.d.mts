@@ -33,6 +33,14 @@ export interface TestServer {
   dispose(): Promise<void>;
 }
 
+/**
+ * How Google's conformance runner for protobuf is started, and the folder with its .proto files.
+ * @throws {Unavailable}
+ */
+export function ensureProtobufConformance(
+  log?: (line: string) => void,
+): Promise<{ readonly command: readonly [string, ...string[]]; readonly protos: string }>;
+
 /** File names. */
 export interface KeyPair {
   readonly cert: string;

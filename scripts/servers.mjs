@@ -16,6 +16,7 @@ import { ensureNats, startNats } from "./servers/nats.mjs";
 import { ensureRabbitmq, startRabbitmq } from "./servers/rabbitmq.mjs";
 import { Unavailable } from "./servers/shared.mjs";
 
+export { ensureProtobufConformance } from "./servers/protobuf-conformance.mjs";
 export { makeCertificates } from "./servers/certificates.mjs";
 export { freePorts } from "./servers/shared.mjs";
 export { Unavailable, ensureChromium, startConsul, startEtcd, startKafka, startNats, startRabbitmq };
