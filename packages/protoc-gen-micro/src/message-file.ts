@@ -22,7 +22,7 @@ import {
   is64Bit,
   type TypeNames,
 } from "./field-code.ts";
-import { lowerCamel, membersOf, namesOf, typeName, type MemberNames } from "./message-names.ts";
+import { isInherited, lowerCamel, membersOf, namesOf, typeName, type MemberNames } from "./message-names.ts";
 import { isInRuntime, isOfOptions, messagesModule, usedFiles } from "./messages.ts";
 import type { GenerateOptions } from "./options.ts";
 
@@ -244,6 +244,7 @@ class MessageFile implements TypeNames {
         lines.push(...this.#writeOneof(field.oneof, members));
       }
     }
+    lines.splice(1, lines.length - 1, ...inParts(lines.slice(1)));
     lines.push("    $.writeUnknown(m, w);", "  },");
     return fields.length === 0 ? ["  write: $.writeUnknown,"] : lines;
   }
@@ -306,6 +307,7 @@ class MessageFile implements TypeNames {
 
   #read(fields: readonly DescField[], members: MemberNames): string[] {
     if (fields.length === 0) return ["  read: $.readUnknown,"];
+    if (fields.length > fieldsPerSwitch) return this.#readInParts(fields, members);
     return [
       "  read: (m, r, end) => {",
       "    while (r.position < end) {",
@@ -313,6 +315,30 @@ class MessageFile implements TypeNames {
       "      switch (tag) {",
       ...fields.flatMap((field) => this.#readField(field, members)),
       "      }",
+      "      if (r.other(m, tag)) return;",
+      "    }",
+      "  },",
+    ];
+  }
+
+  #readInParts(fields: readonly DescField[], members: MemberNames): string[] {
+    const parts: string[] = [];
+    for (let from = 0; from < fields.length; from += fieldsPerSwitch) {
+      const cases = fields.slice(from, from + fieldsPerSwitch).flatMap((field) => this.#readField(field, members));
+      parts.push(
+        "      if ($.part((): boolean => {",
+        "      switch (tag) {",
+        ...cases.map((line) => line.replaceAll("continue;", "return true;")),
+        "      }",
+        "      return false;",
+        "      })) continue;",
+      );
+    }
+    return [
+      "  read: (m, r, end) => {",
+      "    while (r.position < end) {",
+      "      const tag = r.tag();",
+      ...parts,
       "      if (r.other(m, tag)) return;",
       "    }",
       "  },",
@@ -413,23 +439,26 @@ class MessageFile implements TypeNames {
         const oneof = `m.${members.oneofs.get(member.name)!}`;
         const cases = member.fields.map(
           (field) =>
-            `      case ${JSON.stringify(members.fields.get(field.name)!)}: ${jsonMember(field)} = ${this.#value(field).json(`${oneof}.value`)}; break;`,
+            `      case ${JSON.stringify(members.fields.get(field.name)!)}: ${jsonSet(field, this.#value(field).json(`${oneof}.value`))} break;`,
         );
         lines.push(`    switch (${oneof}?.$case) {`, ...cases, "    }");
       }
     }
     if (lines.length === 0) return ["  json: () => ({}),"];
-    return ["  json: (m, o) => {", "    const j: $.JsonObject = {};", ...lines, "    return j;", "  },"];
+    return ["  json: (m, o) => {", "    const j: $.JsonObject = {};", ...inParts(lines), "    return j;", "  },"];
   }
 
   #jsonField(field: DescField, member: string): string[] {
     const value = this.#value(field);
-    const target = jsonMember(field);
-    if (field.fieldKind === "list")
-      return [`    if ($.list(${member}).length > 0) ${target} = ${member}.map((v) => ${value.json("v")});`];
-    if (field.fieldKind === "map")
-      return [`    if ($.hasEntries(${member})) ${target} = $.jsonMap(${member}, (v) => ${value.json("v")}, o);`];
-    return [`    if (${this.#present(field, member)}) ${target} = ${value.json(member)};`];
+    if (field.fieldKind === "list") {
+      const list = `${member}.map((v) => ${value.json("v")})`;
+      return [`    if ($.list(${member}).length > 0) ${jsonSet(field, list)}`];
+    }
+    if (field.fieldKind === "map") {
+      const map = `$.jsonMap(${member}, (v) => ${value.json("v")}, o)`;
+      return [`    if ($.hasEntries(${member})) ${jsonSet(field, map)}`];
+    }
+    return [`    if (${this.#present(field, member)}) ${jsonSet(field, value.json(member))}`];
   }
 
   #rows(message: DescMessage, members: MemberNames): string[] {
@@ -465,9 +494,33 @@ class MessageFile implements TypeNames {
   }
 }
 
-/** Where a field is in its message's JSON. */
-function jsonMember(field: DescField): string {
-  return /^[A-Za-z_$][\w$]*$/.test(field.jsonName) ? `j.${field.jsonName}` : `j[${JSON.stringify(field.jsonName)}]`;
+/** Most lines of one function: TypeScript gives up on one with very many branches. */
+const linesPerFunction = 300;
+const fieldsPerSwitch = 300;
+
+/** Statements of one level, in functions of their own if there are many. */
+function inParts(lines: readonly string[]): string[] {
+  if (lines.length <= linesPerFunction) return [...lines];
+  const parts: string[] = [];
+  let part: string[] = [];
+  for (const [index, line] of lines.entries()) {
+    part.push(line);
+    // A statement begins at this level; what is inside of one is deeper.
+    const next = lines[index + 1];
+    const isWhole = next === undefined || /^ {4}(?:if|for|switch)\b/.test(next);
+    if (next !== undefined && (part.length < linesPerFunction || !isWhole)) continue;
+    parts.push("    $.part(() => {", ...part, "    });");
+    part = [];
+  }
+  return parts;
+}
+
+/** A statement that puts a value into a message's JSON. */
+function jsonSet(field: DescField, value: string): string {
+  const { jsonName } = field;
+  // TypeScript takes these for the members that every object has.
+  if (isInherited(jsonName)) return `$.setMember(j, ${JSON.stringify(jsonName)}, ${value});`;
+  return `${/^[A-Za-z_$][\w$]*$/.test(jsonName) ? `j.${jsonName}` : `j[${JSON.stringify(jsonName)}]`} = ${value};`;
 }
 
 /** True if the field may be absent, and that is told from its zero value. */

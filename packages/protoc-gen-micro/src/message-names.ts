@@ -4,11 +4,13 @@ import type { DescEnum, DescExtension, DescFile, DescMessage } from "@bufbuild/p
 /** Names that TypeScript refuses for a type or a constant of a module, or reads as something else. */
 const refused = new Set(
   (
-    "any arguments as async await bigint boolean break case catch class const continue debugger default delete do else " +
-    "enum eval export exports extends false finally for from function get globalThis if implements import in " +
-    "instanceof interface is keyof let module namespace never new null number object of package private protected " +
-    "public require return set static string super switch symbol this throw true try type typeof undefined unknown " +
-    "using var void while with yield __esModule __dirname __filename __proto__"
+    "abstract any arguments as asserts async await bigint boolean break case catch class const continue debugger default delete do else " +
+    "enum eval export exports extends false finally for from function get globalThis if implements import in infer " +
+    "instanceof interface is keyof let module namespace never new null number object of package private protected readonly " +
+    "public require return set static string super switch symbol this throw true try type typeof undefined unique unknown " +
+    "using var void while with yield __esModule __dirname __filename __proto__ " +
+    // Variables of generated functions.
+    "m w r j o v k to tag part start end"
   ).split(" "),
 );
 
@@ -24,6 +26,10 @@ const inherited = new Set([
   "toJSON",
   "then",
 ]);
+
+export function isInherited(name: string): boolean {
+  return inherited.has(name);
+}
 
 export function safeMemberName(name: string): string {
   return inherited.has(name) || name === "" ? `${name}$` : name;

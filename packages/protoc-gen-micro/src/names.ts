@@ -21,7 +21,7 @@ export function goCamelCase(name: string): string {
 }
 
 /** Members that would be taken for something else: a client with a `then` is a promise to `await`. */
-const unsafeMembers = new Set(["constructor", "then", "toJSON", "toString", "valueOf"]);
+const unsafeMembers = new Set(["then", "toJSON", ...Object.getOwnPropertyNames(Object.prototype)]);
 
 /** The name of an rpc in code: `SayHello` and `say_hello` are `sayHello`. */
 export function methodKey(rpcName: string): string {

@@ -103,7 +103,8 @@ class StubFile {
   #service(names: ServiceNames): string {
     const { service, index, definition, methods, client, handler, newClient, register } = names;
     const { options } = this.#context;
-    const described = service.methods.map((method, position) => this.#method(names, method, position));
+    const keys = new Set<string>();
+    const described = service.methods.map((method, position) => this.#method(names, method, position, keys));
     checkNames(described, (position) => this.#notes.place(index, position));
     const deprecated = isDeprecated(service) || isDeprecated(this.#file);
     const comment = this.#notes.comment(index);
@@ -151,14 +152,17 @@ class StubFile {
     ].join("\n");
   }
 
-  #method(names: ServiceNames, method: DescMethod, position: number): MethodText {
+  #method(names: ServiceNames, method: DescMethod, position: number, keys: Set<string>): MethodText {
     const name = goCamelCase(method.name);
     if (name !== method.name)
       this.#context.warn(
         `${this.#notes.place(names.index, position)}: warning: rpc ${method.name}: Go clients cannot call it, because they ask for ` +
           `${names.type}.${method.name} while Go services serve ${names.type}.${name}; name it ${name}`,
       );
-    const key = methodKey(method.name);
+    let key = methodKey(method.name);
+    // `Then` and `Then_` would be the same.
+    while (keys.has(key)) key += "_";
+    keys.add(key);
     const kind = kinds[method.methodKind];
     const { routes, metadata } = httpBinding(method, `${names.type}.${name}`, this.#context.registry);
     const deprecated = isDeprecated(method);

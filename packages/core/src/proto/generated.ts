@@ -48,6 +48,9 @@ export function readUnknown(message: object, reader: Reader, end: number): void 
 /** Put an entry into a map of either form. */
 export const put: (map: unknown, key: unknown, value: unknown) => void = setEntry;
 
+/** Part of a function that is too long for TypeScript, which follows the branches of functions that are called in place. */
+export const part = <T>(run: () => T): T => run();
+
 /** Write fields that were kept. */
 export function writeUnknown(message: object, writer: Writer): void {
   const bytes = unknownFields(message);

@@ -5,7 +5,7 @@
 import type { Boxed } from "./boxed.ts";
 import type { JsonObject, JsonValue, JsonWriteOptions } from "./json.ts";
 import { scalarToJson } from "./json-scalars.ts";
-import { entriesOf } from "./maps.ts";
+import { entriesOf, memberName } from "./maps.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { enumNames, type EnumValues } from "./table.ts";
 
@@ -48,7 +48,7 @@ export function jsonMap(
   options: JsonWriteOptions,
 ): JsonObject {
   const json: JsonObject = {};
-  for (const [key, value] of entriesOf(map)) json[key as string] = write(value, options);
+  for (const [key, value] of entriesOf(map)) json[memberName(key)] = write(value, options);
   return json;
 }
 

@@ -1,9 +1,9 @@
 /** Writing proto3 JSON. */
 import type { Boxed } from "./boxed.ts";
 import { getExtension, hasExtension } from "./extension.ts";
-import { inside, ProtoJsonError, type JsonObject, type JsonValue, type JsonWriteOptions } from "./json.ts";
+import { inside, ProtoJsonError, setMember, type JsonObject, type JsonValue, type JsonWriteOptions } from "./json.ts";
 import { scalarToJson } from "./json-scalars.ts";
-import { entriesOf } from "./maps.ts";
+import { entriesOf, memberName } from "./maps.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { enumNames, type EnumValues, type Field } from "./table.ts";
 import { unknownFields } from "./unknown.ts";
@@ -30,7 +30,10 @@ export function fieldsToJson<T extends object>(type: ProtoType<T>, message: T, o
     for (const field of type.table.fields) {
       current = field;
       const value = fieldToJson(source, field, options);
-      if (value !== undefined) json[byProto ? field.name : field.json] = value;
+      if (value === undefined) continue;
+      const name = byProto ? field.name : field.json;
+      if (name === "__proto__") setMember(json, name, value);
+      else json[name] = value;
     }
   } catch (error) {
     throw inside(current!.key, error);
@@ -87,7 +90,7 @@ function mapToJson(field: Field, value: unknown, options: JsonWriteOptions): Jso
   let isEmpty = true;
   for (const [key, entry] of entriesOf(value)) {
     try {
-      json[String(key)] = valueToJson(field, entry, options);
+      json[memberName(key)] = valueToJson(field, entry, options);
     } catch (error) {
       throw inside(String(key), error);
     }

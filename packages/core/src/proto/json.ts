@@ -46,3 +46,8 @@ export function inside(step: string | number, error: unknown): ProtoJsonError {
   const rest = known?.path ?? "";
   return new ProtoJsonError(rest === "" || rest.startsWith("[") ? own + rest : `${own}.${rest}`, reason);
 }
+
+/** Set a member of a name that every object has: `__proto__` would be taken for something else. */
+export function setMember(json: JsonObject, name: string, value: JsonValue): void {
+  Object.defineProperty(json, name, { value, writable: true, enumerable: true, configurable: true });
+}

@@ -16,3 +16,9 @@ export function entriesOf(map: unknown): [key: unknown, value: unknown][] {
   if (typeof map !== "object" || Array.isArray(map)) throw new TypeError("a map is an object or a Map");
   return Object.entries(map);
 }
+
+/** A key as the name of a member of JSON. @throws {Error} for the one that is none */
+export function memberName(key: unknown): string {
+  if (key === "__proto__") throw new Error('the map key "__proto__" is not allowed');
+  return String(key);
+}

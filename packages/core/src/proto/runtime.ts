@@ -8,3 +8,4 @@ export type { Writer } from "./writer.ts";
 export * from "./generated.ts";
 export * from "./json-fast.ts";
 export type { JsonObject, JsonValue } from "./json.ts";
+export { setMember } from "./json.ts";
