@@ -139,7 +139,10 @@ export interface OutgoingMessage {
   readonly body: Uint8Array;
 }
 
-/** One exchange as the server sees it. Either `reply` is called once, or `stream` and then its members. */
+/**
+ * One exchange as the server sees it. Either `reply` is called once, or `stream` and then its members. One that was cancelled
+ * must be replied to or ended all the same: until then its handler counts as running, and a connection may have so many of them.
+ */
 export interface ServerExchange {
   /** Empty where the peer sent none; likewise the next three. */
   readonly service: string;

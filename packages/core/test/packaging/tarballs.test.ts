@@ -103,7 +103,8 @@ describe("packed tarballs", () => {
     });
   }
 
-  it("core installs at most 4 packages and 1.5 MB", async () => {
+  // 0.14 MB of it are what generated messages need, 0.27 MB the suites for authors of plugins.
+  it("core installs at most 4 packages and 1.65 MB", async () => {
     await using folder = await temporaryFolder("micro-size-");
     await npmProject(folder.path, [tarballs.get("core") ?? ""]);
     const modules = join(folder.path, "node_modules");
@@ -113,10 +114,10 @@ describe("packed tarballs", () => {
       (sum, size) => sum + size,
       0,
     );
-    expect(bytes).toBeLessThanOrEqual(1_500_000);
+    expect(bytes).toBeLessThanOrEqual(1_650_000);
   });
 
-  it("importing core costs at most 60 ms and 12 MB over bare Node", async () => {
+  it("importing core costs at most 60 ms and 13 MB over bare Node", async () => {
     const bare: { ms: number; bytes: number }[] = [];
     const core: { ms: number; bytes: number }[] = [];
     for (let round = 0; round < 11; round++) {
@@ -126,7 +127,7 @@ describe("packed tarballs", () => {
     const over = (what: "ms" | "bytes") =>
       median(core.map((cost) => cost[what])) - median(bare.map((cost) => cost[what]));
     expect(over("ms")).toBeLessThanOrEqual(60);
-    expect(over("bytes")).toBeLessThanOrEqual(12_000_000);
+    expect(over("bytes")).toBeLessThanOrEqual(13_000_000);
   });
 
   it("a peer dependency on core is published with a version range", async () => {

@@ -346,7 +346,8 @@ describe("a service of several processes", () => {
     const { port } = blocker.address() as { port: number };
     await using taken = new Crowd({ TEST_ADDRESS: `127.0.0.1:${port}` });
     expect(await taken.program.end()).toBe(1);
-    expect(taken.program.stderr.match(/^MicroError: cannot listen on 127\.0\.0\.1:\d+: EADDRINUSE/gm)?.length).toBe(1);
+    const told = taken.program.stdout + taken.program.stderr;
+    expect(told.match(/cannot start: cannot listen on 127\.0\.0\.1:\d+: EADDRINUSE/g)?.length, told).toBe(1);
     blocker.close();
   });
 

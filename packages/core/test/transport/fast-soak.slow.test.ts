@@ -38,10 +38,12 @@ it("an hour of calls, streams, cancellations and deadlines leaves nothing behind
       void (async () => {
         for (let body = await stream.receive(); body !== undefined; body = await stream.receive())
           await stream.send({ contentType: "x", body });
-        stream.end();
       })()
         .catch(() => {})
-        .finally(() => running--);
+        .finally(() => {
+          stream.end();
+          running--;
+        });
     },
     { address: "127.0.0.1:0" },
   );
