@@ -3,15 +3,19 @@ import type { Streamable } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import type { Metadata } from "../metadata.ts";
 import type { Selection } from "../selector/selector.ts";
+import type { ClientExchange } from "../transport/transport.ts";
 import { Attempts } from "./attempts.ts";
 import type { Attempt, Call } from "./call-context.ts";
 import { Channel, ChannelStream } from "./channel.ts";
 import type { ClientStream } from "./client.ts";
 import { clientId } from "./deadline.ts";
 import type { ClientCore } from "./core.ts";
+import { unused } from "./look-up.ts";
+import { MovableExchange, type Refusal } from "./movable-exchange.ts";
 import { Pump } from "./pump.ts";
 import { MessageStream } from "./stream.ts";
 import { TrackedIterator } from "./tracked-iterator.ts";
+import { peerError, type Wire } from "./wire.ts";
 
 /** Open a stream by definition: an async iterable of answers, or for a client stream the answer. */
 export function startStream(core: ClientCore, call: Call, request: unknown): Promise<unknown> {
@@ -26,6 +30,13 @@ export function openStream(core: ClientCore, call: Call): Promise<ClientStream> 
 /** `open` hands the stream itself to the caller. */
 type StreamMode = "server" | "client" | "bidi" | "open";
 
+/** A stream on its way to another node, and how it was opened. */
+interface Moving {
+  readonly stream: MessageStream;
+  readonly wire: Wire;
+  readonly metadata: Metadata | undefined;
+}
+
 class StreamCall extends Attempts<unknown> {
   readonly #mode: StreamMode;
   /** Something of the input was sent, so that no other node can take over. */
@@ -33,6 +44,8 @@ class StreamCall extends Attempts<unknown> {
   #delivered = false;
   #running = 0;
   #released = false;
+  /** A stream that is moving to another node: what an attempt opens then is for it. */
+  #moving: Moving | undefined;
 
   constructor(core: ClientCore, call: Call, request: unknown, mode: StreamMode) {
     super(core, call, request);
@@ -57,6 +70,7 @@ class StreamCall extends Attempts<unknown> {
   }
 
   protected override attempt(): Promise<unknown> {
+    if (this.#moving !== undefined) return this.#reopen(this.#moving).catch((error: unknown) => this.failed(error));
     const wire = this.wire();
     if (wire === undefined || this.core.aroundAttempt !== undefined) {
       const channel = this.#mode === "open" ? new Channel() : undefined;
@@ -80,14 +94,14 @@ class StreamCall extends Attempts<unknown> {
     return this.#connect(request, attempt.metadata.size === 0 ? undefined : attempt.metadata, mode);
   }
 
-  /** Only the opening is repeated, and only while nothing has been consumed. */
+  /** Only what did not run is repeated; once something was sent, only by a stream that has kept it. */
   protected override mayRetry(error: MicroError): boolean {
-    return error.notRun && !this.#begun;
+    return error.notRun && (!this.#begun || this.#moving !== undefined);
   }
 
   async #connect(request: unknown, metadata: Metadata | undefined, mode: StreamMode): Promise<unknown> {
     let pump: Pump | undefined;
-    const stream = await this.#open(metadata, () => pump?.stop());
+    const stream = await this.#open(metadata, mode !== "server", () => pump?.stop());
     if (mode === "open") return stream;
     if (mode === "server") {
       await this.#first(stream, request);
@@ -136,20 +150,17 @@ class StreamCall extends Attempts<unknown> {
     return error;
   }
 
-  async #open(metadata: Metadata | undefined, onEnd: () => void): Promise<MessageStream> {
+  async #open(metadata: Metadata | undefined, movable: boolean, onEnd: () => void): Promise<MessageStream> {
     const { core, call } = this;
     const wire = this.wire()!;
-    const request = this.exchangeRequest(wire, metadata);
-    let exchange;
-    try {
-      exchange = await core.transport.open(this.selection.node.address, request, this.exchangeOptions());
-    } catch (error) {
-      throw this.noteTransport(error);
-    }
-    this.verdict = undefined;
-    this.refused = false;
+    const opened = await this.#exchange(wire, metadata);
     this.#running += 1;
-    return new MessageStream({
+    // Read by nobody before the stream is there.
+    const stream: { current?: MessageStream } = {};
+    const exchange = movable
+      ? new MovableExchange(opened, (refusal) => this.#move(stream.current!, wire, metadata, refusal))
+      : opened;
+    stream.current = new MessageStream({
       call,
       exchange,
       wire,
@@ -161,6 +172,57 @@ class StreamCall extends Attempts<unknown> {
         this.#release();
       },
     });
+    return stream.current;
+  }
+
+  async #exchange(wire: Wire, metadata: Metadata | undefined): Promise<ClientExchange> {
+    const { address } = this.selection.node;
+    const request = this.exchangeRequest(wire, metadata);
+    let exchange;
+    try {
+      exchange = await this.core.transport.open(address, request, this.exchangeOptions());
+    } catch (error) {
+      throw this.noteTransport(error);
+    }
+    this.verdict = undefined;
+    this.refused = false;
+    return exchange;
+  }
+
+  /** The stream was not run where it is: on to another node, as with an opening that failed. */
+  #move(stream: MessageStream, wire: Wire, metadata: Metadata | undefined, refusal: Refusal): Promise<ClientExchange> {
+    const peer = "message" in refusal ? peerError(wire, refusal.message, stream)! : undefined;
+    const error = "error" in refusal ? this.noteTransport(refusal.error) : peer!.error;
+    if (peer !== undefined) {
+      this.answered = true;
+      this.refused = peer.refused;
+    }
+    stream.leave(error);
+    this.handedOver = true;
+    this.#moving = { stream, wire, metadata };
+    return this.failed(error).finally(() => {
+      this.#moving = undefined;
+    }) as Promise<ClientExchange>;
+  }
+
+  async #reopen({ stream, wire, metadata }: Moving): Promise<ClientExchange> {
+    const { selection } = this;
+    if (this.wire() !== wire) {
+      // What was sent is written for nodes of another kind.
+      this.hopeless = true;
+      throw new MicroError(`${this.toString()}: a stream that has begun cannot move to this node`, {
+        id: clientId,
+        code: "unavailable",
+        notRun: true,
+      });
+    }
+    const exchange = await this.#exchange(wire, metadata);
+    this.handedOver = true;
+    if (stream.over) {
+      selection.done(unused);
+      exchange.cancel();
+    } else stream.enter(selection);
+    return exchange;
   }
 
   async #foreign(request: unknown, attempt: Attempt): Promise<unknown> {

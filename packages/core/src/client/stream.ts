@@ -29,7 +29,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
   readonly #exchange: ClientExchange;
   readonly #wire: Wire;
   readonly #wires: Wires;
-  readonly #selection: Selection;
+  #selection: Selection;
   readonly #onEnd: (stream: MessageStream) => void;
   readonly #idleMs: number | undefined;
   #over = false;
@@ -137,6 +137,19 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
   fail(error: unknown): void {
     if (!this.#over) this.inputFailed = true;
     this.#finish(error, new MicroError("the caller's input failed", { id: clientId, code: "aborted", cause: error }));
+  }
+
+  /** The node did not run it: the selector is told why, and nothing more of this node. */
+  leave(verdict: MicroError): void {
+    const { node, service } = this.#selection;
+    this.#selection.done(verdict);
+    this.#selection = { node, service, done() {} };
+  }
+
+  /** Another node has it now. */
+  enter(selection: Selection): void {
+    this.#selection = selection;
+    this.#activeAt = performance.now();
   }
 
   /** The answer is there: nothing more is wanted of the peer. */
@@ -280,6 +293,8 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
         cause: error,
       });
     if (error.code === "timeout" && expired) return deadlineError("", this.toString(), error);
+    // Of several nodes: it names them.
+    if (error.attempts.length > 0) return error;
     return this.#located(error, `${this.toString()}: ${error.detail}`);
   }
 

@@ -412,6 +412,20 @@ export function clientConformance(
           assert.deepEqual(await typed.say({ text: "x" }), { text: "x" });
           assert.deepEqual(await collect(typed.count({ count: 2 })), [{ count: 1 }, { count: 2 }]);
         }
+        // Those whose messages are under way when they are refused take them along.
+        for (let round = 0; round < 5; round += 1) {
+          const client = fixture.connect({ retries: 0 });
+          const typed = client.client(Echo);
+          assert.deepEqual(await typed.sum(countTo(4)), { count: 10 });
+          const texts = ["one", "two", "three"].map((text) => ({ text }));
+          assert.deepEqual(await collect(typed.echo(texts)), texts);
+          await using stream = await client.stream<Text, Text>("echo", "Echo.Echo");
+          await stream.send({ text: "one" });
+          assert.deepEqual(await stream.receive(), { text: "one" });
+          await stream.send({ text: "two" });
+          stream.closeSend();
+          assert.deepEqual(await collect(stream), [{ text: "two" }]);
+        }
         assert.equal(strays, 0);
         // By address nothing was looked up: it is served, whatever name it bears.
         const stray = await fixture.connect().call("echo", "Echo.Say", {}, { address: billing.address });

@@ -28,6 +28,19 @@ const serve = (handlers: HandlerRegistration) =>
     },
   });
 
+/** What a transport says whose dial limit has passed. */
+const slow = (transport: Transport): Transport => ({
+  ...transport,
+  name: "slow",
+  call: (_address, _request, { dialTimeoutMs }) =>
+    new Promise((_, reject) =>
+      setTimeout(
+        () => reject(new MicroError("dial limit", { id: "transport.slow", code: "timeout", notRun: true })),
+        dialTimeoutMs,
+      ),
+    ),
+});
+
 describe("a limit that passed", () => {
   const timedOut = new MicroError("late", { code: "timeout" });
 
@@ -97,18 +110,6 @@ describe("a process that was busy past a limit", () => {
     });
 
   it("does not blame the node for a connection that was not made in time", async () => {
-    // What a transport says whose dial limit has passed.
-    const slow = (transport: Transport): Transport => ({
-      ...transport,
-      name: "slow",
-      call: (_address, _request, { dialTimeoutMs }) =>
-        new Promise((_, reject) =>
-          setTimeout(
-            () => reject(new MicroError("dial limit", { id: "transport.slow", code: "timeout", notRun: true })),
-            dialTimeoutMs,
-          ),
-        ),
-    });
     await using fleet = new Fleet({ faults: slow });
     await fleet.serve("slow", serve);
     const client = fleet.connect({ retries: 0 });
