@@ -112,9 +112,9 @@ export class ValueCode {
   /** Statements that write `value`, its tag first. */
   write(value: string, number: number): string {
     const tag = `w.tag(${tagOf(number, this.wireType)}); `;
+    if ((this.kind === "message" || this.kind === "boxed") && this.isDelimited)
+      return `${tag}w.${this.kind === "boxed" ? "boxedGroup" : "group"}(${this.reference}, ${value}, ${tagOf(number, 4)});`;
     if (this.kind === "boxed") return `${tag}w.boxed(${this.reference}, ${value});`;
-    if (this.kind === "message" && this.isDelimited)
-      return `${tag}w.group(${this.reference}, ${value}, ${tagOf(number, 4)});`;
     return tag + this.writeBare(value);
   }
 
@@ -138,10 +138,12 @@ export class ValueCode {
   read(existing: string, number: number): string {
     switch (this.kind) {
       case "boxed":
-        return `r.boxed(${this.reference}${existing === "" ? "" : `, ${existing}`})`;
       case "message": {
+        const isBoxed = this.kind === "boxed";
         const rest = existing === "" ? ")" : `, ${existing})`;
-        return this.isDelimited ? `r.group(${this.reference}, ${number}${rest}` : `r.message(${this.reference}${rest}`;
+        return this.isDelimited
+          ? `r.${isBoxed ? "boxedGroup" : "group"}(${this.reference}, ${number}${rest}`
+          : `r.${isBoxed ? "boxed" : "message"}(${this.reference}${rest}`;
       }
       case "enum":
         return "r.enum()";

@@ -62,14 +62,14 @@ function fieldToJson(source: Record<string, unknown>, field: Field, options: Jso
   if (field.list === true) return listToJson(field, value, options);
   if (field.map !== undefined) return mapToJson(field, value, options);
   if (value === null && field.type !== "boxed") return undefined;
-  if (field.isImplicit && isZero(value)) return undefined;
+  if (field.isImplicit && isZero(field, value)) return undefined;
   return valueToJson(field, value, options);
 }
 
-function isZero(value: unknown): boolean {
+function isZero(field: Field, value: unknown): boolean {
   if (value === 0) return !Object.is(value, -0);
   if (typeof value === "object") return value instanceof Uint8Array && value.length === 0;
-  return value === "" || value === false || value === 0n || value === "0";
+  return value === "" || value === false || value === 0n || (value === "0" && field.int64 === "string");
 }
 
 function listToJson(field: Field, value: unknown, options: JsonWriteOptions): JsonValue | undefined {

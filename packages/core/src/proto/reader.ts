@@ -240,6 +240,10 @@ export class Reader {
     return box.unpack(this.message(box.type, existing === undefined ? undefined : box.pack(existing)));
   }
 
+  boxedGroup<T, M extends object>(box: Boxed<T, M>, number: number, existing?: T): T {
+    return box.unpack(this.group(box.type, number, existing === undefined ? undefined : box.pack(existing)));
+  }
+
   /** What no case of a generated message takes. @returns true at the end of the group that is being read */
   other(message: object, tag: number): boolean {
     const start = this.#tagStart;

@@ -270,6 +270,10 @@ export class Writer {
   boxed<T, M extends object>(box: Boxed<T, M>, value: T): void {
     this.message(box.type, box.pack(value));
   }
+
+  boxedGroup<T, M extends object>(box: Boxed<T, M>, value: T, endTag: number): void {
+    this.group(box.type, box.pack(value), endTag);
+  }
 }
 
 function varintBytes(value: number): number {
