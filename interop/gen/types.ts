@@ -377,4 +377,4 @@ export const Everything_Inner: $.ProtoType<Everything_Inner> = /* @__PURE__ */ $
 });
 
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => [Void, Description, Everything, Everything_Inner], () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Void, Description, Everything, Everything_Inner), () => []);

@@ -121,4 +121,4 @@ export const CountResponse: $.ProtoType<CountResponse> = /* @__PURE__ */ $.messa
 });
 
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => [HelloRequest, HelloResponse, CountRequest, CountResponse], () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(HelloRequest, HelloResponse, CountRequest, CountResponse), () => []);

@@ -1,12 +1,13 @@
 /** The command: compile, generate, write. `protoc-gen-micro greeter.proto --out gen` */
 import { create } from "@bufbuild/protobuf";
 import { CodeGeneratorRequestSchema } from "@bufbuild/protobuf/wkt";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { compile } from "./compiler.ts";
+import { compile, knownPaths } from "./compiler.ts";
 import { generate } from "./generate.ts";
 import { defaultOptions, InputError, optionRules, setOption } from "./options.ts";
+import { writeOutputs } from "./outputs.ts";
+import { anyChanges } from "./watch.ts";
 
 /** Where the command writes: standard output and error, one line each. */
 export interface CommandOutput {
@@ -20,6 +21,9 @@ const ownFlags = {
   protoc: { type: "string" },
   map: { type: "string", multiple: true },
   check: { type: "boolean" },
+  clean: { type: "boolean" },
+  lock: { type: "string" },
+  watch: { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;
 
@@ -33,7 +37,7 @@ export function usage(): string {
   return [
     "Usage: protoc-gen-micro <file.proto>... --out <folder> [options]",
     "",
-    "Writes messages (by ts-proto) and typed clients and handlers for @micro/core. Without arguments it is a plugin",
+    "Writes messages, and typed clients and handlers for @micro/core. Without arguments it is a plugin",
     "of protoc or buf, which takes the same options as a parameter (with _ for -) and writes stubs only.",
     "",
     line("--out <folder>", "where files go; folders inside are those of the .proto files"),
@@ -41,22 +45,52 @@ export function usage(): string {
     line("--map <file.proto>=<module>", "its messages are in this module already; repeatable"),
     line("--protoc <program>", "use this protoc instead of the bundled compiler"),
     line("--check", "write nothing; exit code 1 if a file would change"),
+    line("--clean", "remove files in the folder that were generated earlier and are not any more"),
+    line("--lock <file>", "keep hashes of all inputs and outputs there, which --check compares as well"),
+    line("--watch", "go on, and generate again when a .proto file changes"),
     ...[...optionRules].map(([name, { form, help }]) => line(`--${flagName(name)} ${form}`, help)),
   ].join("\n");
 }
 
-/** Run the command. @returns its exit code */
-export async function runCommand(args: readonly string[], { out, error }: CommandOutput): Promise<number> {
-  try {
-    return await run(args, out, error);
-  } catch (failure) {
-    if (!(failure instanceof InputError)) throw failure;
-    error(failure.message);
-    return 1;
+/**
+ * Run the command.
+ * @param signal ends `--watch`
+ * @returns its exit code
+ */
+export async function runCommand(
+  args: readonly string[],
+  { out, error }: CommandOutput,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<number> {
+  /** What to wait for: all that was ever read. */
+  let paths: readonly string[] = [];
+  const once = async (): Promise<number> => {
+    try {
+      // A file that is wrong may be one that was imported before.
+      return await run(args, out, error, (read) => (paths = [...new Set([...paths, ...read])]));
+    } catch (failure) {
+      if (!(failure instanceof InputError)) throw failure;
+      error(failure.message);
+      return 1;
+    }
+  };
+  let started = Date.now();
+  let code = await once();
+  // Without files there is nothing to wait for: the arguments are wrong.
+  while (args.includes("--watch") && paths.length > 0 && (await anyChanges(paths, started, signal))) {
+    started = Date.now();
+    code = await once();
+    if (code === 0) out(`generated again at ${new Date().toLocaleTimeString("en-GB")}`);
   }
+  return code;
 }
 
-async function run(args: readonly string[], out: CommandOutput["out"], error: CommandOutput["error"]): Promise<number> {
+async function run(
+  args: readonly string[],
+  out: CommandOutput["out"],
+  error: CommandOutput["error"],
+  reads: (paths: readonly string[]) => void,
+): Promise<number> {
   const { values, positionals } = parse(args);
   if (values.help === true) {
     out(usage());
@@ -64,6 +98,7 @@ async function run(args: readonly string[], out: CommandOutput["out"], error: Co
   }
   if (positionals.length === 0) throw new InputError("no .proto file is given; see --help");
   if (values.out === undefined) throw new InputError("--out <folder> is missing; see --help");
+  if (values.watch === true && values.check === true) throw new InputError("--watch and --check exclude each other");
   const options = defaultOptions("all");
   for (const name of optionRules.keys())
     for (const value of values.options.get(flagName(name)) ?? [])
@@ -75,32 +110,31 @@ async function run(args: readonly string[], out: CommandOutput["out"], error: Co
     setOption(options, `M${file}`, module, "--map");
   }
 
-  const {
-    set,
-    names,
-    warnings: compilerWarnings,
-  } = await compile({
-    files: positionals,
-    protoPaths: values["proto-path"] ?? [],
-    protoc: values.protoc,
-  });
+  const protoPaths = values["proto-path"] ?? [];
+  reads(knownPaths(positionals, protoPaths));
+  const compiled = await compile({ files: positionals, protoPaths, protoc: values.protoc });
+  const { set, names, paths } = compiled;
+  reads([...paths.values()]);
   const request = create(CodeGeneratorRequestSchema, { fileToGenerate: [...new Set(names)], protoFile: set.file });
   const { files, warnings } = await generate(request, options);
-  [...compilerWarnings, ...warnings].forEach(error);
+  [...compiled.warnings, ...warnings].forEach(error);
 
   // Everything is known by now: what fails does so before the first file is written.
-  const changed: string[] = [];
-  for (const { name, content } of files) {
-    const path = join(values.out, name);
-    if ((await readFile(path, "utf8").catch(() => undefined)) === content) continue;
-    changed.push(path);
-    if (values.check === true) continue;
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, content);
-  }
-  if (values.check !== true || changed.length === 0) return 0;
-  error(`not current, generate again: ${changed.join(", ")}`);
+  const check = values.check === true;
+  const changed = await writeOutputs(
+    files,
+    { options: JSON.stringify({ ...options, modules: [...options.modules] }), files: await textsOf(paths) },
+    { folder: values.out, check, clean: values.clean === true, lock: values.lock },
+  );
+  if (!check || changed.length === 0) return 0;
+  error(`generated files are not current, generate again: ${changed.join(", ")}`);
   return 1;
+}
+
+async function textsOf(paths: ReadonlyMap<string, string>): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  for (const [name, path] of paths) texts.set(name, await readFile(path, "utf8"));
+  return texts;
 }
 
 /** Flags as Node parses them; those of the generator by name. */
@@ -129,6 +163,9 @@ function parse(args: readonly string[]) {
         protoc: own.protoc as string | undefined,
         map: own.map as string[] | undefined,
         check: own.check as boolean | undefined,
+        clean: own.clean as boolean | undefined,
+        lock: own.lock as string | undefined,
+        watch: own.watch as boolean | undefined,
         help: own.help as boolean | undefined,
       },
     };

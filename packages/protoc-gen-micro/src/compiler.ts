@@ -2,7 +2,7 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, type FileDescriptorSet } from "@bufbuild/protobuf/wkt";
 import { existsSync } from "node:fs";
-import { copyFile, mkdir, mkdtemp, readFile, realpath, rm, symlink } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { basename, dirname, isAbsolute, join, normalize, relative, resolve } from "node:path";
@@ -37,6 +37,8 @@ export interface Compiled {
   readonly set: FileDescriptorSet;
   /** Names of the files that were asked for. */
   readonly names: readonly string[];
+  /** Paths of all files that were read, by their names, as far as they are known. */
+  readonly paths: ReadonlyMap<string, string>;
   /** What the compiler says although it succeeds. */
   readonly warnings: readonly string[];
 }
@@ -50,12 +52,19 @@ export async function compile({ files, protoPaths, protoc }: CompileOptions): Pr
     (folder, index, all) => all.findIndex((other) => resolve(other) === resolve(folder)) === index,
   );
   await using scratch = await temporaryFolder();
+  for (const { path, name } of found) {
+    const first = folders.find((folder) => existsSync(join(folder, name)));
+    if (first !== undefined && resolve(first, name) !== resolve(path))
+      throw new InputError(
+        `${path}: ${normalize(join(first, name))} comes before it, as the first of that name in the folders of --proto-path; change their order`,
+      );
+  }
   const output = join(scratch.path, "set.binpb");
   const bundled = await stageBundledProtos(join(scratch.path, "bundled"), folders);
   const flags = ["--include_imports", "--include_source_info", `--descriptor_set_out=${output}`];
   const { code, stderr } =
     protoc === undefined
-      ? await runBuf(scratch.path, [...folders, bundled], flags, found, folders)
+      ? await runBuf(scratch.path, [...folders, bundled], flags, found)
       : await run(
           protoc,
           [...[...folders, bundled].flatMap((folder) => ["-I", folder]), ...flags, ...found.map(({ path }) => path)],
@@ -63,7 +72,23 @@ export async function compile({ files, protoPaths, protoc }: CompileOptions): Pr
         );
   if (code !== 0) throw new InputError(stderr || `the compiler ended with exit code ${code}`);
   const set = fromBinary(FileDescriptorSetSchema, await readFile(output));
-  return { set, names: found.map(({ name }) => name), warnings: stderr === "" ? [] : stderr.split("\n") };
+  const paths = new Map<string, string>();
+  for (const { name } of set.file) {
+    const folder = folders.find((one) => existsSync(join(one, name)));
+    if (folder !== undefined) paths.set(name, join(folder, name));
+  }
+  return { set, names: found.map(({ name }) => name), paths, warnings: stderr === "" ? [] : stderr.split("\n") };
+}
+
+/** Paths of the files that are asked for, for who waits for them to be put right. */
+export function knownPaths(files: readonly string[], protoPaths: readonly string[]): string[] {
+  return files.flatMap((file) => {
+    try {
+      return [findFile(file, protoPaths).path];
+    } catch {
+      return [];
+    }
+  });
 }
 
 async function temporaryFolder(): Promise<AsyncDisposable & { readonly path: string }> {
@@ -82,37 +107,66 @@ async function stageBundledProtos(target: string, folders: readonly string[]): P
 }
 
 /**
- * Run buf's replacement of protoc. It refuses folders inside of others, which protoc takes and which are usual
- * (`-I . -I third_party`), so it sees each one through a link of its own.
+ * Run buf's replacement of protoc. It refuses folders inside of others and files that are in several, both of which
+ * protoc takes: so it sees one folder, in which every file is that of the first folder that has it.
  */
 async function runBuf(
   scratch: string,
   roots: readonly string[],
   flags: readonly string[],
   files: readonly FoundFile[],
-  folders: readonly string[],
 ): Promise<{ code: number; stderr: string }> {
   const program = bundledCompiler();
-  await mkdir(join(scratch, "roots"));
-  for (const [index, root] of roots.entries())
-    await symlink(resolve(root), join(scratch, "roots", String(index)), "junction");
-  const args = [
-    "alpha",
-    "protoc",
-    ...roots.flatMap((_, index) => ["-I", String(index)]),
-    ...flags,
-    ...files.map(({ folder, name }) => `${folders.findIndex((one) => resolve(one) === resolve(folder))}/${name}`),
-  ];
-  const { code, stderr } = await run(program, args, join(scratch, "roots"));
-  const shown = (index: string, rest: string): string => normalize(join(roots[Number(index)]!, rest));
+  const root = join(scratch, "root");
+  const staged = await stage(root, roots, files);
+  const args = ["alpha", "protoc", "-I", ".", ...flags, ...files.map(({ name }) => name)];
+  const { code, stderr } = await run(program, args, root);
+  const shown = (name: string): string => staged.get(name) ?? name;
   const lines = stderr
     .split("\n")
     .map((line) =>
       line
-        .replace(/^(\d+)[/\\](.+?\.proto)(?=:\d)/, (_, index: string, rest: string) => shown(index, rest))
-        .replaceAll(/(?<= )(\d+)[/\\]([^\s:]+\.proto)\b/g, (_, index: string, rest: string) => shown(index, rest)),
+        .replace(/^(.+?\.proto)(?=:\d)/, (_, name: string) => shown(name))
+        .replaceAll(/(?<= )([^\s:"`]+\.proto)\b/g, (_, name: string) => shown(name)),
     );
   return { code, stderr: (await Promise.all(lines.map(withImport))).join("\n") };
+}
+
+/** The compiler takes what has a zero byte for an empty file. */
+function refuseBinary(path: string, text: Buffer): void {
+  const index = text.indexOf(0);
+  if (index === -1) return;
+  const before = text.subarray(0, index).toString("latin1").split("\n");
+  throw new InputError(`${path}:${before.length}:${before.at(-1)!.length + 1}: a zero byte: this is no .proto file`);
+}
+
+/** Put files and all they import into one folder. @returns where each is, by its name there */
+async function stage(
+  root: string,
+  folders: readonly string[],
+  files: readonly FoundFile[],
+): Promise<Map<string, string>> {
+  await mkdir(root);
+  const staged = new Map<string, string>();
+  const pending = files.map(({ name }) => name);
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+    if (staged.has(name)) continue;
+    const folder = folders.find((one) => isBelow(join(one, name), one) && existsSync(join(one, name)));
+    // What is not there is told by the compiler, with the place of the import.
+    if (folder === undefined) continue;
+    const path = normalize(join(folder, name));
+    staged.set(name, path);
+    const target = join(root, name);
+    await mkdir(dirname(target), { recursive: true });
+    const text = await readFile(path);
+    refuseBinary(path, text);
+    await writeFile(target, text);
+    for (const [, , imported = ""] of text
+      .toString("latin1")
+      .matchAll(/\bimport\s+(?:(?:public|weak|option)\s+)?(["'])([^"'\n]+)\1/g))
+      pending.push(imported);
+  }
+  return staged;
 }
 
 /** buf names the line of an import that is missing, not the file. */

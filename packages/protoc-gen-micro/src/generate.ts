@@ -6,6 +6,7 @@ import { filesWithMessages, messagesPath, stubsPath } from "./messages.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
 import { generateStubs } from "./stub.ts";
 import { generateMessages, type GeneratedFile } from "./ts-proto.ts";
+import { refuseForTsProto } from "./ts-proto-limits.ts";
 
 export interface Generated {
   /** Sorted by name. */
@@ -23,6 +24,7 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   });
   const warnings: string[] = [];
   const withMessages = options.emit === "stubs" ? [] : filesWithMessages(asked, options);
+  if (options.messages === "ts-proto" && options.emit !== "stubs") refuseForTsProto(withMessages.filter(isUsers));
   const messages =
     options.messages === "micro"
       ? ownMessages(withMessages, options)
@@ -42,6 +44,11 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   }
   files.push(...(await messages));
   return { files: files.toSorted((a, b) => (a.name < b.name ? -1 : 1)), warnings };
+}
+
+/** Google's own files are what they are: nobody can change them, and ts-proto knows the most usual ones. */
+function isUsers({ proto }: DescFile): boolean {
+  return !proto.name.startsWith("google/protobuf/");
 }
 
 async function ownMessages(files: readonly DescFile[], options: GenerateOptions): Promise<GeneratedFile[]> {

@@ -105,7 +105,7 @@ class MessageFile implements TypeNames {
       .map((file) => this.#import(file, "$types"));
     return [
       "/** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */",
-      `export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => [${own.join(", ")}], () => [${others.join(", ")}]);`,
+      `export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(${own.join(", ")}), () => [${others.join(", ")}]);`,
     ].join("\n");
   }
 

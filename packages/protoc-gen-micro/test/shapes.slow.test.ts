@@ -72,17 +72,18 @@ const keys: Readonly<Record<string, readonly string[]>> = {
   string: ["", "a b", "constructor"],
 };
 
+const lower = (type: string): string => type.replaceAll(".", "_").toLowerCase();
+
 function proto(head: string, optional: string, required: string): string {
-  const name = (type: string): string => type.replaceAll(".", "_").toLowerCase();
   let number = 1;
   const fields = types.flatMap((type) => [
-    `${optional}${type} one_${name(type)} = ${number++};`,
-    ...(required === "" ? [] : [`${required}${type} present_${name(type)} = ${number++};`]),
-    `repeated ${type} many_${name(type)} = ${number++};`,
-    `map<string, ${type}> by_name_${name(type)} = ${number++};`,
+    `${optional}${type} one_${lower(type)} = ${number++};`,
+    ...(required === "" ? [] : [`${required}${type} present_${lower(type)} = ${number++};`]),
+    `repeated ${type} many_${lower(type)} = ${number++};`,
+    `map<string, ${type}> by_name_${lower(type)} = ${number++};`,
   ]);
   const maps = Object.keys(keys).map((key) => `map<${key}, Inner> by_${key} = ${number++};`);
-  const members = types.map((type) => `${type} chosen_${name(type)} = ${number++};`);
+  const members = types.map((type) => `${type} chosen_${lower(type)} = ${number++};`);
   return `${head}\npackage matrix;
 import "google/protobuf/any.proto"; import "google/protobuf/duration.proto"; import "google/protobuf/empty.proto";
 import "google/protobuf/field_mask.proto"; import "google/protobuf/struct.proto"; import "google/protobuf/timestamp.proto";

@@ -15,6 +15,11 @@ export function fileTypes(types: () => readonly AnyType[], files: () => readonly
   return { types, files };
 }
 
+/** Types as a list: TypeScript checks arguments one by one, while elements of an array with very many types are too much for it. */
+export function typeList(...types: AnyType[]): AnyType[] {
+  return types;
+}
+
 export function typesOfFiles(root: FileTypes): AnyType[] {
   const seen = new Set<FileTypes>([root]);
   // A set's iteration goes on with what is added meanwhile.

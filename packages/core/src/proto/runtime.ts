@@ -2,7 +2,7 @@
 export { message } from "./message.ts";
 export { ProtoType, type ProtoTypeParts } from "./proto-type.ts";
 export { Extension, extension } from "./extension.ts";
-export { fileTypes, type FileTypes } from "./file-types.ts";
+export { fileTypes, typeList, type FileTypes } from "./file-types.ts";
 export type { Reader } from "./reader.ts";
 export type { Writer } from "./writer.ts";
 export * from "./generated.ts";

@@ -296,4 +296,4 @@ export const snake_name_inner_name_Kind = {
 export type snake_name_inner_name_Kind = (typeof snake_name_inner_name_Kind)[keyof typeof snake_name_inner_name_Kind];
 
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => [Pair, Number, Client, message, CalculatorHandler, Class, Date, Error, snake_name, snake_name_inner_name], () => [$types$]);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Pair, Number, Client, message, CalculatorHandler, Class, Date, Error, snake_name, snake_name_inner_name), () => [$types$]);

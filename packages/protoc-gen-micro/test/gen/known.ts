@@ -182,4 +182,4 @@ export const Known: $.ProtoType<Known> = /* @__PURE__ */ $.message<Known>("test.
 });
 
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => [Known], () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Known), () => []);

@@ -100,4 +100,4 @@ export const exact: $.Extension<Query, boolean> = /* @__PURE__ */ $.extension(
 );
 
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => [Query, exact, Query_Hit], () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Query, exact, Query_Hit), () => []);

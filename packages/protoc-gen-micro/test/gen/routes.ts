@@ -39,4 +39,4 @@ export const Shelf: $.ProtoType<Shelf> = /* @__PURE__ */ $.message<Shelf>("test.
 });
 
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => [Shelf], () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Shelf), () => []);

@@ -73,4 +73,4 @@ export const Shared_Nested: $.ProtoType<Shared_Nested> = /* @__PURE__ */ $.messa
 });
 
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => [Shared, Shared_Nested], () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Shared, Shared_Nested), () => []);
