@@ -27,7 +27,7 @@ import {
   writeUint16,
   writeUint32,
 } from "./frames.ts";
-import { FloodGuard } from "./flood-guard.ts";
+import { cheapFrames, FloodGuard } from "./flood-guard.ts";
 import { FrameWriter, textRoom } from "./frame-writer.ts";
 import { fromNodes, HeldPart } from "./held-bytes.ts";
 import { InboxShare } from "./inbox.ts";
@@ -100,7 +100,7 @@ export class FastConnection {
   /** When a PING was sent that has not been answered. */
   #askedAt: number | undefined;
   #referenced = true;
-  readonly #flood = new FloodGuard();
+  readonly #flood = new FloodGuard(cheapFrames);
   readonly #held = new HeldPart(fromNodes);
 
   constructor(owner: FastConnectionOwner, now: number) {

@@ -35,6 +35,8 @@ export class HeldBytes {
 }
 
 const mebibyte = 1024 * 1024;
+/** What a connection may hold whatever others do: a few small calls. */
+const leastBytes = 16 * 1024;
 
 /** Of callers: requests that run or wait, messages that are incomplete or unread, dictionaries. */
 export const fromCallers: HeldBytes = new HeldBytes(256 * mebibyte);
@@ -61,7 +63,7 @@ export class HeldPart {
 
   /** There is no room for `bytes` more. */
   lacks(bytes: number): boolean {
-    return this.#told + bytes > this.#sum.free;
+    return this.#told + bytes > Math.max(this.#sum.free, leastBytes);
   }
 }
 

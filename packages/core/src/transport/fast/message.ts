@@ -188,7 +188,7 @@ export const emptyFields: Fields = noFields;
 export function keepBody(bytes: Uint8Array, start: number, end: number): Uint8Array {
   const length = end - start;
   if (length === 0) return noBytes;
-  if (length * 8 > bytes.length && length > 1024 && !isReadBuffer(bytes)) return bytes.subarray(start, end);
+  if (length * 3 > bytes.length && length > 1024 && !isReadBuffer(bytes)) return bytes.subarray(start, end);
   const copy = Buffer.allocUnsafe(length);
   if (length > 48) copy.set(bytes.subarray(start, end));
   else for (let index = 0; index < length; index++) copy[index] = bytes[start + index]!;

@@ -6,7 +6,7 @@ export interface Participant {
 }
 
 /** How long the handlers that one connection starts at a time may take, in milliseconds. */
-const turnMs = 2;
+const turnMs = 1;
 /** What a turn takes beside its handlers. */
 const overheadMs = 0.2;
 const mostStarts = 256;

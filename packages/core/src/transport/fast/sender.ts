@@ -20,6 +20,8 @@ const messageCost = 128;
 /** Not worth a frame of its own while more credit is to come. */
 const minPieceBytes = 4096;
 const noBytes = new Uint8Array(0);
+/** One for all: where it is thrown there are many. */
+const tooMuch = new ExchangeError("more waits to be taken by callers than is kept for them", resetCode.internal);
 
 /** Hands out turns to the senders of a connection. */
 export class Turns {
@@ -164,8 +166,7 @@ export class Sender {
   #enqueue(message: Outgoing): void {
     const { body, fields, sent } = message;
     message.held = body === undefined ? messageCost : body.length - sent + fields.length + messageCost;
-    if (body !== undefined && this.#turns.lacks(message.held))
-      throw new ExchangeError("more waits to be taken by callers than is kept for them", resetCode.internal);
+    if (body !== undefined && this.#turns.lacks(message.held)) throw tooMuch;
     (this.#queue ??= []).push(message);
     this.#turns.count(message.held);
     this.#wantTurn();

@@ -24,7 +24,7 @@ import {
   resetCode,
   WireError,
 } from "./frames.ts";
-import { FloodGuard } from "./flood-guard.ts";
+import { cancelledCalls, cheapFrames, FloodGuard } from "./flood-guard.ts";
 import { FrameWriter, maxTextLength } from "./frame-writer.ts";
 import { fromCallers, HeldPart, toCallers } from "./held-bytes.ts";
 import { InboxShare } from "./inbox.ts";
@@ -76,10 +76,11 @@ export class FastServerConnection implements AcceptedConnection, Participant {
   #lastId = 0;
   /** Why nothing is read, a bit each. */
   #holds = 0;
-  readonly #flood = new FloodGuard();
+  readonly #flood = new FloodGuard(cheapFrames);
+  readonly #cancelled = new FloodGuard(cancelledCalls);
   #pause: NodeJS.Timeout | undefined;
   readonly #held = new HeldPart(fromCallers);
-  /** Bytes of the OPEN frames of exchanges that are not over. */
+  /** Bytes of the OPEN frames of exchanges that are not over, or whose handlers still run. */
   #opened = 0;
   /** There is no room for what this chunk brings. */
   #full = false;
@@ -268,8 +269,13 @@ export class FastServerConnection implements AcceptedConnection, Participant {
       if (length < 2) throw new WireError("a RESET frame without a code");
       const exchange = this.#exchanges.get(id);
       if (exchange === undefined) return this.#late(id);
-      this.#cheap();
       this.forget(exchange);
+      if (exchange.dispatched && !exchange.started) {
+        this.#cheap();
+        exchange.dropRest();
+        return;
+      }
+      this.#cheap(this.#cancelled);
       exchange.lost(callerReset(readUint16(bytes, start), readText(bytes, start + 2, end)));
     } else if (type === frameType.define) {
       if (id !== 0) throw new WireError("a DEFINE frame with an exchange id");
@@ -382,6 +388,7 @@ export class FastServerConnection implements AcceptedConnection, Participant {
     // The next turn gives as many again.
     if (--this.#starts === 0) rounds.join(this);
     this.#running++;
+    exchange.started = true;
     try {
       this.#owner.handler(exchange);
     } catch (error) {
@@ -411,7 +418,7 @@ export class FastServerConnection implements AcceptedConnection, Participant {
     const reason = error instanceof Error ? error.message : String(error);
     let code: number = error instanceof ExchangeError ? error.code : resetCode.internal;
     // Nobody may be told that nothing ran of what did.
-    if (code === resetCode.refused && exchange.dispatched && !this.#pending.has(exchange)) code = resetCode.internal;
+    if (code === resetCode.refused && exchange.started) code = resetCode.internal;
     this.forget(exchange);
     this.writer.reset(frameType.reset, exchange.numericId, code, reason);
     exchange.lost(
@@ -427,13 +434,13 @@ export class FastServerConnection implements AcceptedConnection, Participant {
   }
 
   /** A frame that is cheap to send has come: where there are too many, nothing is read for a while. */
-  #cheap(): void {
-    if (this.#flood.spend() || this.#pause !== undefined) return;
+  #cheap(guard: FloodGuard = this.#flood): void {
+    if (guard.spend() || this.#pause !== undefined) return;
     this.#hold(hold.flood);
     this.#pause = setTimeout(() => {
       this.#pause = undefined;
       this.#letGo(hold.flood);
-    }, this.#flood.pauseMs);
+    }, guard.pauseMs);
     this.#pause.unref();
   }
 
@@ -475,12 +482,15 @@ export class FastServerConnection implements AcceptedConnection, Participant {
   /** Handler and sender are done with it. */
   #ended(exchange: FastServerExchange): void {
     this.forget(exchange);
+    this.#opened -= exchange.openedBytes;
+    if (this.#state === "over") this.#held.set(this.#opened);
     if (this.#state === "closing" && this.turns.queuedBytes === 0) this.#end();
   }
 
   /** Nothing that comes for it is looked at any more. */
   forget(exchange: FastServerExchange): void {
-    if (this.#exchanges.delete(exchange.numericId)) this.#opened -= exchange.openedBytes;
+    // A handler that runs keeps its request.
+    if (this.#exchanges.delete(exchange.numericId) && !exchange.started) this.#opened -= exchange.openedBytes;
     if (this.#pending.size > 0) this.#pending.delete(exchange);
   }
 
@@ -567,9 +577,12 @@ export class FastServerConnection implements AcceptedConnection, Participant {
   #giveUp(exchange: FastServerExchange, code: number, reason: string): void {
     this.forget(exchange);
     this.writer.reset(frameType.reset, exchange.numericId, code, reason);
-    exchange.lost(
-      new MicroError(reason, { id: transportId, code: code === resetCode.deadline ? "timeout" : "aborted" }),
-    );
+    // There may be a thousand of them, and nobody to be told.
+    if (exchange.finished || !exchange.started) exchange.dropRest();
+    else
+      exchange.lost(
+        new MicroError(reason, { id: transportId, code: code === resetCode.deadline ? "timeout" : "aborted" }),
+      );
   }
 
   /** Framing is lost, or the peer cannot be trusted: say why, and close. */
@@ -610,7 +623,7 @@ export class FastServerConnection implements AcceptedConnection, Participant {
     clearTimeout(this.#pause);
     this.#pause = undefined;
     rounds.leave(this);
-    this.#held.set(0);
+    this.#held.set(this.#opened);
   }
 
   #cancelAll(reason: MicroError): void {
@@ -618,5 +631,6 @@ export class FastServerConnection implements AcceptedConnection, Participant {
       this.forget(exchange);
       exchange.lost(reason);
     }
+    if (this.#state === "over") this.#held.set(this.#opened);
   }
 }

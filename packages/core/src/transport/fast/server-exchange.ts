@@ -2,6 +2,7 @@
 import { Cancellation } from "../../context.ts";
 import { MicroError } from "../../errors.ts";
 import { Metadata } from "../../metadata.ts";
+import { transportId } from "../http/dial.ts";
 import type { OutgoingMessage, ServerExchange, ServerStream } from "../transport.ts";
 import type { Fields, Route } from "./dictionary.ts";
 import { dataFlag, ExchangeError, frameType, openFlag, resetCode } from "./frames.ts";
@@ -12,6 +13,8 @@ import { Sender } from "./sender.ts";
 import type { FastServerConnection } from "./server-connection.ts";
 
 const noBytes = new Uint8Array(0);
+/** One for all, since nobody gets to see it. */
+const unsent = new MicroError("nobody waits for it any more", { id: transportId, code: "aborted" });
 
 export class FastServerExchange implements ServerExchange, ServerStream {
   readonly #connection: FastServerConnection;
@@ -27,8 +30,10 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   body: Uint8Array;
   /** Of OPEN. */
   readonly openedBytes: number;
-  /** The handler has been called, or is about to be. */
+  /** All that a call has is there, or a stream is open: its handler may be called. */
   dispatched = false;
+  /** The handler has been called. */
+  started = false;
   #header: Metadata | undefined;
   #cancellation: Cancellation | undefined;
   #gone: MicroError | undefined;
@@ -273,6 +278,11 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     this.#cancellation?.cancel(reason);
   }
 
+  /** No handler runs, and what is kept of the exchange is of no more use. */
+  dropRest(): void {
+    this.lost(unsent);
+  }
+
   /** The last message: a reply, or the error of a stream. */
   #last(message: OutgoingMessage): void {
     try {
@@ -281,7 +291,9 @@ export class FastServerExchange implements ServerExchange, ServerStream {
       if (this.#sender !== undefined || !this.#connection.sendReply(this.numericId, fields, message.body))
         void this.#outgoing().send(fields, dataFlag.end, message.body);
     } catch (error) {
-      this.#unsendable(error);
+      this.#sender?.stop();
+      this.#reset(error);
+      this.dropRest();
     }
   }
 
@@ -294,17 +306,20 @@ export class FastServerExchange implements ServerExchange, ServerStream {
   /** Nothing of the message can be sent: the caller is told so. */
   #unsendable(error: unknown): MicroError {
     const reason = error instanceof Error ? error.message : String(error);
-    const code = error instanceof ExchangeError ? error.code : resetCode.internal;
-    const failure = new MicroError(reason, {
-      id: this.service,
-      code: code === resetCode.tooLarge ? "too_large" : "unavailable",
-      cause: error,
-    });
+    const tooLarge = error instanceof ExchangeError && error.code === resetCode.tooLarge;
+    const code = tooLarge ? "too_large" : "unavailable";
+    const failure = new MicroError(reason, { id: this.service, code, cause: error });
     this.#sender?.stop();
-    this.#connection.writer.reset(frameType.reset, this.numericId, code, reason);
-    this.#connection.forget(this);
+    this.#reset(error);
     this.lost(failure);
     return failure;
+  }
+
+  #reset(error: unknown): void {
+    const code = error instanceof ExchangeError ? error.code : resetCode.internal;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#connection.writer.reset(frameType.reset, this.numericId, code, reason);
+    this.#connection.forget(this);
   }
 
   #incoming(): Inbox<Uint8Array> {
