@@ -62,12 +62,20 @@ const texts: Readonly<Record<number, string>> = {
 /** Answers that a publisher does not take, above which nothing more is read from it. */
 const maxUnsentBytes = 64 * 1024;
 
+/** Of a message that waits, beside its body. */
+const heldOverheadBytes = 2 * 1024;
+
 export class ReceiverConnection implements AcceptedConnection {
   readonly #owner: ReceiverOwner;
   readonly #socket: Socket;
   readonly #parser: MessageParser;
   readonly #watch = new ArrivalWatch();
-  readonly #kept: ByteHolder = { evict: () => this.#fail(new FramingError(503, tooMuch)) };
+  readonly #kept: ByteHolder = {
+    evict: () => {
+      this.#fail(new FramingError(503, tooMuch));
+      this.#giveUp();
+    },
+  };
   /** Answers not written yet: those of one read are one write. */
   #answers = "";
   #closing = false;
@@ -101,7 +109,9 @@ export class ReceiverConnection implements AcceptedConnection {
     // An error is always followed by "close".
     socket.on("error", () => {});
     socket.on("close", () => {
-      this.#stop();
+      // Go's publishers send and leave: what came whole from one waits on for its subscription, counted as before.
+      if (this.#held && this.#looksAtAnswers === false) this.#endReading();
+      else this.#stop();
       owner.gone(this);
     });
   }
@@ -148,9 +158,18 @@ export class ReceiverConnection implements AcceptedConnection {
 
   /** Read no further, and keep nothing. */
   #stop(): void {
+    this.#endReading();
+    this.#giveUp();
+  }
+
+  #endReading(): void {
     this.#closing = true;
     this.#activeAt = this.#owner.tick;
     this.#parser.stop();
+  }
+
+  /** The message that waits is not waited for any more. */
+  #giveUp(): void {
     this.#letGo();
     this.#cancel?.(busy);
     this.#cancel = undefined;
@@ -238,8 +257,9 @@ export class ReceiverConnection implements AcceptedConnection {
     this.#held = true;
     this.#parser.hold();
     this.#socket.pause();
-    // It is kept until it is taken: as much as if it had not come whole.
-    if (this.#owner.unfinished.change(this.#kept, bytes)) this.#heldBytes = bytes;
+    // It is kept until it is taken: as much as if it had not come whole, and what there is of it beside its text.
+    const kept = bytes + heldOverheadBytes;
+    if (this.#owner.unfinished.change(this.#kept, kept)) this.#heldBytes = kept;
     else this.#cancel?.(busy);
     const outcome = await pending;
     this.#held = false;
