@@ -149,6 +149,30 @@ export function clientConformance(
         assert.equal(answer.text, text);
       },
 
+      async "a call may set the largest answer it takes, a stream the largest message"(fixture) {
+        await serveEcho(fixture);
+        await fixture.serve("big", (handlers) =>
+          handlers.handle("Big.List", async function* () {
+            yield { text: "x" };
+            yield { text: "x".repeat(20_000) };
+          }),
+        );
+        const client = fixture.connect();
+        const text = "x".repeat(20_000);
+        const small: CallOptions = { maxMessageBytes: 10_000 };
+        await rejection(client.call("echo", "Echo.Say", { text }, small), "too_large");
+        assert.deepEqual(await client.call("echo", "Echo.Say", { text }, { maxMessageBytes: 30_000 }), { text });
+        await using stream = await client.stream("big", "Big.List", small);
+        await stream.send({});
+        stream.closeSend();
+        assert.deepEqual(await stream.receive(), { text: "x" });
+        await rejection(stream.receive(), "too_large");
+        // The limit is that call's alone, and says nothing of the node.
+        assert.deepEqual(await client.call("echo", "Echo.Say", { text }), { text });
+        for (const wrong of [0, -1, Number.NaN])
+          assert.throws(() => client.client(Echo, { maxMessageBytes: wrong }), TypeError);
+      },
+
       async "an error of the handler keeps id, code, detail and status"(fixture) {
         await fixture.serve("echo", (handlers) =>
           handlers.handle("Echo.Say", () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { cacheWrapper } from "../../src/client/cache.ts";
-import { badRequest } from "../../src/errors.ts";
+import { badRequest, MicroError } from "../../src/errors.ts";
+import { watchLeaks } from "../../src/testing/leaks.ts";
 import { errorOf, Fleet, waitFor } from "./support/fleet.ts";
 
 async function counting(fleet: Fleet): Promise<{ calls: number }> {
@@ -103,5 +104,32 @@ describe("cacheWrapper", () => {
 
   it("refuses a bound that makes no sense", () => {
     for (const maxEntries of [0, -1, Number.NaN]) expect(() => cacheWrapper({ maxEntries })).toThrow(TypeError);
+  });
+});
+
+describe("what the cache keeps of calls that are over", () => {
+  it("is neither timer nor listener, and a call that failed is made anew", async () => {
+    await using fleet = new Fleet();
+    let calls = 0;
+    await fleet.serve("echo", (handlers) =>
+      handlers.handle("Echo.Say", async () => {
+        calls++;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        if (calls === 1) throw new MicroError("no", { id: "echo", code: "conflict" });
+        return { calls };
+      }),
+    );
+    const client = fleet.connect({ wrapClient: [cacheWrapper()] });
+    const leaks = watchLeaks();
+    const { signal } = leaks.controller();
+    const options = { cacheMs: 60_000, timeoutMs: 60_000, signal };
+    const call = (): Promise<unknown> => client.call("echo", "Echo.Say", {}, options);
+    const failed = await Promise.allSettled([call(), call(), call()]);
+    expect(failed.map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);
+    expect(calls).toBe(1);
+    expect(await Promise.all([call(), call(), call()])).toEqual([{ calls: 2 }, { calls: 2 }, { calls: 2 }]);
+    expect(await call()).toEqual({ calls: 2 });
+    expect(calls).toBe(2);
+    await leaks.end();
   });
 });

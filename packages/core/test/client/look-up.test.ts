@@ -121,3 +121,56 @@ describe("a look-up while the registry is away", () => {
     expect(asked).toBe(1);
   });
 });
+
+describe("a call that ends while its service is looked up", () => {
+  /** One instance, of which the next look-up says nothing before it is let go. */
+  async function held() {
+    const registry = faultyRegistry();
+    const fleet = new Fleet({ registry });
+    const served = { calls: 0 };
+    const server = await fleet.start("echo", (handlers) => handlers.handle("Echo.Say", () => ({ n: ++served.calls })));
+    const nodes = [{ id: "echo-1", address: server.address!, metadata: { protocol: "mucp" } }];
+    await registry.register({ name: "echo", version: "latest", metadata: {}, endpoints: [], nodes });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    registry.hold = promise;
+    return { fleet, registry, served, release: resolve };
+  }
+
+  /** Attempts that count as running on the one node. */
+  async function inFlight(fleet: Fleet): Promise<number> {
+    let count = -1;
+    const selection = await fleet.selector.pick("echo", {
+      strategy: (candidates) => ((count = candidates[0]!.inFlight), candidates[0]!),
+    });
+    selection.done(undefined);
+    return count;
+  }
+
+  it("by its signal never runs, and counts on no node", async () => {
+    const { fleet, registry, served, release } = await held();
+    await using _ = fleet;
+    const controller = new AbortController();
+    const error = errorOf(fleet.connect().call("echo", "Echo.Say", {}, { signal: controller.signal }));
+    await waitFor(() => registry.counts.getService > 0);
+    controller.abort();
+    release();
+    expect(await error).toMatchObject({ code: "aborted" });
+    expect(await inFlight(fleet)).toBe(0);
+    expect(served.calls).toBe(0);
+  });
+
+  it("by its deadline, noticed late by a busy process, never runs, and counts on no node", async () => {
+    const { fleet, registry, served, release } = await held();
+    await using _ = fleet;
+    const calls = [fleet.connect().call("echo", "Echo.Say", {}, { timeoutMs: 200 })];
+    calls.push(fleet.connect().stream("echo", "Echo.Say", { streamTimeoutMs: 200 }) as Promise<unknown>);
+    const errors = calls.map(errorOf);
+    await waitFor(() => registry.counts.getService > 0);
+    release();
+    for (const end = performance.now() + 300; performance.now() < end;);
+    for (const error of await Promise.all(errors)) expect(error).toMatchObject({ code: "timeout", attempts: [] });
+    expect(await inFlight(fleet)).toBe(0);
+    expect(served.calls).toBe(0);
+    expect(fleet.selector.told.length).toBe(fleet.selector.picked);
+  });
+});
