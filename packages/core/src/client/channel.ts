@@ -92,7 +92,9 @@ export class ChannelStream implements ClientStream, AsyncIterableIterator<unknow
   }
 
   send(message: unknown): Promise<void> {
-    return this.#channel.push(message);
+    return this.#channel.push(message).catch((error: unknown) => {
+      throw traced(error);
+    });
   }
 
   closeSend(): void {

@@ -244,11 +244,12 @@ export function clientConformance(
       ) {
         const client = fixture.connect();
         const gone = await fixture.serve("gone", (handlers) => handlers.handle("Gone.Say", () => ({})));
-        await gone.kill();
         await fixture.serve("middle", (handlers) => {
           handlers.handle("Middle.Find", () => client.call("nobody", "Nobody.Say", {}));
           handlers.handle("Middle.Reach", () => client.call("gone", "Gone.Say", {}, { address: gone.address }));
         });
+        // Last, since its port is free from now on.
+        await gone.kill();
         const missing = await rejection(client.call("middle", "Middle.Find", {}), "not_found");
         assert.deepEqual([missing.statusCode, missing.notRun], [404, false]);
         const unreached = await rejection(client.call("middle", "Middle.Reach", {}), "unavailable");
@@ -568,7 +569,18 @@ export function clientConformance(
             abort();
             return call;
           },
+          "nobody there, tried again": (options) =>
+            client.call("echo", "Echo.Say", {}, { ...options, address, retries: 2, backoff: () => 5 }),
           "a stream that ends": (options) => collect(typed.count({ count: 3 }, options)),
+          "a stream that ends within its limits": (options) =>
+            collect(typed.count({ count: 3 }, { ...options, streamTimeoutMs: 60_000, streamIdleTimeoutMs: 60_000 })),
+          "a stream within its limits that is cancelled": async (options, abort) => {
+            const limits = { ...options, streamTimeoutMs: 60_000, streamIdleTimeoutMs: 60_000 };
+            const stream = await opened("other", "Other.Silent", limits);
+            await stream.receive();
+            setTimeout(abort, 5);
+            await stream.receive();
+          },
           "a stream that is left": async (options) => {
             for await (const _ of typed.count({ count: 1_000_000 }, options)) break;
           },
@@ -596,27 +608,50 @@ export function clientConformance(
           "a published event": () => client.publish("t", {}),
         };
         for (const [end, run] of Object.entries(ends)) {
-          const controller = leaks.controller();
-          const cancellation = new CountingCancellation();
-          const context = new Context({ service: "a", endpoint: "A.B", cancellation });
-          const { signal } = controller;
-          await runInContext(context, async () => {
-            try {
-              await run({ signal }, () => controller.abort());
-            } catch {
-              // Most of these are meant to fail.
-            }
-          });
-          const left = (): number[] => [
-            getEventListeners(signal, "abort").length,
-            getEventListeners(context.signal, "abort").length,
-            cancellation.listeners,
-          ];
-          await until(
-            () => left().every((count) => count === 0),
-            () => `${end}: left on signal, context's signal, context: ${left().join(", ")}`,
-          );
+          for (const inside of [false, true]) {
+            const controller = leaks.controller();
+            const cancellation = new CountingCancellation();
+            const context = new Context({ service: "a", endpoint: "A.B", cancellation });
+            const { signal } = controller;
+            const call = async (): Promise<void> => {
+              try {
+                await run({ signal }, () => controller.abort());
+              } catch {
+                // Most of these are meant to fail.
+              }
+            };
+            await (inside ? runInContext(context, call) : call());
+            const left = (): number[] => [
+              getEventListeners(signal, "abort").length,
+              getEventListeners(context.signal, "abort").length,
+              cancellation.listeners,
+            ];
+            await until(
+              () => left().every((count) => count === 0),
+              () => `${end}: left on signal, context's signal, context: ${left().join(", ")}`,
+            );
+          }
         }
+      },
+
+      async "a stream that is over is no affair of its client's any more"(fixture) {
+        await serveEcho(fixture);
+        const signals: AbortSignal[] = [];
+        const client = fixture.connect({
+          wrapCall: [
+            (next) => (request, context) => {
+              signals.push(context.signal!);
+              return next(request, context);
+            },
+          ],
+        });
+        await collect(client.client(Echo).count({ count: 2 }));
+        await client.client(Echo).sum([{ count: 1 }]);
+        await client[Symbol.asyncDispose]();
+        assert.deepEqual(
+          signals.map(({ aborted }) => aborted),
+          [false, false],
+        );
       },
 
       async "every call that fails shows where it was made"(fixture) {
@@ -677,6 +712,7 @@ export function clientConformance(
             "a stream that is too long": () => collect(typed.count({ count: 1 }, { streamTimeoutMs: 30 })),
             "a stream that is silent": () => collect(typed.count({ count: 1 }, { streamIdleTimeoutMs: 30 })),
             "a stream by name": async () => await collect(await opened("Echo.Echo")),
+            "a stream by name that fails at once": async () => await collect(await opened("Echo.Nothing")),
             receiving: async () => {
               const stream = await opened("Echo.Echo");
               while ((await stream.receive()) !== undefined);

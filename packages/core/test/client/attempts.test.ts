@@ -13,6 +13,12 @@ const fail = (handlers: HandlerRegistration) =>
 /** Ports nobody listens on: reserved ones, of an address that no program chooses. */
 const deadAddresses = ["127.0.0.2:1", "127.0.0.2:2", "127.0.0.2:3", "127.0.0.2:4"];
 
+/** A policy that takes longer to decide than the call has. */
+const slowly = async (): Promise<boolean> => {
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  return true;
+};
+
 describe("attempts on other nodes", () => {
   it("pass over nodes that refuse the connection without counting them", async () => {
     await using fleet = new Fleet({ transport: "http", strategy: "roundRobin" });
@@ -111,6 +117,29 @@ describe("attempts on other nodes", () => {
     await errorOf(fleet.connect().call("echo", "Echo.Say", {}, { retries: 9, retry, backoff }));
     expect(asked).toEqual([1, 2, 3].map((attempt) => [attempt, "Echo.Say"]));
     expect(waits).toEqual([0, 1]);
+  });
+
+  it("are made once for an address, however many records lead to it", async () => {
+    await using fleet = new Fleet({ transport: "http" });
+    for (const id of ["one", "two", "three"]) await fleet.register("echo", id, deadAddresses[0]!);
+    const error = await errorOf(fleet.connect({ retries: 0 }).call("echo", "Echo.Say", {}));
+    expect(error).toMatchObject({ code: "unavailable", notRun: true });
+    expect(error.attempts).toHaveLength(1);
+  });
+
+  it("are not begun once the time is up, and the node that was picked is told nothing against it", async () => {
+    await using fleet = new Fleet();
+    let calls = 0;
+    const instances = [];
+    for (let count = 0; count < 2; count++)
+      instances.push(await fleet.serve("echo", (handlers) => handlers.handle("Echo.Say", () => ++calls)));
+    for (const { server } of instances) server.refuse();
+    const options = { timeoutMs: 200, retry: slowly, backoff: () => 0 };
+    const error = await errorOf(fleet.connect().call("echo", "Echo.Say", {}, options));
+    expect(error).toMatchObject({ code: "timeout" });
+    expect(error.attempts).toHaveLength(1);
+    expect(calls).toBe(0);
+    expect(fleet.selector.told).toHaveLength(fleet.selector.picked);
   });
 
   it("are bounded by `retries`", async () => {

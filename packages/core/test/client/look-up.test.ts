@@ -122,30 +122,30 @@ describe("a look-up while the registry is away", () => {
   });
 });
 
+/** One instance, of which the next look-up says nothing before it is let go. */
+async function held() {
+  const registry = faultyRegistry();
+  const fleet = new Fleet({ registry });
+  const served = { calls: 0 };
+  const server = await fleet.start("echo", (handlers) => handlers.handle("Echo.Say", () => ({ n: ++served.calls })));
+  const nodes = [{ id: "echo-1", address: server.address!, metadata: { protocol: "mucp" } }];
+  await registry.register({ name: "echo", version: "latest", metadata: {}, endpoints: [], nodes });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  registry.hold = promise;
+  return { fleet, registry, served, release: resolve };
+}
+
+/** Attempts that count as running on the one node. */
+async function inFlight(fleet: Fleet): Promise<number> {
+  let count = -1;
+  const selection = await fleet.selector.pick("echo", {
+    strategy: (candidates) => ((count = candidates[0]!.inFlight), candidates[0]!),
+  });
+  selection.done(undefined);
+  return count;
+}
+
 describe("a call that ends while its service is looked up", () => {
-  /** One instance, of which the next look-up says nothing before it is let go. */
-  async function held() {
-    const registry = faultyRegistry();
-    const fleet = new Fleet({ registry });
-    const served = { calls: 0 };
-    const server = await fleet.start("echo", (handlers) => handlers.handle("Echo.Say", () => ({ n: ++served.calls })));
-    const nodes = [{ id: "echo-1", address: server.address!, metadata: { protocol: "mucp" } }];
-    await registry.register({ name: "echo", version: "latest", metadata: {}, endpoints: [], nodes });
-    const { promise, resolve } = Promise.withResolvers<void>();
-    registry.hold = promise;
-    return { fleet, registry, served, release: resolve };
-  }
-
-  /** Attempts that count as running on the one node. */
-  async function inFlight(fleet: Fleet): Promise<number> {
-    let count = -1;
-    const selection = await fleet.selector.pick("echo", {
-      strategy: (candidates) => ((count = candidates[0]!.inFlight), candidates[0]!),
-    });
-    selection.done(undefined);
-    return count;
-  }
-
   it("by its signal never runs, and counts on no node", async () => {
     const { fleet, registry, served, release } = await held();
     await using _ = fleet;

@@ -3,6 +3,8 @@ import { maxKeptBytes } from "../../src/client/movable-exchange.ts";
 import { retryNever } from "../../src/client/retry.ts";
 import type { MethodDefinition, MethodKind } from "../../src/definition.ts";
 import type { HandlerRegistration } from "../../src/server/server.ts";
+import { MicroError } from "../../src/errors.ts";
+import type { Transport } from "../../src/transport/transport.ts";
 import { errorOf, Fleet, waitFor } from "./support/fleet.ts";
 
 interface Message {
@@ -165,6 +167,70 @@ describe("a stream that was not run", () => {
     expect(await late).toMatchObject({ code: "aborted" });
     await waitFor(() => fleet.selector.told.length >= fleet.selector.picked);
     expect([first.id, second.id]).toContain(fleet.selector.told[0]?.node);
+  });
+});
+
+describe("a stream that has been answered", () => {
+  it("does not move any more, whatever its connection says", async () => {
+    let opened = 0;
+    // The one message is there, then the connection ends as if nothing had been sent.
+    const breaking = (transport: Transport): Transport => ({
+      ...transport,
+      name: transport.name,
+      async open(address, request, options) {
+        opened++;
+        const exchange = await transport.open(address, request, options);
+        let received = 0;
+        return {
+          send: (body) => exchange.send(body),
+          closeSend: () => exchange.closeSend(),
+          cancel: (reason) => exchange.cancel(reason),
+          receive: () =>
+            received++ === 0
+              ? exchange.receive()
+              : Promise.reject(new MicroError("gone", { code: "unavailable", notRun: true })),
+        };
+      },
+    });
+    await using fleet = new Fleet({ faults: breaking });
+    const got: Message[] = [];
+    await fleet.serve("flow", flow(got));
+    await fleet.serve("flow", flow(got));
+    const stream = await fleet.connect().stream<Message, Message>("flow", "Flow.Chat");
+    await stream.send({ n: 1 });
+    expect(await stream.receive()).toEqual({ n: 1 });
+    await stream.send({ n: 2 });
+    expect(await errorOf(stream.receive())).toMatchObject({ code: "unavailable" });
+    expect(opened).toBe(1);
+    expect(got.filter(({ n }) => n === 1)).toHaveLength(1);
+  });
+
+  it("is given up on the node it was moving to when it is cancelled meanwhile", async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let opened = 0;
+    const slow = (transport: Transport): Transport => ({
+      ...transport,
+      name: transport.name,
+      async open(address, request, options) {
+        if (++opened > 1) await promise;
+        return await transport.open(address, request, options);
+      },
+    });
+    await using fleet = new Fleet({ faults: slow, strategy: "roundRobin" });
+    const got: Message[] = [];
+    const first = await fleet.serve("flow", flow([]));
+    await fleet.serve("flow", flow(got));
+    first.server.refuse();
+    const client = fleet.connect({ retries: 0 });
+    const stream = await client.stream<Message, Message>("flow", "Flow.Chat", { select: onlyIf(first.id) });
+    await stream.send({ n: 1 });
+    const error = errorOf(stream.receive());
+    await waitFor(() => opened === 2);
+    stream.cancel();
+    resolve();
+    expect(await error).toMatchObject({ code: "aborted" });
+    await waitFor(() => fleet.selector.told.length === fleet.selector.picked);
+    expect(got).toEqual([]);
   });
 });
 

@@ -25,6 +25,8 @@ const serve = (handlers: HandlerRegistration) =>
       yield { n: 0 };
       await new Promise((resolve) => setTimeout(resolve, 30));
       yield { n: 1 };
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      yield { n: 2 };
     },
   });
 
@@ -106,6 +108,7 @@ describe("a process that was busy past a limit", () => {
       const next = stream.receive();
       block(200);
       expect(await next).toEqual({ n: 1 });
+      expect(await stream.receive()).toEqual({ n: 2 });
       expect(await stream.receive()).toBeUndefined();
     });
 

@@ -305,8 +305,9 @@ describe("cachedSelector: ejection", () => {
   it("leaves a draining node alone for a second, and takes it back at full weight", async () => {
     const { attempt, picked, clock } = await setUp(["a", "b"], { strategy: "roundRobin" });
     await attempt("b", draining);
+    await clock.advance(999);
     expect(picked(10)).toEqual({ a: 10 });
-    await clock.advance(1_000);
+    await clock.advance(1);
     await attempt("b");
     expect(picked(10)).toEqual({ a: 5, b: 5 });
   });
@@ -428,10 +429,14 @@ describe("cachedSelector: a record that leads to another service", () => {
   });
 
   it("counts among those that are out when others merely fail", async () => {
-    const { attempt, picked } = await setUp(["a", "b"], { strategy: "roundRobin" });
+    const { attempt, pick } = await setUp(["a", "b", "c"]);
     await attempt("b", misplaced);
-    for (let index = 0; index < 3; index++) await attempt("a", broken);
-    expect(picked(10)).toEqual({ a: 10 });
+    for (const id of ["c", "a"]) for (let index = 0; index < 3; index++) await attempt(id, broken);
+    let left: string[] = [];
+    pick({
+      strategy: (candidates) => ((left = candidates.map(({ node }) => node.id)), candidates[0]!),
+    }).done(undefined);
+    expect(left).toEqual(["a"]);
   });
 
   it("is told in the log, and the registry is asked about it", async () => {
@@ -509,6 +514,28 @@ describe("cachedSelector: balance", () => {
     expect(() => pick({ strategy: () => ({}) as never })).toThrow(/one of the candidates/);
     const strategy = "fastest" as StrategyName;
     expect(() => cachedSelector({ registry, logger: memoryLogger(), strategy })).toThrow(TypeError);
+  });
+});
+
+describe("cachedSelector: a cache that is another's", () => {
+  it("is left without a listener of the selector's once that is closed", async () => {
+    const registry = faultyRegistry();
+    const cache = registryCache({ registry, logger: memoryLogger(), clock: fakeClock() });
+    let listeners = 0;
+    const onDrop = cache.onDrop.bind(cache);
+    cache.onDrop = (listener) => {
+      listeners++;
+      const remove = onDrop(listener);
+      return () => {
+        listeners--;
+        remove();
+      };
+    };
+    const selector = cachedSelector({ registry: cache, logger: memoryLogger() });
+    expect(listeners).toBe(1);
+    await selector[Symbol.asyncDispose]();
+    expect(listeners).toBe(0);
+    await cache[Symbol.asyncDispose]();
   });
 });
 
