@@ -23,7 +23,10 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
     return file;
   });
   const warnings: string[] = [];
-  const withMessages = options.emit === "stubs" ? [] : filesWithMessages(asked, options);
+  const withMessages =
+    options.emit === "stubs"
+      ? []
+      : filesWithMessages(asked, options).filter((file) => options.imports || asked.includes(file));
   if (options.messages === "ts-proto" && options.emit !== "stubs") refuseForTsProto(withMessages.filter(isUsers));
   const messages =
     options.messages === "micro"

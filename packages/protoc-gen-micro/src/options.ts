@@ -7,8 +7,10 @@ export class InputError extends Error {}
 export interface GenerateOptions {
   /** Whose messages: plain objects with all of protobuf, or those of ts-proto. Default: `micro`. */
   messages: "micro" | "ts-proto";
-  /** What is written: messages, the stubs, or both. Default: `stubs` for the plugin, `all` for the command. */
+  /** What is written: messages, the stubs, or both. Default: `all`. */
   emit: "all" | "messages" | "stubs";
+  /** Whether messages of imported files are written as well: compilers ask their plugins for every file. Default: true, false for the plugin. */
+  imports: boolean;
   /** How generated files import each other: `.ts` (Node's type stripping), `.js` (compiled), empty (bundlers). Default: `.ts`. */
   importExtension: ".ts" | ".js" | "";
   /** Type of 64-bit integers. Default: `bigint`. */
@@ -37,6 +39,7 @@ export function defaultOptions(emit: GenerateOptions["emit"]): GenerateOptions {
   return {
     messages: "micro",
     emit,
+    imports: true,
     importExtension: ".ts",
     int64: "bigint",
     jsonNames: "camel",
@@ -243,7 +246,8 @@ export function setOption(options: GenerateOptions, name: string, value: string,
 
 /** Read a plugin's parameter, `key=value` with commas between. @throws {InputError} as {@link setOption} */
 export function parseParameter(parameter: string): GenerateOptions {
-  const options = defaultOptions("stubs");
+  const options = defaultOptions("all");
+  options.imports = false;
   for (const part of parameter.split(",")) {
     if (part.trim() === "") continue;
     const separator = part.indexOf("=");

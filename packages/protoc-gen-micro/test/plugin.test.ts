@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { compile } from "../src/compiler.ts";
 import { runPlugin } from "../src/plugin.ts";
+import { typeCheck } from "./support/compiled.ts";
 import { execute, filesBelow, folder, generated, main, protos } from "./support/generator.ts";
 
 async function answerTo(
@@ -25,15 +26,15 @@ async function answerTo(
 
 describe("the plugin", () => {
   it("answers with the stubs of the files it is asked for, the same as the command's", async () => {
-    const { error, files } = await answerTo("");
+    const { error, files } = await answerTo("emit=stubs");
     expect(error).toBe("");
     expect(files).toEqual({ "kinds.micro.ts": (await filesBelow(generated))["kinds.micro.ts"] });
   });
 
-  it("can write the messages as well", async () => {
-    const { files } = await answerTo("emit=all");
+  it("writes the messages as well, of the files it is asked for", async () => {
+    const { files } = await answerTo("");
     const committed = await filesBelow(generated);
-    expect(Object.keys(files)).toContain("kinds.ts");
+    expect(Object.keys(files)).toEqual(["kinds.micro.ts", "kinds.ts"]);
     for (const [name, content] of Object.entries(files)) expect(content).toBe(committed[name]);
   });
 
@@ -66,11 +67,31 @@ plugins:
     opt: ${options}
   - local: [${JSON.stringify(process.execPath)}, ${JSON.stringify(main)}]
     out: gen
+    opt: emit=stubs,messages=ts-proto
 `,
     });
     const ended = await execute(bufProgram(), ["generate"], work.path);
     expect(ended.code, ended.errors).toBe(0);
     expect(Object.keys(await filesBelow(join(work.path, "gen")))).toEqual(["greeter.micro.ts", "greeter.ts"]);
+  });
+
+  it("is all that `buf generate` needs, for files in several folders", async () => {
+    await using work = await folder({
+      "a/one.proto": `syntax = "proto3"; package a; import "b/two.proto"; import "google/protobuf/timestamp.proto";
+message One { b.Two two = 1; google.protobuf.Timestamp at = 2; } service S { rpc Get(One) returns (b.Two); }`,
+      "b/two.proto": `syntax = "proto3"; package b; message Two { string text = 1; }`,
+      "buf.yaml": "version: v2\n",
+      "buf.gen.yaml": `version: v2
+plugins:
+  - local: [${JSON.stringify(process.execPath)}, ${JSON.stringify(main)}]
+    out: gen
+    opt: import_extension=.ts
+`,
+    });
+    const ended = await execute(bufProgram(), ["generate"], work.path);
+    expect(ended).toMatchObject({ code: 0, errors: "" });
+    expect(Object.keys(await filesBelow(join(work.path, "gen")))).toEqual(["a/one.micro.ts", "a/one.ts", "b/two.ts"]);
+    expect(await typeCheck(work.path, "gen")).toBe("");
   });
 
   it("is started by protoc by its name, and its errors end protoc with exit code 1", async () => {

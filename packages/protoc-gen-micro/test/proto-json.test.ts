@@ -58,6 +58,13 @@ describe("JSON of generated messages is proto3 JSON", () => {
     expect(Known.decode(Known.encode(Known.fromJSON(json)))).toEqual(Known.fromJSON(json));
   });
 
+  it("bytes of either alphabet, with padding or without", () => {
+    for (const text of ["-_8=", "-_8", "+/8=", "+/8", "+_8"])
+      expect(Known.fromJSON({ data: text }).data).toEqual(Uint8Array.from([251, 255]));
+    const large = new Uint8Array(100_000).fill(251);
+    expect(Known.fromJSON(JSON.parse(JSON.stringify(Known.toJSON({ data: large })))).data).toEqual(large);
+  });
+
   it("bytes in wrappers", () => {
     const { data, moreData } = Known.fromJSON({ data: "AQL/", moreData: ["", "AQ=="] });
     expect(data).toEqual(Uint8Array.from([1, 2, 255]));
@@ -125,6 +132,22 @@ const wrong: readonly (readonly [json: unknown, message: string])[] = [
   [{ number: 1.5 }, "number: 1.5 is not an integer (int64)"],
   [{ number: "9223372036854775808" }, 'number: "9223372036854775808" is out of the range of int64'],
   [{ moreData: ["", "!!!"] }, 'moreData[1]: "!!!" is not bytes in base64'],
+  ...[
+    "A",
+    "AAAAA",
+    "A===",
+    "AQ=",
+    "AA=A",
+    "AAA=AAAA",
+    "AA AA",
+    "AAAA\n",
+    "AAA\u00e9",
+    "A\u0000AA",
+    "=",
+    "====",
+    "AQ==AQ==",
+    `${"A".repeat(3000)}*${"A".repeat(999)}`,
+  ].map((text): [unknown, string] => [{ moreData: [text] }, "is not bytes in base64"]),
   [{ moreData: "AQ==" }, 'moreData: "AQ==" is not an array'],
   [{ moreData: [null] }, "moreData[0]: null is not bytes in base64"],
   [{ infinite: [1, "x"] }, 'infinite[1]: "x" is not a number (float)'],

@@ -9,7 +9,9 @@ import { shown, wrong, type Writer } from "./writer.ts";
 export type Bytes = Uint8Array;
 export type MapOf<Key, Entry> = Map<Key, Entry>;
 
-export const emptyBytes = (): Uint8Array => new Uint8Array(0);
+/** One for all: nobody can put anything into it. */
+const noBytes = new Uint8Array(0);
+export const emptyBytes = (): Uint8Array => noBytes;
 export const newMap = <Key, Entry>(): Map<Key, Entry> => new Map();
 
 /** True if a number has a name in a closed enum. */

@@ -31,11 +31,16 @@ export class ProtoJsonError extends TypeError {
   readonly reason: string;
 
   constructor(path: string, reason: string) {
-    super(path === "" ? reason : `${path}: ${reason}`);
+    super(path === "" ? reason : `${shortened(path)}: ${reason}`);
     this.name = "ProtoJsonError";
     this.path = path;
     this.reason = reason;
   }
+}
+
+/** A path of a hundred levels says no more than its ends. */
+function shortened(path: string): string {
+  return path.length > 120 ? `${path.slice(0, 60).toWellFormed()}…${path.slice(-50).toWellFormed()}` : path;
 }
 
 /** The error of what is inside a member, an element or a key. */

@@ -4,5 +4,5 @@ import { specialOf } from "./special.ts";
 
 /** Declare a message type. */
 export function message<T extends object>(name: string, parts: ProtoTypeParts<T>): ProtoType<T> {
-  return new ProtoType(name, parts, specialOf);
+  return new ProtoType(name, parts, specialOf(name));
 }

@@ -2,7 +2,6 @@
 import type { JsonObject, JsonReadOptions, JsonWriteOptions, JsonValue } from "./json.ts";
 import { explain } from "./explain.ts";
 import { fromJson } from "./json-read.ts";
-import { jsonMessage } from "./json-fast.ts";
 import { toJson } from "./json-write.ts";
 import { copyOf } from "./copy.ts";
 import { Reader } from "./reader.ts";
@@ -43,37 +42,31 @@ export class ProtoType<T extends object> {
   readonly read: (message: T, reader: Reader, end: number) => void;
   /** @internal */
   readonly json: (message: T, options: JsonWriteOptions) => JsonObject;
+  /** @internal Its JSON, if that is not an object of its fields. */
+  special: SpecialJson<T> | undefined;
   readonly #rows: readonly FieldRow[];
   #table: Table | undefined;
-  readonly #findSpecial: (name: string) => SpecialJson<T> | undefined;
   /** Whether messages have to be looked at for fields that are required; known after the first one. */
   #isChecked: boolean | undefined;
-  #special: SpecialJson<T> | null | undefined;
 
   /** @internal Use `message`: well-known types get their JSON there. */
   constructor(
     name: string,
     { base, write, read, json, fields }: ProtoTypeParts<T>,
-    findSpecial: (name: string) => SpecialJson<T> | undefined,
+    special: SpecialJson<T> | undefined,
   ) {
     this.$type = name;
     this.base = base;
     this.write = write;
     this.read = read;
     this.json = json;
-    this.#findSpecial = findSpecial;
+    this.special = special;
     this.#rows = fields;
   }
 
   /** @internal Fields by their names, made when they are first asked for. */
   get table(): Table {
     return (this.#table ??= tableOf(this.$type, this.#rows));
-  }
-
-  /** @internal Its JSON, if that is not an object of its fields. */
-  get special(): SpecialJson<T> | undefined {
-    if (this.#special === undefined) this.#special = this.#findSpecial(this.$type) ?? null;
-    return this.#special ?? undefined;
   }
 
   #check(message: T): void {
@@ -136,7 +129,9 @@ export class ProtoType<T extends object> {
     // Types are given for what generated code does not know: extensions.
     if (options.names !== "proto" && options.types === undefined) {
       try {
-        return jsonMessage(this, message as T, options);
+        return this.special === undefined
+          ? this.json(message as T, options)
+          : this.special.write(message as T, options);
       } catch {
         // Told below, with the field's path.
       }

@@ -24,7 +24,8 @@ export function setUnknownFields(message: object, bytes: Uint8Array | undefined)
 export function keepUnknown(message: object, field: Uint8Array): void {
   const before = (message as Keeping)[unknown];
   if (before === undefined) {
-    (message as Keeping)[unknown] = field.slice();
+    // A Buffer's own slice would be a view.
+    (message as Keeping)[unknown] = new Uint8Array(field);
     return;
   }
   // Doubling, so that a million unknown fields take no quadratic time.

@@ -32,7 +32,8 @@ export function wellKnownTypes(): ReadonlyMap<string, ProtoType<any>> {
 }
 
 // Here and not where the others are: its JSON needs all of them, and all of them need the module of their JSON.
-addSpecial("Any", anyJson(wellKnownTypes));
+Any.special = anyJson(wellKnownTypes);
+addSpecial("Any", Any.special);
 
 /**
  * What an `Any` may hold, and extensions, for JSON: `protoTypes([Invoice, Receipt, priority])`, or all of a file and of

@@ -181,5 +181,39 @@ export const Known: $.ProtoType<Known> = /* @__PURE__ */ $.message<Known>("test.
   ],
 });
 
+export interface Deep {
+  text: string;
+  inner?: Deep | undefined;
+}
+
+export const Deep: $.ProtoType<Deep> = /* @__PURE__ */ $.message<Deep>("test.known.Deep", {
+  base: () => ({ text: "", inner: undefined }),
+  write: (m, w) => {
+    if (m.text) { w.tag(10); w.string(m.text); }
+    if (m.inner != null) { w.tag(18); w.message(Deep, m.inner); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.text = r.string(); continue;
+        case 18: m.inner = r.message(Deep, m.inner); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if (m.text) j.text = $.jsonString(m.text);
+    if (m.inner != null) j.inner = $.jsonMessage(Deep, m.inner, o);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "text", type: "string" },
+    { no: 2, name: "inner", type: "message", of: () => Deep },
+  ],
+});
+
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Known), () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Known, Deep), () => []);
