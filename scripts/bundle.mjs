@@ -3,14 +3,13 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { rolldown } from "rolldown";
 import { root } from "./toolchain.mjs";
+import { removeUnreachable } from "./unreachable.mjs";
 
 const core = join(root, "packages", "core");
+const dist = join(core, "dist");
+const entries = ["index", "proto/index", "testing/index"];
 const bundle = await rolldown({
-  input: {
-    index: join(core, "src", "index.ts"),
-    "proto/index": join(core, "src", "proto", "index.ts"),
-    "testing/index": join(core, "src", "testing", "index.ts"),
-  },
+  input: Object.fromEntries(entries.map((entry) => [entry, join(core, "src", `${entry}.ts`)])),
   platform: "node",
   external: /^node:/,
   treeshake: false,
@@ -39,12 +38,18 @@ const runtime = output
 if (runtime === undefined || /^(?:import|export)\b/m.test(runtime))
   throw new Error(`the bundler writes its helpers in another form now: see ${runtimeName} in bundle.mjs`);
 
-for (const { fileName, code } of output.filter((chunk) => chunk.fileName !== runtimeName)) {
+const files = output.filter(({ fileName }) => fileName !== runtimeName);
+for (const { fileName, code } of files) {
   const whole = code
     .replace(runtimeImport, () => runtime.trim())
     .replace(/^import "[./]*rolldown-runtime\.js";\n/m, "");
   if (whole.includes(runtimeName)) throw new Error(`${fileName} asks for ${runtimeName}, which is not written`);
-  const file = join(core, "dist", fileName);
+  const file = join(dist, fileName);
   await mkdir(dirname(file), { recursive: true });
   await writeFile(file, ascii(whole));
 }
+removeUnreachable(
+  dist,
+  entries,
+  files.map(({ fileName }) => fileName),
+);

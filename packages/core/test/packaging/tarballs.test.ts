@@ -103,8 +103,7 @@ describe("packed tarballs", () => {
     });
   }
 
-  // 0.14 MB of it are what generated messages need, 0.27 MB the suites for authors of plugins.
-  it("core installs at most 4 packages and 1.65 MB", async () => {
+  it("core installs at most 4 packages and 1.5 MB", async () => {
     await using folder = await temporaryFolder("micro-size-");
     await npmProject(folder.path, [tarballs.get("core") ?? ""]);
     const modules = join(folder.path, "node_modules");
@@ -114,9 +113,10 @@ describe("packed tarballs", () => {
       (sum, size) => sum + size,
       0,
     );
-    expect(bytes).toBeLessThanOrEqual(1_650_000);
+    expect(bytes).toBeLessThanOrEqual(1_500_000);
   });
 
+  // Beside seven other packages; alone in a program it is two megabytes less.
   it("importing core costs at most 60 ms and 13 MB over bare Node", async () => {
     const bare: { ms: number; bytes: number }[] = [];
     const core: { ms: number; bytes: number }[] = [];
