@@ -1,6 +1,6 @@
 /** The newest log records of a process, kept in memory for `Debug.Log`. */
 import type { LogFields, LogLevel, Logger } from "../logger/logger.ts";
-import type { Redact } from "../logger/record-text.ts";
+import { redacted, type Redact } from "../logger/record-text.ts";
 
 /** One kept record. */
 export interface LogRecord {
@@ -64,8 +64,7 @@ class Ring implements LogRing {
 
   constructor(logger: Logger, size: number, redact: Redact | undefined) {
     this.#size = size;
-    const clean = redact === undefined ? unchanged : cleaned(redact);
-    this.logger = new RingLogger(logger, (record) => this.#keep(clean(record)), {});
+    this.logger = new RingLogger(logger, (record) => this.#keep(cleaned(record, redact)), {});
   }
 
   #keep(record: LogRecord): void {
@@ -177,24 +176,13 @@ class RingLogger implements Logger {
   }
 }
 
-function unchanged(record: LogRecord): LogRecord {
-  return record;
-}
-
-/** A hook that fails hides the text: it may have failed on the very secret. */
-function cleaned(redact: Redact): (record: LogRecord) => LogRecord {
-  const clean = (text: string, field: string): string => {
-    try {
-      return redact(text, field);
-    } catch {
-      return "[redacted]";
-    }
-  };
-  return (record) => ({
+function cleaned(record: LogRecord, redact: Redact | undefined): LogRecord {
+  if (redact === undefined) return record;
+  return {
     ...record,
-    message: clean(record.message, "message"),
-    fields: new Map([...record.fields].map(([name, text]) => [name, clean(text, name)])),
-  });
+    message: redacted(redact, record.message, "message"),
+    fields: new Map([...record.fields].map(([name, text]) => [name, redacted(redact, text, name)])),
+  };
 }
 
 /** Fields as text at once: a kept object would change, or keep alive what it refers to. */

@@ -28,7 +28,7 @@ export interface ConsoleLoggerOptions {
   format?: LogFormat | undefined;
   /**
    * Takes secrets out: gets every text before it is written, with the name of its field (`message` for the message; stacks
-   * and causes come under the field of their error), and returns what is to be written. One that throws hides the text.
+   * and causes come under the field of their error), and returns what is to be written. One that throws, or gives no text, hides it.
    * Default: none.
    */
   redact?: Redact | undefined;

@@ -23,11 +23,11 @@ export function goText({ time, message, fields, stackOf, redact }: TextRecord): 
   for (const key of [...fields.keys()].toSorted()) {
     const value = fields.get(key);
     if (value === undefined) continue;
-    line += ` ${escaped(key)}=${quoted(redacted(redact, fieldText(value), key))}`;
+    line += ` ${escaped(key)}=${quoted(redactedField(redact, fieldText(value), key))}`;
     const stack = isError(value) ? stackOf(value) : "none";
     if (stack === "none") continue;
     for (const each of errorLines(value as Error, stack === "whole"))
-      below += `    ${escaped(redacted(redact, each, key))}\n`;
+      below += `    ${escaped(redactedField(redact, each, key))}\n`;
   }
   return `${line} ${escaped(redacted(redact, message, "message"))}\n${below}`;
 }
@@ -40,7 +40,8 @@ export function jsonText({ time, message, fields, stackOf, redact }: TextRecord)
   record["message"] = redacted(redact, message, "message");
   for (const [key, value] of fields)
     if (!(key in record)) record[key] = redactedValue(redact, jsonValue(value, stackOf), key);
-  return `${JSON.stringify(record)}\n`;
+  // JSON leaves some of them as they are; in its texts they may be written so, and elsewhere there are none.
+  return `${escaped(JSON.stringify(record))}\n`;
 }
 
 function jsonValue(value: unknown, stackOf: TextRecord["stackOf"]): unknown {
@@ -56,9 +57,9 @@ function jsonValue(value: unknown, stackOf: TextRecord["stackOf"]): unknown {
 
 function redactedValue(redact: Redact | undefined, value: unknown, field: string): unknown {
   if (redact === undefined || value === undefined) return value;
-  if (typeof value === "string") return redacted(redact, value, field);
+  if (typeof value === "string") return redactedField(redact, value, field);
   const text = JSON.stringify(value);
-  const clean = redacted(redact, text, field);
+  const clean = redactedField(redact, text, field);
   if (clean === text) return value;
   try {
     return JSON.parse(clean) as unknown;
@@ -67,9 +68,14 @@ function redactedValue(redact: Redact | undefined, value: unknown, field: string
   }
 }
 
-/** A hook that fails hides the text: it may have failed on the very secret. */
-function redacted(redact: Redact | undefined, text: string, field: string): string {
-  if (redact === undefined || field === "level" || field === "file") return text;
+/** What the logger says itself holds no secrets. */
+function redactedField(redact: Redact | undefined, text: string, field: string): string {
+  return field === "level" || field === "file" ? text : redacted(redact, text, field);
+}
+
+/** What `redact` leaves of a text. One that fails, or gives no text, hides it: it may have failed on the very secret. */
+export function redacted(redact: Redact | undefined, text: string, field: string): string {
+  if (redact === undefined) return text;
   try {
     const clean: unknown = redact(text, field);
     return typeof clean === "string" ? clean : "[redacted]";

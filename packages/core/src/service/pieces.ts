@@ -144,9 +144,8 @@ export class Pieces implements AsyncDisposable {
   /** The newest spans, for `Debug.Trace`; empty unless the memory tracer is chosen. */
   readonly spans = spanRing();
   readonly #madeServer: (server: Server) => void;
-  #closed = false;
-
   readonly #isReady: () => boolean;
+  #closed = false;
 
   /**
    * @param madeServer called with every server that comes into use, to hand it the handlers.
@@ -159,7 +158,10 @@ export class Pieces implements AsyncDisposable {
     // A logger that is still to be loaded must not keep anybody from logging.
     const early = consoleLogger();
     const logger = followingLogger(() => (this.canMake("logger") ? this.#get("logger", makeLogger) : early));
-    const redact: Redact = (text, field) => this.#source.settings.redact?.(text, field) ?? text;
+    const redact: Redact = (text, field) => {
+      const asked = this.#source.settings.redact;
+      return asked === undefined ? text : asked(text, field);
+    };
     this.logs = logRing({ logger, redact });
   }
 

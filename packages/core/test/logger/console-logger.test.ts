@@ -63,6 +63,14 @@ describe("consoleLogger in Go's format", () => {
     ]);
   });
 
+  it("escapes in JSON what moves a terminal's cursor, too, and what some take for the end of a line", () => {
+    const { logger, lines } = capture({ format: "json" });
+    logger.info("\u001b[2J \u009b2J \u2028 größe", { text: "\u009b" });
+    // oxlint-disable-next-line no-control-regex
+    expect(lines[0]).toMatch(/^[^\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029]+\n$/);
+    expect(JSON.parse(lines[0]!)).toMatchObject({ message: "\u001b[2J \u009b2J \u2028 größe", text: "\u009b" });
+  });
+
   it("prints values of every kind", () => {
     const { logger, lines } = capture();
     const circle: Record<string, unknown> = { a: [1, "x"] };
@@ -190,6 +198,14 @@ describe("secrets", () => {
     ring.logger.error("hunter1", { token: "abc", error: secretError() });
     const [record] = ring.read();
     expect(JSON.stringify([record!.message, ...record!.fields])).not.toMatch(/hunter|abc/);
+  });
+
+  it("are not kept where the hook gives no text", () => {
+    const { logger } = capture();
+    const ring = logRing({ logger, redact: () => undefined as unknown as string });
+    ring.logger.error("hunter1", { token: "hunter2" });
+    const [record] = ring.read();
+    expect([record!.message, ...record!.fields]).toEqual(["[redacted]", ["token", "[redacted]"]]);
   });
 });
 

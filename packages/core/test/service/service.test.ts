@@ -217,6 +217,20 @@ describe("a service", () => {
     expect(messages).toContain("Starting [service] greeter");
   });
 
+  it("tells nothing of its log where `redact` gives no text", async () => {
+    await using place = site();
+    const service = place.service({ logger: "console", redact: () => undefined as unknown as string });
+    await service.init({ args: [], env: { MICRO_LOG_LEVEL: "info" } });
+    await service.start();
+    service.logger.info("hunter2", { token: "abc" });
+    const log = await place.service({ name: "c" }).stream<unknown, { message: string }>("greeter", "Debug.Log");
+    await log.send({});
+    const records: unknown[] = [];
+    for await (const record of log) records.push(record);
+    expect(records).not.toEqual([]);
+    expect(JSON.stringify(records)).not.toMatch(/hunter|abc|Starting/);
+  });
+
   it.each([
     [{ name: "" }, "`name` must be a text"],
     [{ drainTimeoutMs: -1 }, "`drainTimeoutMs` must be a number of milliseconds"],
