@@ -11,8 +11,8 @@ interface Watched {
   readonly name: string;
 }
 
-/** How many services run; the listeners are there as long as there is one. */
-const running = new Map<Logger, number>();
+/** Of each service that runs; the listeners are there as long as there is one. */
+const running = new Set<{ readonly logger: Logger }>();
 let listening: (() => void) | undefined;
 
 /**
@@ -20,16 +20,12 @@ let listening: (() => void) | undefined;
  * reaches somebody where the other stream, or another logger, still works. Listeners of the program get every error as before.
  */
 export function outliveStandardStreams(logger: Logger): Disposable {
-  running.set(logger, (running.get(logger) ?? 0) + 1);
+  const service = { logger };
+  running.add(service);
   listening ??= listen();
-  let ended = false;
   return {
     [Symbol.dispose]() {
-      if (ended) return;
-      ended = true;
-      const left = (running.get(logger) ?? 1) - 1;
-      if (left > 0) running.set(logger, left);
-      else running.delete(logger);
+      running.delete(service);
       // What was written last is reported with the next turn.
       setImmediate(() => {
         if (running.size > 0) return;
@@ -51,8 +47,8 @@ function listen(): () => void {
       const kind = `${name} ${error.code ?? error.message}`;
       if (told.has(kind)) return;
       told.add(kind);
-      const logger = running.keys().next().value;
-      logger?.warn(`${name} cannot be written to (${error.code ?? error.message}); the service goes on`);
+      const [service] = running;
+      service?.logger.warn(`${name} cannot be written to (${error.code ?? error.message}); the service goes on`);
     };
     stream.on("error", onError);
     return () => void stream.off("error", onError);
