@@ -94,8 +94,8 @@ const withoutExpiry = new Set(["mdns", "nats"]);
 /** A registration that is lost again and again is renewed no more often than this. */
 const leastRenewalMs = 500;
 
-// Go's backoff.Do for its three tries (util/backoff/backoff.go).
-const startPausesMs = [100, 600, 1_900];
+/** Go's backoff.Do for its three tries (util/backoff/backoff.go). @internal */
+export const startPausesMs = [100, 600, 1_900];
 const longestRetryMs = 10_000;
 
 /**

@@ -7,10 +7,9 @@
 import { sleep, systemClock, withLimit } from "../clock.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
+import { startPausesMs } from "../registry/registrar.ts";
 import { jitteredBackoff } from "../supervisor.ts";
 
-/** Go's pauses between its tries to register; the registrar makes the same. */
-const pausesMs = [100, 600, 1_900];
 /** Of one look. */
 const timeoutMs = 5_000;
 /** How often a start that waits says so. */
@@ -45,7 +44,7 @@ export async function untilThere({ what, logger, wait, signal, attempt }: Condit
     );
     if (signal.aborted) throw signal.reason;
     if (!mayCome(failure)) break;
-    if (!wait && tries === pausesMs.length) throw failure;
+    if (!wait && tries === startPausesMs.length) throw failure;
     const now = systemClock.now();
     if (!wait) logger.debug(`${what} Not there: ${failure.detail}`);
     else if (now - toldAt >= reportIntervalMs) {
@@ -53,12 +52,13 @@ export async function untilThere({ what, logger, wait, signal, attempt }: Condit
       logger.warn(`${what} Not there, the start waits for it${waited}: ${failure.detail}`);
       toldAt = now;
     }
-    await sleep(wait ? 100 + backoff.next() : pausesMs[tries]!, { signal, keepAlive: true });
+    await sleep(wait ? 100 + backoff.next() : startPausesMs[tries]!, { signal, keepAlive: true });
     if (signal.aborted) throw signal.reason;
   }
   if (toldAt > 0) logger.info(`${what} There, the start goes on`);
 }
 
-function mayCome(failure: unknown): failure is MicroError {
+/** Whether waiting may mend a failure. */
+export function mayCome(failure: unknown): failure is MicroError {
   return MicroError.is(failure) && (failure.code === "unavailable" || failure.code === "timeout");
 }
