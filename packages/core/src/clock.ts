@@ -3,6 +3,7 @@
  * `@micro/core/testing`).
  */
 import { MicroError } from "./errors.ts";
+import { timerDelay } from "./option-check.ts";
 
 /** What {@link Clock.setTimeout} gives and {@link Clock.clearTimeout} takes. */
 export type ClockTimer = object;
@@ -20,14 +21,11 @@ export interface Clock {
   clearTimeout(timer: ClockTimer | undefined): void;
 }
 
-// Node fires a timer with a longer delay at once.
-const longestTimer = 0x7fff_ffff;
-
 /** Real time. */
 export const systemClock: Clock = Object.freeze({
   now: () => performance.now(),
   setTimeout(callback: () => void, delayMs: number, keepAlive = false): ClockTimer {
-    const timer = setTimeout(callback, Math.min(delayMs, longestTimer));
+    const timer = setTimeout(callback, timerDelay(delayMs));
     if (!keepAlive) timer.unref();
     return timer;
   },

@@ -7,6 +7,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { MicroError } from "./errors.ts";
 import { Metadata } from "./metadata.ts";
+import { timerDelay } from "./option-check.ts";
 
 /** The key of a typed value; two keys with the same name are different keys. */
 export interface ContextKey<T> {
@@ -86,7 +87,7 @@ export class Cancellation {
 
   #arm(): void {
     if (this.deadline === undefined || this.#timer !== undefined || this.#ended) return;
-    const delay = Math.min(Math.max(0, Math.ceil(this.deadline - performance.now())), 0x7fff_ffff);
+    const delay = timerDelay(Math.max(0, Math.ceil(this.deadline - performance.now())));
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
       if (this.deadline !== undefined && performance.now() < this.deadline) this.#arm();

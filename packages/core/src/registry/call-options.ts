@@ -1,10 +1,9 @@
 /** The times that callers of a registry give: the same are refused by all of them, and the same work. */
+import { timerDelay } from "../option-check.ts";
 import type { RegisterOptions } from "./registry.ts";
 
 /** A hundred years: what every backend's numbers can hold. */
 const longestTtlMs = 100 * 365 * 24 * 3_600_000;
-/** What a timer can wait: 24.8 days. */
-const longestLimitMs = 0x7fff_ffff;
 
 /**
  * Check the times of an operation; for authors of registries. Gives the limit, cut to what a timer can wait.
@@ -18,5 +17,5 @@ export function checkRegistryTimes(
     throw new TypeError(`ttlMs must be above 0 and at most ${longestTtlMs} (100 years), not ${ttlMs}`);
   if (timeoutMs !== undefined && !(timeoutMs > 0)) throw new TypeError(`timeoutMs must be above 0, not ${timeoutMs}`);
   const limit = timeoutMs ?? defaultTimeoutMs;
-  return { timeoutMs: limit === undefined ? undefined : Math.min(limit, longestLimitMs) };
+  return { timeoutMs: limit === undefined ? undefined : timerDelay(limit) };
 }

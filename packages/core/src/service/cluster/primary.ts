@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import type { Logger } from "../../logger/logger.ts";
+import { timerDelay } from "../../option-check.ts";
 import type { Registrar } from "../../registry/registrar.ts";
 import { jitteredBackoff } from "../../supervisor.ts";
 import type { BackoffState } from "../../supervisor.ts";
@@ -162,7 +163,7 @@ export class ClusterPrimary {
     const members = [...this.#members];
     for (const member of members) send(member, { micro: "stop" });
     const limit = new AbortController();
-    const late = sleep(Math.min(drainTimeoutMs, 0x7fff_ffff), undefined, { signal: limit.signal }).catch(() => {});
+    const late = sleep(timerDelay(drainTimeoutMs), undefined, { signal: limit.signal }).catch(() => {});
     await Promise.race([Promise.all(members.map(({ left }) => left.promise)), late]);
     limit.abort();
     if (this.#registrar !== undefined) {
