@@ -11,6 +11,7 @@ import { bidiHandler, clientStreamHandler } from "../server/kinds.ts";
 import { brokerEvent } from "../server/events.ts";
 import type { PlainHandler, Server, ServerOptions } from "../server/server.ts";
 import { defineTopic } from "../topic.ts";
+import { handleOneOfEachKind } from "./one-of-each-kind.ts";
 import { type Skips, type TestRunner, defineSuite } from "./runner.ts";
 
 /** Options a server under test is made with. Its name is always `test`. */
@@ -703,20 +704,7 @@ const streamCases: Cases = {
 const kindCases: Cases = {
   async "calling a stream, and opening a stream of what is none, is told at once and runs nothing"(fixture) {
     const runs: string[] = [];
-    const { call, stream } = await start(fixture, (target) =>
-      target.handle("Greeter", {
-        hello: () => void runs.push("hello"),
-        *count() {
-          runs.push("count");
-          yield {};
-        },
-        sum: clientStreamHandler(async () => void runs.push("sum")),
-        chat: bidiHandler(async function* () {
-          runs.push("chat");
-          yield {};
-        }),
-      }),
-    );
+    const { call, stream } = await start(fixture, (target) => handleOneOfEachKind(target, runs));
     for (const [endpoint, kind] of [
       ["Count", "server"],
       ["Sum", "client"],
@@ -766,7 +754,7 @@ const limitCases: Cases = {
     const first = call("Slow.Call", { i: 1 });
     await until(() => gate.running.length === 1, "the first call runs");
     await fails(call("Slow.Call", { i: 2 }, { timeoutMs: 50 }), "timeout");
-    // The server's clock for the call began when it arrived.
+    // Nothing happens when the deadline passes in the queue; the server's clock for the call began when it arrived.
     await sleep(200);
     gate.running[0]?.();
     assert.deepEqual(await first, { i: 1 });

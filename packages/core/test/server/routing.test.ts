@@ -1,27 +1,14 @@
 import { describe, expect, it, vi } from "vitest";
 import { memoryBroker } from "../../src/broker/memory.ts";
-import { bidiHandler, clientStreamHandler } from "../../src/server/kinds.ts";
 import type { Server } from "../../src/server/server.ts";
+import { handleOneOfEachKind } from "../../src/testing/one-of-each-kind.ts";
 import type { PeerInit } from "./support/loop-transport.ts";
 import { errorOf, json, served } from "./support/served.ts";
 
 /** One endpoint of each kind; `runs` counts what ran. */
 function counted(): { readonly runs: string[]; readonly register: (server: Server) => void } {
   const runs: string[] = [];
-  const register = (server: Server): void =>
-    server.handle("Greeter", {
-      hello: () => void runs.push("hello"),
-      *count() {
-        runs.push("count");
-        yield {};
-      },
-      sum: clientStreamHandler(async () => void runs.push("sum")),
-      chat: bidiHandler(async function* () {
-        runs.push("chat");
-        yield {};
-      }),
-    });
-  return { runs, register };
+  return { runs, register: (server) => handleOneOfEachKind(server, runs) };
 }
 
 describe("an exchange that another service was looked up for", () => {

@@ -302,10 +302,13 @@ describe("a start that waits", () => {
     const refused = createService({ ...settings(), registry: refusing, startWait: true });
     await expect(refused.start()).rejects.toMatchObject({ code: "forbidden" });
     await refused.stop();
-    for (const getService of [() => Promise.reject(away("remote")), () => new Promise<never>(() => {})]) {
+    let asked = 0;
+    for (const answer of [() => Promise.reject(away("remote")), () => new Promise<never>(() => {})]) {
+      const getService = () => (asked++, answer());
+      const before = asked;
       const service = createService({ ...settings(), registry: remote({ getService }), startWait: true });
       const outcome = service.start().catch((error: unknown) => error);
-      await new Promise((resolve) => void setTimeout(resolve, 20));
+      await waitFor(() => asked > before, "the registry to be asked");
       await service.stop();
       expect(await outcome).toMatchObject({ code: "aborted" });
     }

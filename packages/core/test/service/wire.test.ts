@@ -114,7 +114,7 @@ describe("the wire between services", () => {
         left = context.remainingMs;
         await new Promise((resolve) => context.cancellation.onCancel(resolve));
         cancelled++;
-        // An answer in time would be one: what counts is when it comes.
+        // An answer in time would be one; this one comes when its caller has gone, and after the drain's 50 ms.
         await new Promise((resolve) => setTimeout(resolve, 100));
       },
       fail: () => {

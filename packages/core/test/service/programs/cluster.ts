@@ -57,6 +57,7 @@ const service = createService({
 service.handle("Crowd", {
   pid: () => ({ pid: process.pid }),
   async work({ call, ms = 20 }: { call: number; ms?: number }) {
+    // The work itself: calls overlap with what happens to their worker.
     await new Promise((resolve) => void setTimeout(resolve, ms));
     return { call, pid: process.pid };
   },

@@ -12,6 +12,7 @@ const service = createService({
 service.handle("Fleet", {
   async work({ call }: { call: number }) {
     console.log(`got ${call};`);
+    // The work itself: calls overlap with the end of their instance.
     await new Promise((resolve) => void setTimeout(resolve, 20));
     return { call, node: service.nodeId };
   },
