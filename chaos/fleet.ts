@@ -30,10 +30,13 @@ class Member {
   serving = false;
   /** Somebody is doing something to it: others leave it alone. */
   busy = false;
+  /** It is frozen and cut off like others, but neither killed nor stopped: what it holds at the end tells of leaks. */
+  readonly stays: boolean;
 
-  constructor(role: RoleName, port: number, folder: string, backend: BackendAddress) {
+  constructor(role: RoleName, port: number, stays: boolean, folder: string, backend: BackendAddress) {
     this.role = role;
     this.port = port;
+    this.stays = stays;
     const log = createWriteStream(join(folder, `${role}.log`), { flags: "a" });
     this.child = spawn(
       process.execPath,
@@ -114,12 +117,13 @@ export class Fleet implements AsyncDisposable {
   }
 
   start(): void {
-    for (const role of roleNames) for (let n = 0; n < this.#options.instances; n++) this.#launch(role);
+    for (const role of roleNames)
+      for (let n = 0; n < this.#options.instances; n++) this.#launch(role, this.#nextPort++, n === 0);
   }
 
-  #launch(role: RoleName, port = this.#nextPort++): Member {
+  #launch(role: RoleName, port = this.#nextPort++, stays = false): Member {
     const { folder, backend } = this.#options;
-    const member = new Member(role, port, folder, backend);
+    const member = new Member(role, port, stays, folder, backend);
     this.#members.add(member);
     void this.#mind(member);
     return member;
@@ -135,10 +139,12 @@ export class Fleet implements AsyncDisposable {
   }
   #over = false;
 
-  /** One that serves, that nobody is doing anything to, and that is not the last of its role. */
-  #victim(random: Random): Member | undefined {
+  /** One that serves, that nobody is doing anything to, and that is not the last of its role. @param survives it is not ended. */
+  #victim(random: Random, survives: boolean): Member | undefined {
     const free = [...this.#members].filter((member) => member.serving && member.alive && !member.busy);
-    const spare = free.filter(({ role }) => free.filter((other) => other.role === role).length > 1);
+    const spare = free.filter(
+      ({ role, stays }) => (survives || !stays) && free.filter((other) => other.role === role).length > 1,
+    );
     return spare.length === 0 ? undefined : random.pick(spare);
   }
 
@@ -151,7 +157,7 @@ export class Fleet implements AsyncDisposable {
       name: "a process is killed",
       weight: 6,
       strike: async (random) => {
-        const victim = this.#victim(random);
+        const victim = this.#victim(random, false);
         if (victim === undefined) return;
         await this.#kill(victim);
         await sleep(random.between(0, 2_000));
@@ -162,7 +168,7 @@ export class Fleet implements AsyncDisposable {
       name: "a process is killed, and another service takes its port",
       weight: 3,
       strike: async (random) => {
-        const victim = this.#victim(random);
+        const victim = this.#victim(random, false);
         if (victim === undefined) return;
         await this.#kill(victim);
         this.#launch(random.pick(roleNames.filter((role) => role !== victim.role)), victim.port);
@@ -173,7 +179,7 @@ export class Fleet implements AsyncDisposable {
       name: "a process is stopped and replaced",
       weight: 5,
       strike: async (random) => {
-        const victim = this.#victim(random);
+        const victim = this.#victim(random, false);
         if (victim === undefined) return;
         // A port that changed hands has left one process more than there were.
         if (this.#count(victim.role) <= this.#options.instances) {
@@ -190,7 +196,7 @@ export class Fleet implements AsyncDisposable {
       name: "a process is frozen",
       weight: 4,
       strike: async (random) => {
-        const victim = this.#victim(random);
+        const victim = this.#victim(random, true);
         if (victim === undefined) return;
         victim.busy = true;
         victim.child.kill("SIGSTOP");

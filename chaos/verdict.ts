@@ -56,14 +56,15 @@ export function healed(load: Load, troublesEndedAt: number): string[] {
     );
 }
 
-/** Those that were there before the troubles and still are have their memory and handles back. */
+/** Those that were there before the troubles and still are have their memory and handles back; there must be some. */
 export function vitalsBack(
   before: ReadonlyMap<number, Vitals>,
   after: ReadonlyMap<number, Vitals & { readonly role: string }>,
 ): string[] {
-  return [...after].flatMap(([pid, { role, heapBytes, handles }]) => {
-    const had = before.get(pid);
-    if (had === undefined) return [];
+  const survivors = [...after].filter(([pid]) => before.has(pid));
+  if (survivors.length === 0) return ["no process lived from beginning to end: nothing can be said of any"];
+  return survivors.flatMap(([pid, { role, heapBytes, handles }]) => {
+    const had = before.get(pid)!;
     const found: string[] = [];
     if (heapBytes > had.heapBytes + mayGrowBytes)
       found.push(`${role} (${pid}) went from ${mebibytes(had.heapBytes)} to ${mebibytes(heapBytes)} MiB`);
