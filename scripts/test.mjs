@@ -61,6 +61,7 @@ const suites = [
   { ...check("format", bin("oxfmt"), ["--check"]), quick: true },
   { ...check("types of tests and examples", bin("tsc"), ["-p", "tsconfig.test.json", "--noEmit"]), quick: true },
   { ...check("types of interop", bin("tsc"), ["-p", "interop", "--noEmit"]), quick: true },
+  { ...check("types of chaos", bin("tsc"), ["-p", "chaos", "--noEmit"]), quick: true },
   vitest("unit", ["--project=unit"], true),
   vitest("slow", ["--project=slow"], false),
   vitest("faults", ["--project=faults"], false),
@@ -85,16 +86,6 @@ if (!options.quick && suites.some(({ name }) => ["unit", "slow", "faults", "inte
       await ensureServer(name, (line) => process.stdout.write(`${line}\n`)).catch((error) => {
         if (!(error instanceof Unavailable)) throw error;
       });
-
-// Likewise go-micro's modules, which two suites read: neither may depend on the other having run before.
-if (suites.some(({ name }) => ["slow", "interop"].includes(name)))
-  for (const generation of ["v2", "v4", "v5"]) {
-    const env = { ...tools.env, GOFLAGS: "", GOWORK: "off", PATH: `${tools.env.PATH}:/usr/local/go/bin` };
-    // Without Go, or without a network, the tests that need them say so.
-    await run(process.env.GO ?? "go", ["mod", "download"], { cwd: join(root, "interop", "go", generation), env }).catch(
-      () => {},
-    );
-  }
 
 const results = [];
 for (const suite of suites) {
