@@ -1,5 +1,5 @@
 import { jsonCodec, protoCodec, protoMessage } from "@micro/core";
-import { setUnknownFields, unknownFields } from "@micro/core/proto";
+import { boxedValue, setUnknownFields, unknownFields, Value } from "@micro/core/proto";
 import { describe, expect, it } from "vitest";
 import { Deep, Known } from "./gen/known.ts";
 import { message as Maps } from "./gen/kinds.ts";
@@ -82,6 +82,48 @@ describe("what a stranger may send", () => {
     const kept = Deep.decode(again);
     again.fill(0);
     expect(unknownFields(kept)).toEqual(field);
+  });
+
+  it("a Struct, Value or list that comes in many parts takes linear time, and is all of them", () => {
+    const parts = 30_000;
+    const joined = (part: (index: number) => Parameters<typeof Known.encode>[0]): Uint8Array =>
+      new Uint8Array(Buffer.concat(Array.from({ length: parts }, (_, index) => Known.encode(part(index)))));
+    const object = Object.fromEntries(Array.from({ length: parts }, (_, index) => [`k${index}`, index]));
+    const elements = Array.from({ length: parts }, (_, index) => index);
+    const sent = [
+      joined((index) => ({ struct: { [`k${index}`]: index } })),
+      joined((index) => ({ list: [index] })),
+      joined((index) => ({ value: { [`k${index}`]: index } })),
+      joined((index) => ({ value: [index] })),
+    ];
+    const started = performance.now();
+    const [structs, lists, objects, arrays] = sent.map((bytes) => Known.decode(bytes));
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(structs!.struct).toEqual(object);
+    expect(lists!.list).toEqual(elements);
+    expect(objects!.value).toEqual(object);
+    expect(arrays!.value).toEqual(elements);
+  });
+
+  it("later parts of a field add to earlier ones, as if its message had no form of its own", () => {
+    const { no } = Known.fields.find(({ name }) => name === "value")!;
+    const tagged = (...values: Uint8Array[]): Uint8Array => {
+      const value = Buffer.concat(values);
+      return Uint8Array.from([(no << 3) | 2, value.length, ...value]);
+    };
+    const read = (...parts: Uint8Array[]): unknown => Known.decode(new Uint8Array(Buffer.concat(parts))).value;
+    const [a, b, five] = [{ a: 1 }, { b: 2 }, 5].map((value) => Value.encode(boxedValue.pack(value)));
+    const [one, two] = [[1], [2]].map((value) => Value.encode(boxedValue.pack(value)));
+    expect(read(tagged(a!), tagged(b!))).toEqual({ a: 1, b: 2 });
+    expect(read(tagged(one!), tagged(two!))).toEqual([1, 2]);
+    expect(read(tagged(a!), tagged())).toEqual({ a: 1 });
+    expect(read(tagged(five!), tagged())).toBe(5);
+    expect(read(tagged(a!), tagged(one!))).toEqual([1]);
+    expect(read(tagged(one!), tagged(b!))).toEqual({ b: 2 });
+    // Another kind in between forgets what was there.
+    expect(read(tagged(a!), tagged(five!, b!))).toEqual({ b: 2 });
+    expect(read(tagged(one!), tagged(five!, two!))).toEqual([2]);
+    expect(Known.decode(Buffer.concat([Known.encode({ text: "x" }), Known.encode({ text: "" })])).text).toBe("x");
   });
 
   it("no map sets a prototype", () => {

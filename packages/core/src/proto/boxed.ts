@@ -7,6 +7,11 @@ export interface Boxed<T, M extends object> {
   readonly type: ProtoType<M>;
   pack(value: T): M;
   unpack(message: M): T;
+  /**
+   * Add a further part of the same field to what earlier ones gave, which is this message's own. `read` reads the part into
+   * a message. What grows takes the new part only: packing all of it for each would take quadratic time.
+   */
+  merge(value: T, read: (into: M) => M): T;
   /** @throws {Error} if the JSON is none of the type */
   fromJSON(value: unknown, options: JsonReadOptions): T;
   toJSON(value: T, options: JsonWriteOptions): JsonValue;

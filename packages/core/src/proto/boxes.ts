@@ -5,7 +5,10 @@ import { scalarToJson } from "./json-scalars.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { int64As, is64Bit, type Int64Form, type ScalarName } from "./scalars.ts";
 import {
+  addElements,
+  addFields,
   checkedJson,
+  mergeValue,
   packList,
   packStruct,
   packValue,
@@ -24,6 +27,7 @@ function wrapper<T>(type: ProtoType<any>, scalar: ScalarName, form?: Int64Form):
     type,
     pack: (value) => ({ value }),
     unpack: ({ value }) => from(value),
+    merge: (value, read) => from(read({ value }).value),
     fromJSON: (value) => from(wrappedFromJson(scalar, value)),
     toJSON: (value) => scalarToJson(scalar, value),
   };
@@ -47,6 +51,7 @@ export const boxedStruct: Boxed<JsonObject, Struct> = {
   type: Struct,
   pack: packStruct,
   unpack: unpackStruct,
+  merge: (value, read) => addFields(value, read({ fields: {} })),
   fromJSON: (value) => unpackStruct(packStruct(value)),
   toJSON: (value) => checkedJson(unpackStruct(packStruct(value))),
 };
@@ -54,6 +59,7 @@ export const boxedList: Boxed<JsonValue[], ListValue> = {
   type: ListValue,
   pack: packList,
   unpack: unpackList,
+  merge: (value, read) => addElements(value, read({ values: [] })),
   fromJSON: (value) => unpackList(packList(value)),
   toJSON: (value) => checkedJson(unpackList(packList(value))),
 };
@@ -61,6 +67,7 @@ export const boxedValue: Boxed<JsonValue, Value> = {
   type: Value,
   pack: packValue,
   unpack: unpackValue,
+  merge: mergeValue,
   fromJSON: (value) => unpackValue(packValue(value)),
   toJSON: (value) => checkedJson(unpackValue(packValue(value))),
 };

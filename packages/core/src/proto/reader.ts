@@ -237,11 +237,13 @@ export class Reader {
 
   /** A message that is a plain value in code. */
   boxed<T, M extends object>(box: Boxed<T, M>, existing?: T): T {
-    return box.unpack(this.message(box.type, existing === undefined ? undefined : box.pack(existing)));
+    if (existing === undefined) return box.unpack(this.message(box.type));
+    return box.merge(existing, (part) => this.message(box.type, part));
   }
 
   boxedGroup<T, M extends object>(box: Boxed<T, M>, number: number, existing?: T): T {
-    return box.unpack(this.group(box.type, number, existing === undefined ? undefined : box.pack(existing)));
+    if (existing === undefined) return box.unpack(this.group(box.type, number));
+    return box.merge(existing, (part) => this.group(box.type, number, part));
   }
 
   /** What no case of a generated message takes. @returns true at the end of the group that is being read */

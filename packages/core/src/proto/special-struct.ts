@@ -64,14 +64,39 @@ export function unpackValue({ kind }: Value): JsonValue {
   }
 }
 
-export function unpackStruct({ fields = {} }: Partial<Struct>): JsonObject {
-  const object: JsonObject = {};
+export function unpackStruct(message: Partial<Struct>): JsonObject {
+  return addFields({}, message);
+}
+
+export function unpackList(message: Partial<ListValue>): JsonValue[] {
+  return addElements([], message);
+}
+
+/** Set the fields of a message in an object, as a later part of a `Struct` does. */
+export function addFields(object: JsonObject, { fields = {} }: Partial<Struct>): JsonObject {
   for (const [key, value] of Object.entries(fields)) setEntry(object, key, unpackValue(value));
   return object;
 }
 
-export function unpackList({ values = [] }: Partial<ListValue>): JsonValue[] {
-  return values.map(unpackValue);
+/** Append the elements of a message to a list, as a later part of a `ListValue` does. */
+export function addElements(list: JsonValue[], { values = [] }: Partial<ListValue>): JsonValue[] {
+  for (const value of values) list.push(unpackValue(value));
+  return list;
+}
+
+/** Add a part to a value. A part that has another kind, if only in between, replaces it. */
+export function mergeValue(value: JsonValue, read: (into: Value) => Value): JsonValue {
+  if (Array.isArray(value)) {
+    const part: ListValue = { values: [] };
+    const message = read({ kind: { $case: "listValue", value: part } });
+    return message.kind?.value === part ? addElements(value, part) : unpackValue(message);
+  }
+  if (typeof value === "object" && value !== null) {
+    const part: Struct = { fields: {} };
+    const message = read({ kind: { $case: "structValue", value: part } });
+    return message.kind?.value === part ? addFields(value, part) : unpackValue(message);
+  }
+  return unpackValue(read(packValue(value)));
 }
 
 /** @throws {TypeError} if a number in it has no JSON */
