@@ -17,7 +17,7 @@ export const newMap = <Key, Entry>(): Map<Key, Entry> => new Map();
 /** True if a number has a name in a closed enum. */
 export const hasNumber = (values: EnumValues, number: number): boolean => enumNames(values).has(number);
 
-/** True for a real number that is not written: zero, but not the one below it. */
+/** True for a real number that is written: all but zero, which is not the one below it. */
 export const isSet = (value: number): boolean => value !== 0 || Object.is(value, -0);
 
 export { int64Number } from "./scalars.ts";
