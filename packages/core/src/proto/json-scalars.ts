@@ -9,9 +9,7 @@ const number = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 export function scalarFromJson(type: ScalarName, value: unknown, form: Int64Form | undefined): unknown {
   switch (type) {
     case "string":
-      if (typeof value !== "string") throw wrong(value, "a string");
-      if (!value.isWellFormed()) throw new TypeError("the text holds half of a surrogate pair");
-      return value;
+      return textOf(value);
     case "bool":
       if (typeof value !== "boolean") throw wrong(value, "true or false");
       return value;
@@ -31,6 +29,13 @@ export function scalarFromJson(type: ScalarName, value: unknown, form: Int64Form
     default:
       return int32FromJson(type, value);
   }
+}
+
+/** A text as it is in JSON, and in code. */
+function textOf(value: unknown): string {
+  if (typeof value !== "string") throw wrong(value, "a string");
+  if (!value.isWellFormed()) throw new TypeError("the text holds half of a surrogate pair");
+  return value;
 }
 
 function int32FromJson(type: ScalarName, value: unknown): number {
@@ -94,9 +99,7 @@ function bytesFromJson(value: unknown): Uint8Array {
 export function scalarToJson(type: ScalarName, value: unknown): JsonValue {
   switch (type) {
     case "string":
-      if (typeof value !== "string") throw wrong(value, "a string");
-      if (!value.isWellFormed()) throw new TypeError("the text holds half of a surrogate pair");
-      return value;
+      return textOf(value);
     case "bool":
       if (typeof value !== "boolean") throw wrong(value, "a boolean");
       return value;
