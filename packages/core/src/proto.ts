@@ -8,6 +8,7 @@
  */
 import type { MessageType, MethodDefinition, MethodKind } from "./definition.ts";
 import { describeMessage } from "./proto/describe.ts";
+import { bare, lowerCamel } from "./proto/table.ts";
 import type { Value } from "./registry/registry.ts";
 import { MicroError } from "./errors.ts";
 
@@ -204,14 +205,4 @@ function eitherSpelling(value: unknown, oneofs: readonly string[]): unknown {
       return undefined;
     },
   });
-}
-
-/** What is the same in a field's names in Go and in the .proto file. */
-function bare(name: string): string {
-  return name.replaceAll("_", "").toLowerCase();
-}
-
-/** protoc's JSON name of a field: `first_name` is `firstName`. */
-function lowerCamel(name: string): string {
-  return name.includes("_") ? name.replace(/_+(.?)/g, (_, next: string) => next.toUpperCase()) : name;
 }
