@@ -3,22 +3,13 @@
  * code (`server/extractor.go`), as far as a message's own fields tell.
  */
 import type { Value } from "../registry/registry.ts";
+import type { Field } from "./table.ts";
 
 /** Levels: the message, its fields, and theirs. */
 const maxDepth = 3;
 
-/** A field, as much of it as counts here. */
-interface Row {
-  readonly name: string;
-  readonly type: string;
-  readonly of?: (() => unknown) | undefined;
-  readonly list?: boolean | undefined;
-  readonly map?: string | undefined;
-  readonly oneof?: string | undefined;
-}
-
 /** A message type: generated ones are such. */
-export interface DescribedType {
+interface DescribedType {
   readonly $type: string;
   readonly fields: readonly unknown[];
 }
@@ -46,7 +37,7 @@ function describe(name: string, { fields }: DescribedType, depth: number): Value
   const values: Value[] = [];
   // Go has one field for all members of a oneof, where the first of them stands.
   const seen = new Set<string>();
-  for (const row of depth > 1 ? (fields as readonly Row[]) : []) {
+  for (const row of depth > 1 ? (fields as readonly Field[]) : []) {
     if (row.oneof === undefined) values.push(describeField(row, depth - 1));
     else if (!seen.has(row.oneof)) {
       seen.add(row.oneof);
@@ -57,7 +48,7 @@ function describe(name: string, { fields }: DescribedType, depth: number): Value
   return { name, type: name, values: values.length === 0 ? null : values };
 }
 
-function describeField(row: Row, depth: number): Value {
+function describeField(row: Field, depth: number): Value {
   const { name } = row;
   if (row.map !== undefined) return { name, type: "", values: null };
   const message = row.type === "message" || row.type === "boxed" ? messageOf(row) : undefined;
@@ -67,7 +58,7 @@ function describeField(row: Row, depth: number): Value {
   return message === undefined ? { name, type, values: null } : { ...describe(type, message, depth), name };
 }
 
-function messageOf({ of }: Row): DescribedType {
+function messageOf({ of }: Field): DescribedType {
   const type = of!() as DescribedType | { readonly type: DescribedType };
   return "type" in type ? type.type : type;
 }

@@ -5,7 +5,7 @@ import { fromJson } from "./json-read.ts";
 import { toJson } from "./json-write.ts";
 import { copyOf } from "./copy.ts";
 import { Reader } from "./reader.ts";
-import { checkRequired, hasRequired } from "./required.ts";
+import { checkRequired } from "./required.ts";
 import { tableOf, type Field, type FieldRow, type Table } from "./table.ts";
 import { Writer } from "./writer.ts";
 import type { ProtoInput } from "../proto.ts";
@@ -46,8 +46,6 @@ export class ProtoType<T extends object> {
   special: SpecialJson<T> | undefined;
   readonly #rows: readonly FieldRow[];
   #table: Table | undefined;
-  /** Whether messages have to be looked at for fields that are required; known after the first one. */
-  #isChecked: boolean | undefined;
 
   /** @internal Use `message`: well-known types get their JSON there. */
   constructor(
@@ -66,11 +64,7 @@ export class ProtoType<T extends object> {
 
   /** @internal Fields by their names, made when they are first asked for. */
   get table(): Table {
-    return (this.#table ??= tableOf(this.$type, this.#rows));
-  }
-
-  #check(message: T): void {
-    if ((this.#isChecked ??= hasRequired(this))) checkRequired(this, message);
+    return (this.#table ??= tableOf(this.#rows));
   }
 
   /** Fields of the message, in the order of the .proto file. */
@@ -92,7 +86,7 @@ export class ProtoType<T extends object> {
    */
   encode(message: ProtoInput<T>): Uint8Array<ArrayBuffer> {
     try {
-      this.#check(message as T);
+      checkRequired(this, message);
       return Writer.encode(this, message as T);
     } catch (error) {
       throw explain(this, message, error);
@@ -109,7 +103,7 @@ export class ProtoType<T extends object> {
     const reader = new Reader(bytes);
     this.read(message, reader, bytes.length);
     reader.end(bytes.length);
-    this.#check(message);
+    checkRequired(this, message);
     return message;
   }
 
@@ -119,13 +113,13 @@ export class ProtoType<T extends object> {
    */
   fromJSON(value: unknown, options: JsonReadOptions = {}): T {
     const message = fromJson(this, value, options);
-    this.#check(message);
+    checkRequired(this, message);
     return message;
   }
 
   /** Proto3 JSON of a message, for `JSON.stringify`. @throws {ProtoJsonError} if a value has no JSON */
   toJSON(message: ProtoInput<T>, options: JsonWriteOptions = {}): JsonValue {
-    this.#check(message as T);
+    checkRequired(this, message);
     // Types are given for what generated code does not know: extensions.
     if (options.names !== "proto" && options.types === undefined) {
       try {

@@ -1,5 +1,4 @@
 /** Fields that proto2 calls required: a message without one is no message. */
-import type { Boxed } from "./boxed.ts";
 import { entriesOf } from "./maps.ts";
 import type { ProtoType } from "./proto-type.ts";
 import type { Field } from "./table.ts";
@@ -9,10 +8,11 @@ export function checkRequired(type: ProtoType<any>, message: object): void {
   if (hasRequired(type)) check(type, message, "");
 }
 
-/** True if a message, or one inside it, has a field that is required. */
-export function hasRequired(type: ProtoType<any>): boolean {
-  if (type.table.required === undefined) settle(type);
-  return type.table.required!;
+/** True if a message, or one inside it, has a field that is required; found out once a type. */
+function hasRequired(type: ProtoType<any>): boolean {
+  const { table } = type;
+  if (table.required === undefined) settle(type);
+  return table.required!;
 }
 
 /** Whether a type has required fields anywhere inside: types may hold each other. */
@@ -26,8 +26,9 @@ function settle(root: ProtoType<any>): void {
     seen.add(type);
     for (const field of type.table.fields) {
       if (field.required === true) found.push(type);
-      const inner = messageOf(field);
-      if (inner === undefined) continue;
+      // Those that are plain values in code have none.
+      if (field.type !== "message") continue;
+      const inner = field.of!() as ProtoType<any>;
       users.set(inner, [...(users.get(inner) ?? []), type]);
       pending.push(inner);
     }
@@ -40,26 +41,23 @@ function settle(root: ProtoType<any>): void {
   }
 }
 
-function messageOf(field: Field): ProtoType<any> | undefined {
-  if (field.type === "message") return field.of!() as ProtoType<any>;
-  return field.type === "boxed" ? (field.of!() as Boxed<unknown, object>).type : undefined;
-}
+const pathOf = (path: string, { key }: Field): string => (path === "" ? key : `${path}.${key}`);
 
 function check(type: ProtoType<any>, message: object, path: string): void {
   if (typeof message !== "object" || message === null) return;
   const source = message as Record<string, unknown>;
   for (const field of type.table.fields) {
-    const where = path === "" ? field.key : `${path}.${field.key}`;
     const chosen = field.oneof === undefined ? undefined : (source[field.oneof] as { $case?: string; value?: unknown });
     const value =
       field.oneof === undefined ? source[field.key] : chosen?.$case === field.key ? chosen.value : undefined;
     if (value === undefined || value === null) {
-      if (field.required === true) throw new TypeError(`${where} is required and missing`);
+      if (field.required === true) throw new TypeError(`${pathOf(path, field)} is required and missing`);
       continue;
     }
     if (field.type !== "message") continue;
     const inner = field.of!() as ProtoType<any>;
     if (inner.table.required !== true) continue;
+    const where = pathOf(path, field);
     if (field.map !== undefined)
       for (const [key, entry] of entriesOf(value))
         check(inner, entry as object, `${where}[${JSON.stringify(String(key))}]`);

@@ -49,13 +49,13 @@ export interface Table {
   readonly fields: readonly Field[];
   /** By both of their names in JSON. */
   readonly byName: ReadonlyMap<string, Field>;
-  /** By the names that Go up to v5.13 gives a oneof and its members, `Choice` and `ChosenText`: see {@link fromJson}. */
+  /** By the names that Go up to v5.13 gives a oneof and its members, `Choice` and `ChosenText`: see `json-read.ts`. */
   readonly oneofs: ReadonlyMap<string, ReadonlyMap<string, Field>>;
   /** True if it, or a message inside it, has a field that is required. */
   required: boolean | undefined;
 }
 
-export function tableOf(_: string, rows: readonly FieldRow[]): Table {
+export function tableOf(rows: readonly FieldRow[]): Table {
   const fields = rows.map((row): Field => {
     const camel = lowerCamel(row.name);
     // All of one shape, with every member there: they are looked at for every value of every message.
