@@ -38,7 +38,7 @@ export function usage(): string {
     "Usage: protoc-gen-micro <file.proto>... --out <folder> [options]",
     "",
     "Writes messages, and typed clients and handlers for @micro/core. Without arguments it is a plugin",
-    "of protoc or buf, which takes the same options as a parameter (with _ for -) and writes stubs only.",
+    "of protoc or buf, which takes the same options as a parameter (with _ for -) and writes what it is asked for.",
     "",
     line("--out <folder>", "where files go; folders inside are those of the .proto files"),
     line("-I, --proto-path <folder>", "where imports are found, repeatable (default: this folder)"),

@@ -14,6 +14,7 @@ const runner = await ensureProtobufConformance().catch((error: unknown) => {
 const files = ["proto2", "proto3", "proto2_editions", "proto3_editions", "edition2023"];
 
 it("Google's conformance suite: every required and recommended case passes", { timeout: 120_000 }, async (context) => {
+  // The runner is a program from npm, for the platforms it is built for: without it nothing can be told, and `runner` says why.
   if (typeof runner === "string") return context.skip(runner);
   await using work = await folder({});
   const generated = join(work.path, "gen");

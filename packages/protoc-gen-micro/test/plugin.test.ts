@@ -11,11 +11,12 @@ import { execute, filesBelow, folder, generated, main, protos } from "./support/
 
 async function answerTo(
   parameter: string,
+  name = "kinds.proto",
 ): Promise<{ error: string; files: Record<string, string>; warnings: string[] }> {
   const { set } = await compile({ files: ["kinds.proto"], protoPaths: [protos] });
   const request = create(CodeGeneratorRequestSchema, {
-    fileToGenerate: ["kinds.proto"],
-    protoFile: set.file,
+    fileToGenerate: [name],
+    protoFile: set.file.map((file) => (file.name === "kinds.proto" ? { ...file, name } : file)),
     parameter,
   });
   const warnings: string[] = [];
@@ -36,6 +37,13 @@ describe("the plugin", () => {
     const committed = await filesBelow(generated);
     expect(Object.keys(files)).toEqual(["kinds.micro.ts", "kinds.ts"]);
     for (const [name, content] of Object.entries(files)) expect(content).toBe(committed[name]);
+  });
+
+  it("keeps the name of a file inside of a comment, in stubs as in messages", async () => {
+    const { files } = await answerTo("", "kinds\nthrow 1; \u2028.proto");
+    const texts = Object.values(files);
+    expect(texts).toHaveLength(2);
+    for (const text of texts) expect(text).toContain("\n// source: kinds throw 1;  .proto\n\n");
   });
 
   it("tells protoc of unknown options and wrong values, with the valid ones", async () => {
