@@ -6,14 +6,12 @@ import type {
   DescField,
   DescFile,
   DescMessage,
+  DescMethod,
   DescOneof,
+  DescService,
 } from "@bufbuild/protobuf";
 
 type SourceLocation = NonNullable<DescFile["proto"]["sourceCodeInfo"]>["location"][number];
-
-/** Numbers of fields in `descriptor.proto`, of which the paths of locations are made. */
-const serviceField = 6;
-const methodField = 2;
 
 export class SourceNotes {
   readonly #file: DescFile;
@@ -23,43 +21,37 @@ export class SourceNotes {
     this.#file = file;
   }
 
-  /** Lines of the comment before a service or rpc, else of the one behind it. */
-  comment(service: number, method?: number): string[] {
-    return commentOf(this.#service(service, method));
+  /** Lines of the comment before something, else of the one behind it. */
+  commentOf(described: Described): string[] {
+    return commentOf(this.#find(described));
   }
 
   /** `greeter.proto:12:3`, as compilers write it. */
-  place(service: number, method?: number): string {
-    return this.#placed(this.#service(service, method));
-  }
-
-  commentOf(described: Described): string[] {
-    return commentOf(this.#find(pathOf(described)));
-  }
-
   placeOf(described: Described): string {
-    return this.#placed(this.#find(pathOf(described)));
+    const { name } = this.#file.proto;
+    const [line, column] = this.#find(described)?.span ?? [];
+    return line === undefined ? name : `${name}:${line + 1}:${(column ?? 0) + 1}`;
   }
 
-  #placed(location: SourceLocation | undefined): string {
-    const [line, column] = location?.span ?? [];
-    return line === undefined ? this.#file.proto.name : `${this.#file.proto.name}:${line + 1}:${(column ?? 0) + 1}`;
-  }
-
-  #service(service: number, method?: number): SourceLocation | undefined {
-    return this.#find(method === undefined ? [serviceField, service] : [serviceField, service, methodField, method]);
-  }
-
-  #find(path: readonly number[]): SourceLocation | undefined {
+  #find(described: Described): SourceLocation | undefined {
     this.#locations ??= new Map(
       (this.#file.proto.sourceCodeInfo?.location ?? []).map((location) => [location.path.join(), location]),
     );
-    return this.#locations.get(path.join());
+    return this.#locations.get(pathOf(described).join());
   }
 }
 
-type Described = DescMessage | DescEnum | DescExtension | DescField | DescOneof | DescEnumValue;
+type Described =
+  | DescMessage
+  | DescEnum
+  | DescExtension
+  | DescField
+  | DescOneof
+  | DescEnumValue
+  | DescService
+  | DescMethod;
 
+/** The path of a location: numbers of fields in `descriptor.proto`, and positions in them. */
 function pathOf(described: Described): number[] {
   switch (described.kind) {
     case "message": {
@@ -86,6 +78,10 @@ function pathOf(described: Described): number[] {
       return [...pathOf(described.parent), 8, described.parent.proto.oneofDecl.indexOf(described.proto)];
     case "enum_value":
       return [...pathOf(described.parent), 2, described.parent.proto.value.indexOf(described.proto)];
+    case "service":
+      return [6, described.file.proto.service.indexOf(described.proto)];
+    case "rpc":
+      return [...pathOf(described.parent), 2, described.parent.proto.method.indexOf(described.proto)];
     default:
       return described satisfies never;
   }

@@ -21,7 +21,6 @@ export interface StubContext {
 /** The names one service has in its file. */
 interface ServiceNames {
   readonly service: DescService;
-  readonly index: number;
   /** First part of the endpoints, and the definition. */
   readonly type: string;
   readonly definition: string;
@@ -66,15 +65,15 @@ class StubFile {
 
   #exportedNames(): ServiceNames[] {
     const types = new Map<string, DescService>();
-    const services = this.#file.services.map((service, index) => {
+    const services = this.#file.services.map((service) => {
       const type = goCamelCase(service.name);
       const other = types.get(type);
       if (other !== undefined)
         throw new InputError(
-          `${this.#notes.place(index)}: services ${other.name} and ${service.name} are both ${type} on the wire`,
+          `${this.#notes.placeOf(service)}: services ${other.name} and ${service.name} are both ${type} on the wire`,
         );
       types.set(type, service);
-      return { service, index, type, definition: this.#scope.take(type) };
+      return { service, type, definition: this.#scope.take(type) };
     });
     // Go's names: `Service` is not doubled. As a type it may be the definition's name, which is a value.
     const clients = new NameScope();
@@ -94,13 +93,13 @@ class StubFile {
   }
 
   #service(names: ServiceNames): string {
-    const { service, index, definition, methods, client, handler, newClient, register } = names;
+    const { service, definition, methods, client, handler, newClient, register } = names;
     const { options } = this.#context;
     const keys = new Set<string>();
-    const described = service.methods.map((method, position) => this.#method(names, method, position, keys));
-    checkNames(described, (position) => this.#notes.place(index, position));
+    const described = service.methods.map((method) => this.#method(names, method, keys));
+    checkNames(described, (position) => this.#notes.placeOf(service.methods[position]!));
     const deprecated = isDeprecated(service) || isDeprecated(this.#file);
-    const comment = this.#notes.comment(index);
+    const comment = this.#notes.commentOf(service);
     const doc = (lines: readonly string[]): string[] => docComment(deprecated ? [...lines, "@deprecated"] : lines);
     const name = options.service ?? (this.#file.proto.package || service.name.toLowerCase());
     return [
@@ -145,11 +144,11 @@ class StubFile {
     ].join("\n");
   }
 
-  #method(names: ServiceNames, method: DescMethod, position: number, keys: Set<string>): MethodText {
+  #method(names: ServiceNames, method: DescMethod, keys: Set<string>): MethodText {
     const name = goCamelCase(method.name);
     if (name !== method.name)
       this.#context.warn(
-        `${this.#notes.place(names.index, position)}: warning: rpc ${method.name}: Go clients cannot call it, because they ask for ` +
+        `${this.#notes.placeOf(method)}: warning: rpc ${method.name}: Go clients cannot call it, because they ask for ` +
           `${names.type}.${method.name} while Go services serve ${names.type}.${name}; name it ${name}`,
       );
     let key = methodKey(method.name);
@@ -159,7 +158,7 @@ class StubFile {
     const kind = kinds[method.methodKind];
     const { routes, metadata } = httpBinding(method, `${names.type}.${name}`, this.#context.registry);
     const deprecated = isDeprecated(method);
-    const comment = this.#notes.comment(names.index, position);
+    const comment = this.#notes.commentOf(method);
     const typeArguments = [this.#message(method.input), this.#message(method.output)];
     if (kind !== "unary") typeArguments.push(JSON.stringify(kind));
     const members = [
