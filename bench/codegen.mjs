@@ -1,6 +1,6 @@
 /**
  * What protobuf messages cost: ours, ts-proto's as they stand behind core's `protoMessage`, and protobuf-es. A small, a
- * wide and a deep message and 1 MiB of bytes, over the same bytes; and how long generation takes.
+ * wide and a deep message and 1 MiB of bytes, over the same bytes.
  *
  *     node bench/codegen.mjs [--quick]
  */
