@@ -22,6 +22,9 @@ function nestedBytes(levels: number): Uint8Array {
   return bytes;
 }
 
+/** The field `value` of what parts of a message make together. */
+const read = (...parts: Uint8Array[]): unknown => Known.decode(new Uint8Array(Buffer.concat(parts))).value;
+
 const list = (levels: number): Buffer => Buffer.from(`{"value":${"[".repeat(levels)}${"]".repeat(levels)}}`);
 
 describe("what a stranger may send", () => {
@@ -111,7 +114,6 @@ describe("what a stranger may send", () => {
       const value = Buffer.concat(values);
       return Uint8Array.from([(no << 3) | 2, value.length, ...value]);
     };
-    const read = (...parts: Uint8Array[]): unknown => Known.decode(new Uint8Array(Buffer.concat(parts))).value;
     const [a, b, five] = [{ a: 1 }, { b: 2 }, 5].map((value) => Value.encode(boxedValue.pack(value)));
     const [one, two] = [[1], [2]].map((value) => Value.encode(boxedValue.pack(value)));
     expect(read(tagged(a!), tagged(b!))).toEqual({ a: 1, b: 2 });

@@ -11,12 +11,12 @@ import { execute, filesBelow, folder, generated, main, protos } from "./support/
 
 async function answerTo(
   parameter: string,
-  name = "kinds.proto",
+  asked = "kinds.proto",
 ): Promise<{ error: string; files: Record<string, string>; warnings: string[] }> {
   const { set } = await compile({ files: ["kinds.proto"], protoPaths: [protos] });
   const request = create(CodeGeneratorRequestSchema, {
-    fileToGenerate: [name],
-    protoFile: set.file.map((file) => (file.name === "kinds.proto" ? { ...file, name } : file)),
+    fileToGenerate: [asked],
+    protoFile: set.file.map((file) => (file.name === "kinds.proto" ? { ...file, name: asked } : file)),
     parameter,
   });
   const warnings: string[] = [];
