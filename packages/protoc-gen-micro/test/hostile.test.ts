@@ -128,6 +128,17 @@ describe("what a stranger may send", () => {
     expect(Known.decode(Buffer.concat([Known.encode({ text: "x" }), Known.encode({ text: "" })])).text).toBe("x");
   });
 
+  it("of our own: a message that holds itself, and one that is wrong far inside, are told of, and soon", () => {
+    const endless: { inner?: object } = {};
+    endless.inner = endless;
+    expect(() => Deep.encode(endless)).toThrow(new TypeError("messages are nested too deep, or one holds itself"));
+    let wrong: object = { text: 5 };
+    for (let level = 0; level < 2000; level++) wrong = { inner: wrong };
+    const started = performance.now();
+    expect(() => Deep.encode(wrong)).toThrow(/^inner\.inner.*: 5 is not a string$/);
+    expect(performance.now() - started).toBeLessThan(1000);
+  });
+
   it("no map sets a prototype", () => {
     const key = Buffer.from("\x0a\x0d\x0a\x09__proto__\x12\x00", "latin1");
     expect(() => Maps.decode(key)).toThrow('the map key "__proto__" is not allowed');

@@ -233,7 +233,7 @@ export class Writer {
   fork(): number {
     if (this.#position + 16 > this.#buffer.length) this.#reserve(16);
     // Only what cannot end gets this deep: an object that holds itself.
-    if (++this.#depth > 10_000) throw new TypeError("messages are nested too deep, or one holds itself");
+    if (++this.#depth > 10_000) throw nestedTooDeep();
     return ++this.#position;
   }
 
@@ -260,7 +260,7 @@ export class Writer {
   /** A message between two tags; the first one is written. */
   group<T extends object>(type: ProtoType<T>, value: T, endTag: number): void {
     if (typeof value !== "object" || value === null) throw wrong(value, type.$type);
-    if (++this.#depth > 10_000) throw new TypeError("messages are nested too deep, or one holds itself");
+    if (++this.#depth > 10_000) throw nestedTooDeep();
     type.write(value, this);
     this.#depth--;
     this.tag(endTag);
@@ -283,6 +283,11 @@ function varintBytes(value: number): number {
 /** @internal The error of a value that a field cannot hold. */
 export function wrong(value: unknown, what: string): TypeError {
   return new TypeError(`${shown(value)} is not ${what}`);
+}
+
+/** @internal The error of a message that does not end. */
+export function nestedTooDeep(cause?: unknown): TypeError {
+  return new TypeError("messages are nested too deep, or one holds itself", { cause });
 }
 
 /** @internal A value as error texts show it. */
