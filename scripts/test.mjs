@@ -56,6 +56,18 @@ const vitest = (name, args, quick) => ({
   },
 });
 
+/** Why the first of these servers cannot be had; `undefined` if all can. */
+async function unavailable(names) {
+  for (const name of names)
+    try {
+      await ensureServer(name);
+    } catch (error) {
+      if (error instanceof Unavailable) return `${name}: ${error.message.split("\n")[0]}`;
+      throw error;
+    }
+  return undefined;
+}
+
 const suites = [
   { ...check("lint", bin("oxlint"), ["--type-aware", "--deny-warnings"]), quick: true },
   { ...check("format", bin("oxfmt"), ["--check"]), quick: true },
@@ -76,10 +88,28 @@ const suites = [
       return { passed, failed: failed || (code === 0 ? 0 : 1), skipped };
     },
   },
+  {
+    // One minute with a seed that stays, so that a failure is one of what changed. `npm run chaos` takes any.
+    name: "chaos",
+    async run() {
+      const missing = await unavailable(["etcd", "nats"]);
+      if (missing !== undefined) return { passed: 0, failed: 0, skipped: [missing] };
+      const report = join(scratch, "chaos.json");
+      const chaos = ["--import", join(root, "chaos", "resolve.mjs"), join(root, "chaos", "main.ts")];
+      const { code } = await run(
+        tools.node,
+        [...chaos, "--seed", "1", "--minutes", "1", "--backend", "etcd", "--json", report],
+        { env: tools.env },
+      );
+      if (!existsSync(report)) return { passed: 0, failed: 1, skipped: [] };
+      const { passed, failed } = JSON.parse(readFileSync(report, "utf8"));
+      return { passed, failed: failed || (code === 0 ? 0 : 1), skipped: [] };
+    },
+  },
 ].filter((suite) => (options.only === undefined ? !options.quick || suite.quick : options.only.includes(suite.name)));
 
 // Got once, before any test waits for one. Where one cannot be had, its tests say why they are skipped.
-if (!options.quick && suites.some(({ name }) => ["unit", "slow", "faults", "interop"].includes(name)))
+if (!options.quick && suites.some(({ name }) => ["unit", "slow", "faults", "interop", "chaos"].includes(name)))
   for (const name of serverNames)
     // The fault kits mistreat servers of their own, whichever runs already.
     if (runningServer(name) === undefined || suites.some((suite) => suite.name === "faults"))
