@@ -22,6 +22,7 @@ import {
 import { homedir } from "node:os";
 import { delimiter, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { networkFailed, withDownloads } from "../scripts/servers/shared.mjs";
 
 const sources = fileURLToPath(new URL("./go/", import.meta.url));
 export const generations = ["v2", "v4", "v5"];
@@ -112,26 +113,23 @@ export async function buildPeers(log = () => {}) {
       const isPeer = name !== "netns" && name !== "micro";
       if (isPeer) cpSync(join(sources, "peer"), join(module, "peer"), { recursive: true });
       log(`go peers: building ${name} (${version.split(" ")[2]})`);
-      const { code, output } = await run(
-        go,
-        [
-          "build",
-          "-trimpath",
-          "-buildvcs=false",
-          // Only this generation's modules have what the benchmark's gRPC peers need.
-          ...(name === "v5-grpc" ? ["-tags", "grpcbench"] : []),
-          "-o",
-          join(work, "out", name),
-          isPeer ? "./peer" : ".",
-        ],
-        // A workspace or flags of the user's would change what is built.
-        { cwd: module, env: { ...process.env, GOFLAGS: "", GOWORK: "off", CGO_ENABLED: "0" } },
-      );
-      if (code !== 0) {
-        const message = `building the ${name} peer failed:\n${output}`;
-        const network =
-          /dial tcp|i\/o timeout|no such host|lookup .* on|proxyconnect|connection refused|: 40[34] |: 50\d |no space left/;
-        throw network.test(output) ? new Unavailable(message) : new Error(message);
+      const parameters = [
+        "build",
+        "-trimpath",
+        "-buildvcs=false",
+        // Only this generation's modules have what the benchmark's gRPC peers need.
+        ...(name === "v5-grpc" ? ["-tags", "grpcbench"] : []),
+        "-o",
+        join(work, "out", name),
+        isPeer ? "./peer" : ".",
+      ];
+      // A workspace or flags of the user's would change what is built.
+      const env = { ...process.env, GOFLAGS: "", GOWORK: "off", CGO_ENABLED: "0" };
+      const built = await withDownloads(() => run(go, parameters, { cwd: module, env }));
+      if (built.code !== 0) {
+        const message = `building the ${name} peer failed:\n${built.output}`;
+        const notHere = networkFailed(built) || built.output.includes("no space left");
+        throw notHere ? new Unavailable(message) : new Error(message);
       }
       log(`go peers: ${name} built in ${((Date.now() - started) / 1000).toFixed(1)} s`);
     }

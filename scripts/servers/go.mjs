@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Unavailable, help, runQuietly, runs, serversFolder, takeLock } from "./shared.mjs";
+import { Unavailable, help, runQuietly, runs, serversFolder, takeLock, withDownloads } from "./shared.mjs";
 
 const oldestGo = 26;
 const fallbackGo = "1.26.6";
@@ -61,7 +61,7 @@ export async function ensureGoServer(name, recipe, log) {
       const output = join(work, "out", name);
       const args = ["build", "-p=2", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", output, recipe.package];
       const env = { ...process.env, CGO_ENABLED: "0", GOFLAGS: "", GOWORK: "off", GOTOOLCHAIN: "local" };
-      const built = await runQuietly(go, args, { cwd: work, env });
+      const built = await withDownloads(() => runQuietly(go, args, { cwd: work, env }));
       if (built.code !== 0)
         throw new Unavailable(`building ${name} failed; ${help(recipe.variable)}\n${built.output.slice(-10_000)}`);
       rmSync(dirname(program), { recursive: true, force: true });

@@ -33,6 +33,21 @@ export function runQuietly(program, args, options = {}) {
   });
 }
 
+/** What Go says when a module could not be got for now. */
+const networkTrouble =
+  /dial tcp|i\/o timeout|no such host|lookup .* on|proxyconnect|connection re(fused|set)|TLS handshake|: 40[34] |: 50\d /;
+
+/** Whether a Go command failed for want of its modules. */
+export const networkFailed = ({ code, output }) => code !== 0 && networkTrouble.test(output);
+
+/** A Go command whose downloads may fail for a moment: three tries. @returns what the last one said. */
+export async function withDownloads(command) {
+  for (let attempt = 1; ; attempt++) {
+    const result = await command();
+    if (attempt === 3 || !networkFailed(result)) return result;
+  }
+}
+
 /** One process at a time gets a server; a lock whose owner is gone counts for nothing. @returns the unlocking */
 export async function takeLock(name) {
   mkdirSync(serversFolder, { recursive: true });

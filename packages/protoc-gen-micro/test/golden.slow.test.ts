@@ -129,7 +129,9 @@ async function goModules(): Promise<string[] | string> {
   // Downloads what no other suite has asked for yet.
   const folderOf = async (generation: string, module: string): Promise<string> => {
     const cwd = join(workspace, "interop/go", generation);
-    const { stdout } = await run(go, ["mod", "download", "-json", module], { cwd, env, timeout: 100_000 });
+    const download = () => run(go, ["mod", "download", "-json", module], { cwd, env, timeout: 100_000 });
+    // A download may fail for a moment.
+    const { stdout } = await download().catch(download);
     const { Dir } = JSON.parse(stdout) as { Dir?: string };
     if (!Dir) throw new Error(`go mod download says no folder for ${module}`);
     return Dir;
