@@ -907,6 +907,31 @@ export function clientConformance(
         }
       },
 
+      async "a stream's idle limit is none for its reader"(fixture) {
+        await serveEcho(fixture);
+        const limit: CallOptions = { streamIdleTimeoutMs: 1_000 };
+        // Longer than the limit: that this much time passes is what is tested.
+        const work = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1_500));
+        const client = fixture.connect();
+        const loop = async (): Promise<void> => {
+          const counted: Count[] = [];
+          for await (const message of client.client(Echo).count({ count: 3 }, limit))
+            if (counted.push(message) === 1) await work();
+          assert.deepEqual(counted, [{ count: 1 }, { count: 2 }, { count: 3 }]);
+        };
+        const turns = async (): Promise<void> => {
+          await using stream = await client.stream<Text, Text>("echo", "Echo.Echo", limit);
+          for (const text of ["one", "two"]) {
+            await stream.send({ text });
+            assert.deepEqual(await stream.receive(), { text });
+            if (text === "one") await work();
+          }
+          stream.closeSend();
+          assert.equal(await stream.receive(), undefined);
+        };
+        await Promise.all([loop(), turns()]);
+      },
+
       async "wrappers see streams as async iterables"(fixture) {
         await serveEcho(fixture);
         const seen: string[] = [];

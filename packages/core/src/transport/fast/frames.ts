@@ -35,6 +35,8 @@ export const maxPayloadBytes = 0xffff;
 export const maxId = 0x7fff_ffff;
 /** Messages are cut at this size. */
 export const chunkBytes = 32 * 1024;
+/** Less of a message that goes on is not worth a frame of its own: its sender waits for more credit. */
+export const minPieceBytes = 4096;
 /** What a DATA frame costs beside its payload: little, since small messages wait packed, more if it has fields to be kept. */
 export function frameCost(flags: number): number {
   return (flags & fieldFlags) === 0 ? 16 : 128;

@@ -1,7 +1,16 @@
 /** What an exchange receives: puts messages together, and pays credit back as they are read. */
 import type { MicroError } from "../../errors.ts";
 import { ByteBuffer } from "../../net/byte-buffer.ts";
-import { ExchangeError, frameCost, frameType, initialWindow, maxWindow, maxWindowGrowth, resetCode } from "./frames.ts";
+import {
+  ExchangeError,
+  frameCost,
+  frameType,
+  initialWindow,
+  maxWindow,
+  maxWindowGrowth,
+  minPieceBytes,
+  resetCode,
+} from "./frames.ts";
 import type { FrameWriter } from "./frame-writer.ts";
 import { keepBody } from "./message.ts";
 import { maxPackedBytes, MessageQueue, type Unpack } from "./message-queue.ts";
@@ -131,7 +140,10 @@ export class Inbox<T extends InboxItem> {
     this.#ticksOf = undefined;
   }
 
-  /** Called once a tick: a message may take `graceTicks`, and longer only at this rate over its whole length. */
+  /**
+   * Called once a tick: a message may take `graceTicks`, and longer only at this rate over its whole length. Time in which the peer
+   * has no credit to send it with is the reader's, who is at work on an earlier one.
+   */
   arrivesTooSlowly(graceTicks: number, bytesPerTick: number): boolean {
     const parts = this.#parts;
     if (parts === undefined || parts !== this.#ticksOf) {
@@ -139,6 +151,7 @@ export class Inbox<T extends InboxItem> {
       this.#ticks = 0;
       return false;
     }
+    if (this.#outstanding < minPieceBytes + packedCost) return false;
     return ++this.#ticks > graceTicks && parts.length < this.#ticks * bytesPerTick;
   }
 

@@ -9,6 +9,7 @@ import {
   initialWindow,
   maxCredit,
   maxPayloadBytes,
+  minPieceBytes,
   resetCode,
 } from "./frames.ts";
 import { type FrameWriter, maxTextLength } from "./frame-writer.ts";
@@ -17,8 +18,6 @@ import type { MessageFields } from "./message.ts";
 
 /** What a message that waits takes beside its bytes. */
 const messageCost = 128;
-/** Not worth a frame of its own while more credit is to come. */
-const minPieceBytes = 4096;
 const noBytes = new Uint8Array(0);
 /** One for all: where it is thrown there are many. */
 const tooMuch = new ExchangeError("more waits to be taken by callers than is kept for them", resetCode.internal);
