@@ -910,8 +910,6 @@ export function clientConformance(
       async "a stream's idle limit is none for its reader"(fixture) {
         await serveEcho(fixture);
         const limit: CallOptions = { streamIdleTimeoutMs: 1_000 };
-        // Longer than the limit: that this much time passes is what is tested.
-        const work = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1_500));
         const client = fixture.connect();
         const loop = async (): Promise<void> => {
           const counted: Count[] = [];
@@ -1091,6 +1089,11 @@ async function settled(context: Context): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   const reason = context.cancellation.reason;
   if (reason !== undefined) throw reason;
+}
+
+/** Longer than a limit of one second: that this much time passes is what is tested. */
+function work(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1_500));
 }
 
 function brief(): Promise<void> {

@@ -3,7 +3,6 @@
  * may take it for a peer that is gone. On a clock that the test moves; the sockets are real.
  */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { heldBytes } from "../../src/transport/fast/held-bytes.ts";
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
 import type { ClientExchange, ServerExchange, ServerStream } from "../../src/transport/transport.ts";
 
@@ -27,11 +26,11 @@ async function pass(ms: number): Promise<void> {
   }
 }
 
-/** Until `count` has not changed for a while: its sender waits. */
-async function settled(count: () => number): Promise<void> {
+/** Until `done` has not changed for a while: its sender waits. */
+async function settled(done: () => number): Promise<void> {
   for (let last = -1, same = 0; same < 50; same++) {
-    if (count() !== last) same = 0;
-    last = count();
+    if (done() !== last) same = 0;
+    last = done();
     await turns();
   }
 }
@@ -69,28 +68,26 @@ async function connected(wire: string | undefined): Promise<Pair> {
   };
 }
 
-const messages = 20;
-
-/** Sizes of the messages that come while the reader works; undefined: none does. */
-const sizes: readonly [string, number | undefined][] = [
-  ["and nothing else comes", undefined],
-  ["and small ones wait", 100],
-  ["and ones wait that leave a little of the window", 20_000],
-  ["and larger ones than the window wait", 300_000],
+/** What comes while the reader works: how many messages of which size. */
+const waiting: readonly [string, number, number][] = [
+  ["and nothing else comes", 0, 0],
+  ["and small ones wait", 20, 100],
+  ["and ones wait that leave a little of the window", 20, 20_000],
+  ["and larger ones than the window wait", 20, 300_000],
 ];
 
 describe.each([
   ["HTTP/1.1", undefined],
   ["the fast wire", httpTransport().wire],
 ])("on %s", (_name, wire) => {
-  it.each(sizes)("a handler may take its time over one message, %s", async (_when, size) => {
+  it.each(waiting)("a handler may take its time over one message, %s", async (_when, count, size) => {
     await using pair = await connected(wire);
     const { caller, handler, exchange } = pair;
     await caller.send(Buffer.from("first"));
     expect(Buffer.from((await handler.receive()) ?? []).toString()).toBe("first");
     let sent = 0;
     const sending = (async () => {
-      for (let index = 0; size !== undefined && index < messages; index++) {
+      for (let index = 0; index < count; index++) {
         await caller.send(Buffer.alloc(size, index));
         sent++;
       }
@@ -98,7 +95,7 @@ describe.each([
     })();
     // It is told below; a stream that is cut fails there first.
     sending.catch(() => {});
-    if (size !== undefined) await settled(() => sent);
+    await settled(() => sent);
     await pass(workMs);
     expect(exchange.cancellation.reason).toBeUndefined();
     let read = 0;
@@ -107,21 +104,21 @@ describe.each([
       await pass(2_000);
     }
     await sending;
-    expect(read).toBe(size === undefined ? 0 : messages);
+    expect(read).toBe(count);
     await handler.send({ body: Buffer.from("done") });
     handler.end();
     expect(Buffer.from((await caller.receive())?.body ?? []).toString()).toBe("done");
     expect(await caller.receive()).toBeUndefined();
   });
 
-  it.each(sizes)("a caller may take its time over one message, %s", async (_when, size) => {
+  it.each(waiting)("a caller may take its time over one message, %s", async (_when, count, size) => {
     await using pair = await connected(wire);
     const { caller, handler, exchange } = pair;
     await handler.send({ body: Buffer.from("first") });
     expect(Buffer.from((await caller.receive())?.body ?? []).toString()).toBe("first");
     let sent = 0;
     const sending = (async () => {
-      for (let index = 0; size !== undefined && index < messages; index++) {
+      for (let index = 0; index < count; index++) {
         await handler.send({ body: Buffer.alloc(size, index) });
         sent++;
       }
@@ -129,11 +126,11 @@ describe.each([
       handler.end();
     })();
     sending.catch(() => {});
-    if (size !== undefined) await settled(() => sent);
+    await settled(() => sent);
     await pass(workMs);
     expect(exchange.cancellation.reason).toBeUndefined();
     let read = 0;
-    while (size !== undefined && read < messages) {
+    while (read < count) {
       const { body } = (await caller.receive()) ?? { body: [] };
       expect([body.length, body[0]]).toEqual([size, read++]);
       await pass(2_000);
