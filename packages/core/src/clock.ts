@@ -3,7 +3,7 @@
  * `@micro/core/testing`).
  */
 import { MicroError } from "./errors.ts";
-import { timerDelay } from "./option-check.ts";
+import { checkOptionNames, timerDelay, type OptionNames } from "./option-check.ts";
 
 /** What {@link Clock.setTimeout} gives and {@link Clock.clearTimeout} takes. */
 export type ClockTimer = object;
@@ -44,8 +44,11 @@ export interface SleepOptions {
   keepAlive?: boolean | undefined;
 }
 
+const sleepNames: OptionNames<SleepOptions> = { signal: true, clock: true, keepAlive: true };
+
 /** Resolves after `delayMs`, or as soon as the signal aborts. Never rejects. */
 export function sleep(delayMs: number, options: SleepOptions = {}): Promise<void> {
+  checkOptionNames("sleep", options, sleepNames);
   const { signal, clock = systemClock, keepAlive } = options;
   return new Promise((resolve) => {
     if (signal?.aborted === true) return resolve();
@@ -72,11 +75,20 @@ export interface LimitOptions {
   what: string;
 }
 
+const limitNames: OptionNames<LimitOptions> = {
+  timeoutMs: true,
+  signal: true,
+  clock: true,
+  keepAlive: true,
+  what: true,
+};
+
 /**
  * `promise`, but no longer than the bounds. What comes later is ignored; nothing stays behind.
  * @throws {MicroError} `timeout` or `aborted`; what `promise` rejects with otherwise.
  */
 export function withLimit<T>(promise: Promise<T>, options: LimitOptions): Promise<T> {
+  checkOptionNames("withLimit", options, limitNames);
   const { timeoutMs, signal, clock = systemClock, keepAlive = true, what } = options;
   return new Promise<T>((resolve, reject) => {
     let timer: ClockTimer | undefined;

@@ -7,6 +7,7 @@
  * `oneofs` says that name.
  */
 import type { MessageType, MethodDefinition, MethodKind } from "./definition.ts";
+import { checkOptionNames, type OptionNames } from "./option-check.ts";
 import { describeMessage } from "./proto/describe.ts";
 import { bare, lowerCamel } from "./proto/table.ts";
 import type { Value } from "./registry/registry.ts";
@@ -66,6 +67,15 @@ export interface ProtoMessageOptions {
   types?: (() => ReadonlyMap<string, any>) | undefined;
 }
 
+const optionNames: OptionNames<ProtoMessageOptions> = {
+  name: true,
+  value: true,
+  oneofs: true,
+  ignoreUnknownFields: true,
+  jsonNames: true,
+  types: true,
+};
+
 type Leaf = Date | Uint8Array | string | number | boolean | bigint | undefined | null | ((...args: never[]) => unknown);
 
 /** What a sender passes for a message: fields left out have their zero value, as in Go. */
@@ -88,7 +98,7 @@ export type ProtoMethod<Request, Response, Kind extends MethodKind = "unary"> = 
 
 /**
  * Make a message type of a generated message: `protoMessage(HelloRequest, { name: "HelloRequest" })`.
- * @throws {TypeError} if `functions` has no `encode` and `decode`.
+ * @throws {TypeError} if `functions` has no `encode` and `decode`, or for an option that does not exist.
  */
 export function protoMessage<T>(
   functions: ProtoMessageType<T>,
@@ -104,6 +114,7 @@ export function protoMessage<T>(
 ): MessageType<ProtoInput<T>, T> {
   if (typeof functions?.encode !== "function" || typeof functions.decode !== "function")
     throw new TypeError("protoMessage: pass a message that protoc-gen-micro or ts-proto generates");
+  checkOptionNames("protoMessage", options, optionNames);
   const name = options.name ?? (functions.$type?.split(".").at(-1) || "Message");
   return "fields" in functions ? ownMessage(functions, name, options) : tsProtoMessage(functions, name, options);
 }

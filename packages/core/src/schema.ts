@@ -16,6 +16,7 @@ import type {
 } from "./definition.ts";
 import { type Issue, MicroError } from "./errors.ts";
 import type { JsonAnswer, JsonForm, SurvivesJson } from "./json-form.ts";
+import { checkOptionNames, type OptionNames } from "./option-check.ts";
 import type { StringMap, Value } from "./registry/registry.ts";
 import { valueOfJsonSchema } from "./registry/values.ts";
 import type {
@@ -143,6 +144,7 @@ export function defineService<const Methods extends MethodDefinitions>(
   options: DefineServiceOptions = {},
 ): ServiceDefinition<Methods> {
   if (typeof service !== "string" || service === "") throw new TypeError("defineService: the service name is empty");
+  checkOptionNames("defineService", options, { type: true, contentType: true });
   const type = options.type ?? typeName(service);
   if (!/^\p{Lu}[\p{L}\p{N}_]*$/u.test(type))
     throw new TypeError(
@@ -184,6 +186,14 @@ function capitalised(name: string): string {
   return name.slice(0, 1).toUpperCase() + name.slice(1);
 }
 
+const methodOptionNames: OptionNames<SchemaMethodOptions<MessageSource, MessageSource>> = {
+  request: true,
+  response: true,
+  http: true,
+  metadata: true,
+  value: true,
+};
+
 /** Under this a method keeps what it is made of, until the service gives it its name. */
 const parts = Symbol("micro.schema");
 
@@ -195,12 +205,15 @@ function method<Request extends MessageSource, Response extends MessageSource, K
   kind: Kind,
   options: SchemaMethodOptions<Request, Response>,
 ): SchemaMethod<Request, Response, Kind> {
+  const maker = kind === "unary" ? kind : `${kind}Stream`;
   for (const side of ["request", "response"] as const)
     if (!isSchema(options?.[side]) && !isMessageType(options?.[side]))
       throw new TypeError(
-        `${kind === "unary" ? kind : `${kind}Stream`}: \`${side}\` is neither a Standard Schema validator (zod, valibot, arktype, …) nor a message type`,
+        `${maker}: \`${side}\` is neither a Standard Schema validator (zod, valibot, arktype, …) nor a message type`,
       );
   const { http, metadata } = options;
+  checkOptionNames(maker, options, methodOptionNames);
+  checkOptionNames(`${maker}: value`, options.value, { request: true, response: true });
   const definition: SchemaMethod<Request, Response, Kind> & SchemaParts = {
     [parts]: options,
     name: "",

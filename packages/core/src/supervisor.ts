@@ -6,6 +6,7 @@ import { sleep, systemClock } from "./clock.ts";
 import type { Clock } from "./clock.ts";
 import { detach } from "./context.ts";
 import { MicroError } from "./errors.ts";
+import { checkOptionNames, type OptionNames } from "./option-check.ts";
 
 /** Bounds of an exponential backoff. */
 export interface BackoffOptions {
@@ -16,6 +17,8 @@ export interface BackoffOptions {
   /** Numbers in [0, 1). Default: `Math.random`. */
   random?: (() => number) | undefined;
 }
+
+const backoffNames: OptionNames<BackoffOptions> = { minDelayMs: true, maxDelayMs: true, random: true };
 
 /** A growing delay. */
 export interface BackoffState {
@@ -30,6 +33,7 @@ export interface BackoffState {
  * @throws {TypeError} if the bounds are not 0 < min <= max.
  */
 export function jitteredBackoff(options: BackoffOptions = {}): BackoffState {
+  checkOptionNames("jitteredBackoff", options, backoffNames);
   const { minDelayMs = 100, maxDelayMs = 30_000, random = Math.random } = options;
   if (!(minDelayMs > 0 && minDelayMs <= maxDelayMs))
     throw new TypeError(`backoff: minDelayMs (${minDelayMs}) must be above 0 and at most maxDelayMs (${maxDelayMs})`);
@@ -79,6 +83,14 @@ export interface SupervisorOptions extends BackoffOptions {
   clock?: Clock | undefined;
 }
 
+const supervisorNames: OptionNames<SupervisorOptions> = {
+  ...backoffNames,
+  run: true,
+  onChange: true,
+  stableAfterMs: true,
+  clock: true,
+};
+
 /** A running supervisor. */
 export interface Supervisor extends AsyncDisposable {
   readonly state: SupervisorState;
@@ -93,6 +105,7 @@ export interface Supervisor extends AsyncDisposable {
  * happened to start it.
  */
 export function supervise(options: SupervisorOptions): Supervisor {
+  checkOptionNames("supervise", options, supervisorNames);
   return new TaskSupervisor(options);
 }
 
@@ -108,7 +121,8 @@ class TaskSupervisor implements Supervisor {
   constructor(options: SupervisorOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    this.#backoff = jitteredBackoff(options);
+    const { minDelayMs, maxDelayMs, random } = options;
+    this.#backoff = jitteredBackoff({ minDelayMs, maxDelayMs, random });
     // Not before the caller has the supervisor: its callbacks may want it.
     this.#done = detach(() => Promise.resolve().then(() => this.#loop()));
   }

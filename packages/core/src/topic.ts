@@ -1,6 +1,7 @@
 /** Typed topics: what is published under a name, checked by the compiler, by the publisher and by the subscriber. */
 import { frameType } from "./codec/table.ts";
 import type { MessageType } from "./definition.ts";
+import { checkOptionNames } from "./option-check.ts";
 import type { Value } from "./registry/registry.ts";
 import { isMessageType, isSchema, messageType, pascalCase } from "./schema.ts";
 import type { MessageSource, SourceInput, SourceOutput, Travels } from "./schema.ts";
@@ -26,7 +27,7 @@ export interface DefineTopicOptions {
  *
  * A publisher passes a validator's input and that is what travels, as JSON; subscribers get its output. Both check. What JSON
  * makes of the input must be such an input again: `z.coerce.date()` takes the text that a date becomes, `z.date()` does not.
- * @throws {TypeError} for an empty name, or a `source` that is neither a validator nor a message type.
+ * @throws {TypeError} for an empty name, an option that does not exist, or a `source` that is neither a validator nor a message type.
  */
 export function defineTopic<Source extends MessageSource>(
   topic: string,
@@ -38,6 +39,7 @@ export function defineTopic<Source extends MessageSource>(
     throw new TypeError(
       `defineTopic(${JSON.stringify(topic)}): pass a Standard Schema validator (zod, valibot, arktype, …) or a message type`,
     );
+  checkOptionNames(`defineTopic(${JSON.stringify(topic)})`, options, { contentType: true, value: true });
   // `user.created` holds messages of type `UserCreated`, unless they have a name of their own.
   const message = messageType(pascalCase(topic) || "Event", source, options.value, false);
   return { topic, message, contentType: options.contentType ?? defaultContentType(message) };

@@ -1,5 +1,6 @@
 /** The local cache wrapper: answers of unary calls kept in this process. Go's client cache (`client/cache.go`). */
 import { MicroError } from "../errors.ts";
+import { checkOptionNames } from "../option-check.ts";
 import type { CallContext, ClientWrapper } from "./client.ts";
 import { pause } from "./deadline.ts";
 
@@ -31,9 +32,10 @@ const tracing = new Set([
  * copy of his own (`structuredClone`); answers that cannot be copied, and requests without a JSON form, are not kept.
  *
  * Put it last among the client wrappers, so that those before it see every call.
- * @throws {TypeError} if `maxEntries` is not a positive number.
+ * @throws {TypeError} for an option that does not exist, or if `maxEntries` is not a positive number.
  */
 export function cacheWrapper(options: CacheWrapperOptions = {}): ClientWrapper {
+  checkOptionNames("cacheWrapper", options, { maxEntries: true });
   const { maxEntries = 1000 } = options;
   if (!(maxEntries > 0)) throw new TypeError(`cacheWrapper: maxEntries must be a positive number, not ${maxEntries}`);
   return (next) => {

@@ -4,7 +4,7 @@ import { currentContext, type Context, type ContextKey } from "../context.ts";
 import { MicroError } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
 import type { Node } from "../registry/registry.ts";
-import { withOptions, type CallDefaults } from "./call-options.ts";
+import { checkCallOptions, withOptions, type CallDefaults } from "./call-options.ts";
 import type { AttemptContext, CallContext, CallOptions } from "./client.ts";
 import { callDeadline, cancelledError, deadlineError, forwardAbort } from "./deadline.ts";
 import type { LazyIterator } from "./lazy-iterator.ts";
@@ -42,11 +42,12 @@ export class Call implements CallContext {
 
   /**
    * @param constant metadata of every call of the client.
-   * @throws {TypeError} for options of the wrong kind.
+   * @throws {TypeError} for options that do not exist or are of the wrong kind.
    */
   constructor(target: Target, own: CallOptions | undefined, now: number, constant: Metadata | undefined) {
     this.target = target;
     this.own = own;
+    if (own !== undefined) checkCallOptions(this, own);
     this.startedAt = now;
     this.#constant = constant;
     const incoming = currentContext();

@@ -1,5 +1,7 @@
 /** Options of calls: the defaults of a client or a typed client, and one call's own over them. */
 import { Metadata } from "../metadata.ts";
+import { checkOptionNames, unknownOption, type OptionNames } from "../option-check.ts";
+import type { SelectOptions } from "../selector/selector.ts";
 import type { Backoff, CallOptions, RetryPolicy } from "./client.ts";
 import { exponentialBackoff, retryNotRun } from "./retry.ts";
 
@@ -13,23 +15,25 @@ export interface CallDefaults extends CallOptions {
   readonly metadata: Metadata | undefined;
 }
 
-const optionNames = [
-  "address",
-  "timeoutMs",
-  "dialTimeoutMs",
-  "streamTimeoutMs",
-  "streamIdleTimeoutMs",
-  "signal",
-  "metadata",
-  "contentType",
-  "retries",
-  "retry",
-  "backoff",
-  "select",
-  "freshConnection",
-  "maxMessageBytes",
-  "cacheMs",
-] as const satisfies readonly (keyof CallOptions)[];
+const names: OptionNames<CallOptions> = {
+  address: true,
+  timeoutMs: true,
+  dialTimeoutMs: true,
+  streamTimeoutMs: true,
+  streamIdleTimeoutMs: true,
+  signal: true,
+  metadata: true,
+  contentType: true,
+  retries: true,
+  retry: true,
+  backoff: true,
+  select: true,
+  freshConnection: true,
+  maxMessageBytes: true,
+  cacheMs: true,
+};
+const optionNames = Object.keys(names) as (keyof CallOptions)[];
+const selectNames: OptionNames<SelectOptions> = { filters: true, strategy: true, domain: true };
 
 /** What a client starts from: 5 s, JSON, one retry of what did not run. */
 export const initialDefaults: CallDefaults = {
@@ -41,31 +45,65 @@ export const initialDefaults: CallDefaults = {
   metadata: undefined,
 };
 
-/**
- * `own` over `defaults`; members that are undefined change nothing, and metadata is merged.
- * @throws {TypeError} for a value of the wrong kind.
- */
+/** `own`, which is checked already, over `defaults`; members that are undefined change nothing, and metadata is merged. */
 export function withOptions(defaults: CallDefaults, own: CallOptions | undefined): CallDefaults {
   if (own === undefined) return defaults;
-  checkCallOptions(own);
   const merged: Record<string, unknown> = { ...defaults };
   for (const name of optionNames) if (own[name] !== undefined) merged[name] = own[name];
   if (own.metadata !== undefined) merged["metadata"] = new Metadata(defaults.metadata).merge(own.metadata);
   return merged as unknown as CallDefaults;
 }
 
-/** @throws {TypeError} for a value of the wrong kind. */
-export function checkCallOptions(options: CallOptions): void {
-  for (const name of ["timeoutMs", "dialTimeoutMs", "streamTimeoutMs", "streamIdleTimeoutMs", "cacheMs"] as const) {
-    const value = options[name];
-    if (value !== undefined && (typeof value !== "number" || Number.isNaN(value)))
-      throw new TypeError(`${name} must be a number of milliseconds, not ${String(value)}`);
+/**
+ * Done for every call, so it looks at what is given only, and by a `switch`: a table would take twice as long.
+ * @param what who takes them, made to a text for an error: begins it.
+ * @param more options that are taken beside those of calls.
+ * @throws {TypeError} for an option that does not exist, or a value of the wrong kind.
+ */
+export function checkCallOptions(
+  what: { toString(): string },
+  options: CallOptions,
+  more?: Readonly<Record<string, true>>,
+): void {
+  // Says what options are.
+  if (typeof options !== "object" || options === null) checkOptionNames(what.toString(), options, names);
+  for (const given in options) {
+    const name = given as keyof CallOptions;
+    switch (name) {
+      case "timeoutMs":
+      case "dialTimeoutMs":
+      case "streamTimeoutMs":
+      case "streamIdleTimeoutMs":
+      case "cacheMs":
+        if (options[name] === undefined || (typeof options[name] === "number" && !Number.isNaN(options[name]))) break;
+        throw wrongValue(what, name, "a number of milliseconds", options[name]);
+      case "address":
+      case "signal":
+      case "metadata":
+      case "contentType":
+      case "freshConnection":
+        break;
+      case "retries":
+        if (options.retries === undefined || (typeof options.retries === "number" && options.retries >= 0)) break;
+        throw wrongValue(what, name, "a number of at least 0", options.retries);
+      case "maxMessageBytes":
+        if (options[name] === undefined || (typeof options[name] === "number" && options[name] > 0)) break;
+        throw wrongValue(what, name, "a number of bytes above 0", options[name]);
+      case "retry":
+      case "backoff":
+        if (options[name] === undefined || typeof options[name] === "function") break;
+        throw wrongValue(what, name, "a function", options[name]);
+      case "select":
+        checkOptionNames(`${what.toString()}: select`, options.select, selectNames);
+        break;
+      default:
+        name satisfies never;
+        if (more === undefined || !Object.hasOwn(more, given))
+          throw unknownOption(what.toString(), given, [...optionNames, ...Object.keys(more ?? {})]);
+    }
   }
-  if (options.retries !== undefined && !(options.retries >= 0))
-    throw new TypeError(`retries must be a number of at least 0, not ${String(options.retries)}`);
-  if (options.maxMessageBytes !== undefined && !(options.maxMessageBytes > 0))
-    throw new TypeError(`maxMessageBytes must be a number of bytes above 0, not ${String(options.maxMessageBytes)}`);
-  for (const name of ["retry", "backoff"] as const)
-    if (options[name] !== undefined && typeof options[name] !== "function")
-      throw new TypeError(`${name} must be a function`);
+}
+
+function wrongValue(what: { toString(): string }, name: string, needed: string, value: unknown): TypeError {
+  return new TypeError(`${what.toString()}: \`${name}\` must be ${needed}, not ${String(value)}`);
 }

@@ -5,10 +5,7 @@ import { MicroError } from "../errors.ts";
 /** Id of errors the client makes itself. */
 export const clientId = "go.micro.client";
 
-/**
- * When a call must be over: `timeoutMs` from `now`, never later than the incoming call's own deadline.
- * @throws {TypeError} for a limit that is not a number.
- */
+/** When a call must be over: `timeoutMs` from `now`, never later than the incoming call's own deadline. */
 export function callDeadline(
   now: number,
   timeoutMs: number | undefined,
@@ -16,8 +13,6 @@ export function callDeadline(
 ): number | undefined {
   const inherited = incoming?.cancellation.deadline;
   if (timeoutMs === undefined) return inherited;
-  if (typeof timeoutMs !== "number" || Number.isNaN(timeoutMs))
-    throw new TypeError(`a timeout must be a number of milliseconds, not ${String(timeoutMs)}`);
   if (timeoutMs === Infinity) return inherited;
   const own = now + timeoutMs;
   return inherited !== undefined && inherited < own ? inherited : own;

@@ -3,10 +3,11 @@ import { codecTable } from "../codec/table.ts";
 import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
+import type { OptionNames } from "../option-check.ts";
 import type { TopicDefinition } from "../topic.ts";
 import { wrap, type Next } from "../wrapper.ts";
 import { Attempt, Call, expectContext, type Target } from "./call-context.ts";
-import { initialDefaults, withOptions, type CallDefaults } from "./call-options.ts";
+import { checkCallOptions, initialDefaults, withOptions, type CallDefaults } from "./call-options.ts";
 import { Channel, ChannelStream } from "./channel.ts";
 import type {
   AttemptContext,
@@ -26,7 +27,7 @@ import { eventPublisher } from "./publisher.ts";
 import { asAsyncIterable, checkStreamable } from "./pump.ts";
 import { RetryBudget } from "./retry-budget.ts";
 import { openStream, startStream } from "./stream-call.ts";
-import { typedClient, type Callers } from "./typed-client.ts";
+import { checkTypedClientOptions, typedClient, type Callers } from "./typed-client.ts";
 import { startUnary } from "./unary.ts";
 import { Wires } from "./wire.ts";
 
@@ -42,11 +43,26 @@ import { Wires } from "./wire.ts";
  *
  * Disposing cancels running streams and refuses further calls with `closed`; transport and selector stay open, they
  * are their owner's.
- * @throws {TypeError} for options of the wrong kind.
+ * @throws {TypeError} for options that do not exist or are of the wrong kind.
  */
 export function mucpClient(options: ClientOptions): Client {
   return new MucpClient(options);
 }
+
+/** What a client takes beside the defaults of its calls. */
+const ownOptionNames: OptionNames<Omit<ClientOptions, keyof CallOptions>> = {
+  transport: true,
+  selector: true,
+  logger: true,
+  broker: true,
+  codecs: true,
+  wrapClient: true,
+  wrapCall: true,
+  wrapPublish: true,
+  retryBudget: true,
+  from: true,
+  protocols: true,
+};
 
 class MucpClient implements Client, Callers {
   readonly name = "mucp";
@@ -60,6 +76,7 @@ class MucpClient implements Client, Callers {
     const { transport, selector, logger, wrapClient = [], wrapCall = [] } = options;
     if (transport === undefined || selector === undefined || logger === undefined)
       throw new TypeError("mucpClient needs `transport`, `selector` and `logger`");
+    checkCallOptions("mucpClient", options, ownOptionNames);
     const constant =
       options.from === undefined || options.from === "" ? undefined : new Metadata({ [fromHeader]: options.from });
     const core: ClientCore = {
@@ -121,7 +138,8 @@ class MucpClient implements Client, Callers {
       throw new TypeError(
         "client.client: a service definition is needed, as defineService() or protoc-gen-micro makes it",
       );
-    if (options === undefined) {
+    if (options !== undefined) checkTypedClientOptions(definition, options);
+    else {
       const known = this.#typed.get(definition) as ServiceClient<Methods> | undefined;
       if (known !== undefined) return known;
     }

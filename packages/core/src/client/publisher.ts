@@ -10,6 +10,7 @@ import { currentContext } from "../context.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { readTopic, type NamedTopic, type TopicDefinition } from "../topic.ts";
 import { wrap, type Next } from "../wrapper.ts";
 import { expectContext } from "./call-context.ts";
@@ -35,8 +36,17 @@ export interface EventPublisherOptions {
 
 /** Make a publisher: what `Client.publish` of a client plugin delegates to. */
 export function eventPublisher(options: EventPublisherOptions): EventPublisher {
+  checkOptionNames("eventPublisher", options, optionNames);
   return new BrokerPublisher(options);
 }
+
+const optionNames: OptionNames<EventPublisherOptions> = {
+  broker: true,
+  codecs: true,
+  contentType: true,
+  metadata: true,
+  wrapPublish: true,
+};
 
 class Publication implements PublishContext {
   readonly #named: NamedTopic;

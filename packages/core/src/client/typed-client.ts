@@ -1,7 +1,7 @@
 /** The typed client of a definition: one function per method, everything about it looked up once. */
 import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
 import type { Target } from "./call-context.ts";
-import type { CallDefaults } from "./call-options.ts";
+import { checkCallOptions, type CallDefaults } from "./call-options.ts";
 import type { CallOptions, ServiceClient } from "./client.ts";
 
 /** How a client carries out calls; options are those of the one call. */
@@ -15,6 +15,14 @@ export interface Callers {
 /** Arrays may be messages; nothing that is iterated by waiting is one. */
 function isStream(request: unknown): boolean {
   return typeof request === "object" && request !== null && Symbol.asyncIterator in request;
+}
+
+/** @throws {TypeError} for options that do not exist or are of the wrong kind. */
+export function checkTypedClientOptions(
+  { type }: ServiceDefinition,
+  options: CallOptions & { service?: string | undefined },
+): void {
+  checkCallOptions(`client(${type})`, options, { service: true });
 }
 
 /** @throws {TypeError} for a definition that is none. */

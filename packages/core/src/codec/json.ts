@@ -2,6 +2,7 @@
 import { builtin } from "../builtins.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
+import { checkOptionNames } from "../option-check.ts";
 import type { Codec } from "./codec.ts";
 import {
   checkStructure,
@@ -39,9 +40,11 @@ export interface JsonCodecOptions {
 /**
  * The json codec with a limit of its own, for messages with very many parts:
  * `codecs: { "application/json": jsonCodecWith({ maxParts: 5_000_000 }) }`.
- * @throws {TypeError} if the limit is no positive whole number.
+ * @throws {TypeError} for an option that does not exist, or a limit that is no positive whole number.
  */
-export function jsonCodecWith({ maxParts = maxJsonParts }: JsonCodecOptions): Codec {
+export function jsonCodecWith(options: JsonCodecOptions): Codec {
+  checkOptionNames("jsonCodecWith", options, { maxParts: true });
+  const { maxParts = maxJsonParts } = options;
   if (!(Number.isSafeInteger(maxParts) && maxParts > 0))
     throw new TypeError(`jsonCodecWith: \`maxParts\` must be a positive whole number, not ${String(maxParts)}`);
   return Object.assign(

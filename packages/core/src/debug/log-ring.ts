@@ -1,6 +1,7 @@
 /** The newest log records of a process, kept in memory for `Debug.Log`. */
 import type { LogFields, LogLevel, Logger } from "../logger/logger.ts";
 import { redacted, type Redact } from "../logger/record-text.ts";
+import { checkOptionNames } from "../option-check.ts";
 
 /** One kept record. */
 export interface LogRecord {
@@ -48,6 +49,7 @@ export interface LogRing {
 
 /** Keep the newest records of a logger. @throws {TypeError} if `size` is not a positive whole number. */
 export function logRing(options: LogRingOptions): LogRing {
+  checkOptionNames("logRing", options, { logger: true, redact: true, size: true });
   const size = options.size ?? defaultSize;
   if (!(Number.isSafeInteger(size) && size > 0))
     throw new TypeError(`logRing: \`size\` must be a positive whole number, not ${String(size)}`);

@@ -3,6 +3,7 @@ import type { ClientWrapper } from "../client/client.ts";
 import type { PublishWrapper } from "../client/publish.ts";
 import { currentContext, type Context } from "../context.ts";
 import type { Metadata } from "../metadata.ts";
+import { checkOptionNames } from "../option-check.ts";
 import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper } from "../server/server.ts";
 import { isThenable } from "../server/messages.ts";
@@ -64,6 +65,7 @@ const spanHeader = "Micro-Span-Id";
  * @throws {TypeError} if `size` is not a positive whole number.
  */
 export function spanRing(options: SpanRingOptions = {}): SpanRing {
+  checkOptionNames("spanRing", options, { size: true });
   const size = options.size ?? defaultSize;
   if (!(Number.isSafeInteger(size) && size > 0))
     throw new TypeError(`spanRing: \`size\` must be a positive whole number, not ${String(size)}`);

@@ -3,6 +3,8 @@
  * `docs/limits.md` lists them.
  */
 
+import type { OptionNames } from "../option-check.ts";
+
 /** Limits of a port; all have defaults. Times are kept to about a second. */
 export interface PortLimitOptions {
   /** Connections open at once; further ones are closed at once. Default: 10000. */
@@ -34,6 +36,18 @@ export interface PortLimitOptions {
    */
   maxUnsentBytes?: number | undefined;
 }
+
+/** For those who take them among options of their own. */
+export const portLimitNames: OptionNames<PortLimitOptions> = {
+  maxConnections: true,
+  maxConnectionsPerAddress: true,
+  firstRequestTimeoutMs: true,
+  stalledTimeoutMs: true,
+  minBytesPerSecond: true,
+  idleTimeoutMs: true,
+  maxUnfinishedBytes: true,
+  maxUnsentBytes: true,
+};
 
 /** {@link PortLimitOptions} with all their defaults. */
 export type PortLimits = { readonly [Name in keyof PortLimitOptions]-?: number };

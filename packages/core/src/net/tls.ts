@@ -1,5 +1,6 @@
 /** TLS settings of both sides. */
 import type { ConnectionOptions, TlsOptions } from "node:tls";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { selfSigned } from "./self-signed.ts";
 
 /** Certificates and keys are PEM. */
@@ -18,6 +19,21 @@ export interface HttpTlsOptions {
   servername?: string | undefined;
   /** Lowest protocol version. Default: `TLSv1.2`. */
   minVersion?: "TLSv1.2" | "TLSv1.3" | undefined;
+}
+
+const optionNames: OptionNames<HttpTlsOptions> = {
+  cert: true,
+  key: true,
+  passphrase: true,
+  ca: true,
+  requestClientCert: true,
+  servername: true,
+  minVersion: true,
+};
+
+/** @param what who takes them: begins the error's text. @throws {TypeError} for an option that does not exist. */
+export function checkTlsOptions(what: string, options: HttpTlsOptions | undefined): void {
+  checkOptionNames(what, options, optionNames);
 }
 
 /** What `tls.connect` gets beside the address. */

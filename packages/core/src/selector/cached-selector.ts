@@ -6,6 +6,7 @@ import type { Logger } from "../logger/logger.ts";
 import { registryCache } from "../registry/cache.ts";
 import type { CacheFacts, CacheSnapshot, RegistryCache } from "../registry/cache.ts";
 import type { Node, Registry, Service } from "../registry/registry.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { HealthTable } from "./health.ts";
 import { verdictOf, type EjectionLimit } from "./health.ts";
 import type { NodeFilter, PickOptions, Selection, Selector, Strategy, StrategyName } from "./selector.ts";
@@ -41,11 +42,24 @@ export interface CachedSelectorOptions {
  * half of the latest twenty attempts; both come back by a single attempt first, then with a growing share of the
  * traffic. A node that answers that it takes no calls is out for a second. When every node is out, they are used all
  * the same, the one that failed longest ago first.
- * @throws {TypeError} for an unknown strategy or a bound that makes no sense.
+ * @throws {TypeError} for an option that does not exist, an unknown strategy or a bound that makes no sense.
  */
 export function cachedSelector(options: CachedSelectorOptions): Selector {
+  checkOptionNames("cachedSelector", options, optionNames);
   return new CachedSelector(options);
 }
+
+const optionNames: OptionNames<CachedSelectorOptions> = {
+  registry: true,
+  logger: true,
+  strategy: true,
+  domain: true,
+  ttlMs: true,
+  ejectionMs: true,
+  maxEjectionMs: true,
+  clock: true,
+  random: true,
+};
 
 const ownReasons: ReadonlySet<ErrorCode> = new Set([
   "bad_request",

@@ -1,4 +1,5 @@
 /** Strategies: which of the nodes that may be used gets the call. */
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import type { Candidate, Strategy, StrategyName } from "./selector.ts";
 
 /** Settings of the strategies that draw lots. */
@@ -6,6 +7,8 @@ export interface StrategyOptions {
   /** Numbers in [0, 1). Default: `Math.random`. */
   random?: (() => number) | undefined;
 }
+
+const optionNames: OptionNames<StrategyOptions> = { random: true };
 
 // What a node without a known latency is taken to need while its first answer is under way, in milliseconds.
 const unknownLatencyMs = 1_000;
@@ -21,6 +24,7 @@ const shortestLatencyMs = 1;
  * more until it has.
  */
 export function powerOfTwoChoices(options: StrategyOptions = {}): Strategy {
+  checkOptionNames("powerOfTwoChoices", options, optionNames);
   const { random = Math.random } = options;
   return (candidates) => {
     const count = candidates.length;
@@ -39,6 +43,7 @@ export function powerOfTwoChoices(options: StrategyOptions = {}): Strategy {
 
 /** Any node, all equally likely. Go's `Random`. */
 export function randomChoice(options: StrategyOptions = {}): Strategy {
+  checkOptionNames("randomChoice", options, optionNames);
   const { random = Math.random } = options;
   return (candidates) => {
     let chosen = candidates[Math.floor(random() * candidates.length)]!;
@@ -53,6 +58,7 @@ export function randomChoice(options: StrategyOptions = {}): Strategy {
  * on from call to call. Make one per service: calls to another service would advance it, too.
  */
 export function roundRobin(options: StrategyOptions = {}): Strategy {
+  checkOptionNames("roundRobin", options, optionNames);
   const { random = Math.random } = options;
   let next = 0;
   return (candidates) => {

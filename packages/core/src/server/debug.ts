@@ -81,8 +81,11 @@ export interface DebugOptions {
   access?: DebugAccess | undefined;
 }
 
+const optionNames: OptionNames<DebugOptions> = { stats: true, process: true, logs: true, traces: true, access: true };
+
 /** The handlers of {@link debugDefinition}. */
 export function debugHandlers(options: DebugOptions): ServiceHandlers<typeof debugDefinition.methods> {
+  checkOptionNames("debugHandlers", options, optionNames);
   const access = options.access ?? {};
   checkDebugAccess("debugHandlers: access", access);
   const allowed = async (name: keyof DebugAccess, context: Context): Promise<void> => {

@@ -120,7 +120,9 @@ class MucpServer implements Server, CallHost {
     return [...describeEndpoints(this.#router.sorted()), ...this.#subscribers.endpoints()];
   }
 
-  async start({ hold = false }: StartOptions = {}): Promise<void> {
+  async start(options: StartOptions = {}): Promise<void> {
+    checkOptionNames("server.start", options, { hold: true });
+    const { hold = false } = options;
     if (this.#stopping !== undefined) await this.#stopping;
     if (this.#listener !== undefined) throw new TypeError("the server is started already: stop it first");
     const { transport, address, plain, origins } = this.#options;

@@ -11,6 +11,7 @@ import { codecTable } from "../codec/table.ts";
 import type { Context } from "../context.ts";
 import { MicroError, fromError, stringify } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import type { Endpoint } from "../registry/registry.ts";
 import { EventReader } from "./event-messages.ts";
 import { EventSubscription, type SubscriptionHost } from "./event-subscription.ts";
@@ -35,6 +36,16 @@ export interface SubscribersOptions {
   readonly wrapSubscriber?: readonly SubscriberWrapper[] | undefined;
 }
 
+const optionNames: OptionNames<SubscribersOptions> = {
+  service: true,
+  logger: true,
+  broker: true,
+  codecs: true,
+  contentType: true,
+  maxMessageBytes: true,
+  wrapSubscriber: true,
+};
+
 /** A consumer group may take seconds to form. */
 const readyLimitMs = 30_000;
 const failedStartDrainMs = 5_000;
@@ -50,6 +61,7 @@ export class Subscribers implements SubscriberRegistration {
   #starting: AbortController | undefined;
 
   constructor(options: SubscribersOptions) {
+    checkOptionNames("Subscribers", options, optionNames);
     this.#options = options;
     this.#wrappers = [...(options.wrapSubscriber ?? [])];
     this.#host = {

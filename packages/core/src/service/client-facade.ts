@@ -1,5 +1,6 @@
 /** The client as a service shows it: valid before `init()`, which may exchange the one behind it. */
 import type { CallOptions, Client, ServiceClient } from "../client/client.ts";
+import { checkTypedClientOptions } from "../client/typed-client.ts";
 import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
 
 /**
@@ -45,8 +46,11 @@ async function* failingIterator(error: unknown): AsyncGenerator<never> {
 
 /** @param close what disposing it does: the client belongs to the service. */
 export function clientFacade(current: () => Client, close: () => Promise<void>): ServiceClientPiece {
-  const client = (definition: ServiceDefinition, options?: CallOptions & { service?: string | undefined }) =>
-    typedClient(current, definition, options);
+  const client = (definition: ServiceDefinition, options?: CallOptions & { service?: string | undefined }) => {
+    // Here, since it is made only when it is called first.
+    if (options !== undefined) checkTypedClientOptions(definition, options);
+    return typedClient(current, definition, options);
+  };
   const members: { readonly [Name in keyof Client]: PropertyDescriptor } = {
     name: { get: () => current().name },
     call: { value: ((...args) => current().call(...args)) as Client["call"] },

@@ -6,6 +6,7 @@
  * default.
  */
 import { nearest } from "../nearest.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { parseDuration } from "./duration.ts";
 
 /** `duration` is Go's (`5s`), read as milliseconds; `list` is repeatable and comma separated; `map` is a list of `key=value`. */
@@ -113,6 +114,20 @@ export class FlagValues {
     if (!types.includes(type)) throw new TypeError(`flag ${JSON.stringify(name)} is a ${type}, not a ${types[0]}`);
     return this.#given.get(name)?.value;
   }
+}
+
+const definitionNames: OptionNames<FlagDefinition> = {
+  name: true,
+  type: true,
+  usage: true,
+  variable: true,
+  default: true,
+  hidden: true,
+};
+
+/** @param own flags of the program and of plugins. @throws {TypeError} for a member of a definition that does not exist. */
+export function checkFlagDefinitions(own: readonly FlagDefinition[]): void {
+  for (const definition of own) checkOptionNames(`flags: --${definition.name}`, definition, definitionNames);
 }
 
 /** Flags by name. @throws {TypeError} for a name that is taken or cannot be typed. */

@@ -10,7 +10,7 @@ import type { Selector } from "../selector/selector.ts";
 import { type DebugAccess, checkDebugAccess } from "../server/debug.ts";
 import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper, Server } from "../server/server.ts";
-import type { HttpTlsOptions } from "../net/tls.ts";
+import { checkTlsOptions, type HttpTlsOptions } from "../net/tls.ts";
 import { checkLimit, checkNumber, checkOptionNames, checkPause } from "../option-check.ts";
 import type { NumberBounds, OptionNames } from "../option-check.ts";
 import type { Transport } from "../transport/transport.ts";
@@ -429,6 +429,7 @@ function check(options: ServiceOptions): void {
     "tracer",
   ]);
   checkDebugAccess("createService: debug", options.debug);
+  checkTlsOptions("createService: tls", options.tls);
   const { probes } = options;
   if (probes !== undefined && typeof probes !== "boolean") {
     checkOptionNames("createService: probes", probes, { live: true, ready: true });

@@ -4,7 +4,7 @@ import type { LogLevel } from "../logger/logger.ts";
 import { pluginName } from "./aliases.ts";
 import { formatDuration } from "./duration.ts";
 import { applyServiceFlags, ignoredVariables, serviceFlagDefinitions } from "./flag-table.ts";
-import { FlagValues, UsageError, flagMap, parseFlags, scanFlag, splitList } from "./flags.ts";
+import { FlagValues, UsageError, checkFlagDefinitions, flagMap, parseFlags, scanFlag, splitList } from "./flags.ts";
 import { helpText } from "./help.ts";
 import type { ServiceOptions, ServiceSettings } from "./options.ts";
 import { builtIn, pieceNames } from "./pieces.ts";
@@ -36,6 +36,7 @@ export async function readProcess(settings: ServiceSettings, plugins: PluginTabl
   await loadChosen(settings, args, env, plugins);
 
   const own = [...settings.flags, ...plugins.flags()];
+  checkFlagDefinitions(own);
   const definitions = flagMap([...own, ...serviceFlagDefinitions(own)]);
   const flags = parseFlags(definitions, args, env);
   const asked = (name: string) => !own.some((flag) => flag.name === name) && flags.boolean(name);

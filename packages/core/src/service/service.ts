@@ -15,6 +15,7 @@ import type { ProcessMeter } from "../debug/process-stats.ts";
 import { MicroError } from "../errors.ts";
 import type { LogFormat } from "../logger/console-logger.ts";
 import type { LogLevel, Logger } from "../logger/logger.ts";
+import { checkOptionNames } from "../option-check.ts";
 import { reachableHost } from "../registry/address.ts";
 import { registrar } from "../registry/registrar.ts";
 import type { Registrar } from "../registry/registrar.ts";
@@ -337,6 +338,7 @@ class ComposedService implements MicroService {
   }
 
   async run(options: RunOptions = {}): Promise<void> {
+    checkOptionNames("run", options, { workers: true });
     const { workers } = options;
     let order: WorkerOrder | undefined;
     if (workers !== undefined) {

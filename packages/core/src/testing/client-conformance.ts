@@ -10,6 +10,7 @@ import { Metadata } from "../metadata.ts";
 import { defineTopic } from "../topic.ts";
 import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
 import { badRequest, MicroError, type ErrorCode } from "../errors.ts";
+import { checkOptionNames } from "../option-check.ts";
 import type { HandlerRegistration } from "../server/server.ts";
 import { defineSuite, type Skips, type TestRunner } from "./runner.ts";
 
@@ -76,6 +77,7 @@ export function clientConformance(
   create: () => Promise<ClientFixture>,
   settings: ClientConformanceOptions = {},
 ): void {
+  checkOptionNames("clientConformance", settings, { contentType: true, skip: true });
   const Echo = definition(settings.contentType ?? "application/json");
 
   const serveEcho = (fixture: ClientFixture, events: string[] = []): Promise<ServedInstance> =>
@@ -128,6 +130,40 @@ export function clientConformance(
         await fixture.serve("other", (handlers) => handlers.handle("Echo.Say", () => ({ text: "other" })));
         const client = fixture.connect().client(Echo, { service: "other" });
         assert.deepEqual(await client.say({ text: "hello" }), { text: "other" });
+      },
+
+      async "options of calls that do not exist, or cannot be meant, are refused with a TypeError, and nothing runs"(
+        fixture,
+      ) {
+        const events: string[] = [];
+        await fixture.serve("echo", (handlers) => handlers.handle("Echo.Say", () => void events.push("ran")));
+        const client = fixture.connect();
+        const typed = client.client(Echo);
+        for (const [wrong, named] of [
+          [{ timeout: 100 }, "timeoutMs"],
+          [{ metdata: {} }, "metadata"],
+          [{ select: { filter: [] } }, "filters"],
+          [{ timeoutMs: "100" }, "timeoutMs"],
+          [{ retries: -1 }, "retries"],
+        ] as const) {
+          const options = wrong as unknown as CallOptions;
+          const ways: Record<string, () => unknown> = {
+            call: () => client.call("echo", "Echo.Say", {}, options),
+            stream: () => client.stream("echo", "Echo.Echo", options),
+            "typed call": () => typed.say({ text: "" }, options),
+            "typed server stream": () => typed.count({ count: 1 }, options).next(),
+            "typed client stream": () => typed.sum([], options),
+            "typed stream": () => typed.echo([], options).next(),
+            "typed client": () => client.client(Echo, options),
+          };
+          for (const [way, attempt] of Object.entries(ways))
+            await assert.rejects(
+              async () => attempt(),
+              (error) => error instanceof TypeError && error.message.includes(`\`${named}\``),
+              `${way} with ${JSON.stringify(wrong)}`,
+            );
+        }
+        assert.deepEqual(events, []);
       },
 
       async "one hundred concurrent calls get their own answers"(fixture) {

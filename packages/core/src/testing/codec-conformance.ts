@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import type { Codec } from "../codec/codec.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
 /** A message that the codec carries. */
@@ -37,17 +38,27 @@ export interface CodecConformanceOptions {
   readonly skip?: Skips | undefined;
 }
 
+const optionNames: OptionNames<CodecConformanceOptions> = {
+  samples: true,
+  type: true,
+  message: true,
+  text: true,
+  invalid: true,
+  skip: true,
+};
+
 const oneMebibyte = 1024 * 1024;
 
 /**
  * Declare the suite. Codes are asserted, texts are not.
- * @throws {TypeError} if there is no sample, or `skip` names no test.
+ * @throws {TypeError} for an option that does not exist, if there is no sample, or `skip` names no test.
  */
 export function codecConformance(
   runner: TestRunner,
   create: () => Promise<CodecFixture>,
   options: CodecConformanceOptions,
 ): void {
+  checkOptionNames("codecConformance", options, optionNames);
   const { samples, type, message = (text) => ({ text }), text = (value) => value.text as string } = options;
   if (samples.length === 0) throw new TypeError("codecConformance: `samples` is empty");
 

@@ -1,5 +1,6 @@
 /** A TCP proxy for tests that breaks connections in the ways networks do. */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { checkOptionNames } from "../option-check.ts";
 
 /** What happens to bytes going one way. */
 export interface Faults {
@@ -40,9 +41,10 @@ export interface FaultProxy extends AsyncDisposable {
 
 /**
  * Start a proxy in front of `target`. It listens on a free port of 127.0.0.1.
- * @throws {TypeError} if the target is not `host:port`.
+ * @throws {TypeError} for an option that does not exist, or if the target is not `host:port`.
  */
 export async function faultProxy(options: FaultProxyOptions): Promise<FaultProxy> {
+  checkOptionNames("faultProxy", options, { target: true });
   const match = /^\[?(.+?)\]?:(\d+)$/.exec(options.target);
   if (match === null) throw new TypeError(`faultProxy: target ${JSON.stringify(options.target)} is not host:port`);
   const proxy = new TcpFaultProxy(match[1] as string, Number(match[2]));

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { MicroError } from "../errors.ts";
+import { checkOptionNames } from "../option-check.ts";
 import type { Node, Registry, Service } from "../registry/registry.ts";
 import type { PickOptions, Selection, Selector } from "../selector/selector.ts";
 import { WrongServiceError } from "../selector/wrong-service.ts";
@@ -45,6 +46,7 @@ export function selectorConformance(
   create: () => Promise<SelectorFixture>,
   options: SelectorConformanceOptions = {},
 ): void {
+  checkOptionNames("selectorConformance", options, { settleMs: true, skip: true });
   defineSuite(runner, "selector", create, cases(options.settleMs ?? 5_000), options.skip);
 }
 

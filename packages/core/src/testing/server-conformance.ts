@@ -7,6 +7,7 @@ import type { CallOptions, Client, ClientStream } from "../client/client.ts";
 import { type Context, contextKey, currentContext } from "../context.ts";
 import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
 import { type ErrorCode, MicroError, badRequest, conflict } from "../errors.ts";
+import { checkOptionNames } from "../option-check.ts";
 import { bidiHandler, clientStreamHandler } from "../server/kinds.ts";
 import { brokerEvent } from "../server/events.ts";
 import type { PlainHandler, Server, ServerOptions } from "../server/server.ts";
@@ -139,6 +140,7 @@ export function serverConformance(
   create: () => Promise<ServerFixture>,
   options: ServerConformanceOptions = {},
 ): void {
+  checkOptionNames("serverConformance", options, { skip: true });
   defineSuite<ServerFixture>(
     runner,
     "server conformance",

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { MicroError, type ErrorCode } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
+import { checkOptionNames } from "../option-check.ts";
 import type {
   ClientExchange,
   ExchangeHandler,
@@ -33,6 +34,7 @@ export function transportConformance(
   create: () => Promise<TransportFixture>,
   options: { readonly skip?: Skips | undefined } = {},
 ): void {
+  checkOptionNames("transportConformance", options, { skip: true });
   defineSuite(runner, "transport conformance", create, cases, options.skip);
 }
 

@@ -20,12 +20,13 @@ import { FastClientStream } from "../fast/client-stream.ts";
 import type { FastAddress } from "../fast/fast-address.ts";
 import { defaultSettings, fastWireName } from "../fast/preface.ts";
 import { parseListenAddress } from "../../net/address.ts";
-import { type PortLimitOptions, portLimits } from "../../net/port-limits.ts";
+import { portLimitNames, type PortLimitOptions, portLimits } from "../../net/port-limits.ts";
 import { HttpClientStream } from "./client-stream.ts";
 import { ConnectionPool, type PooledAddress } from "./connection-pool.ts";
 import { cancelled, deadlineExceeded, transportClosed } from "./dial.ts";
 import { HttpListener } from "./listener.ts";
-import { clientTls, type HttpTlsOptions } from "../../net/tls.ts";
+import { checkTlsOptions, clientTls, type HttpTlsOptions } from "../../net/tls.ts";
+import { checkOptionNames, type OptionNames } from "../../option-check.ts";
 
 /** Settings of `httpTransport()`; all have defaults. */
 export interface HttpTransportOptions extends PortLimitOptions {
@@ -73,11 +74,30 @@ export interface HttpTransportOptions extends PortLimitOptions {
   idleTimeoutMs?: number | undefined;
 }
 
+const optionNames: OptionNames<HttpTransportOptions> = {
+  ...portLimitNames,
+  wire: true,
+  direct: true,
+  secure: true,
+  tls: true,
+  insecureSkipVerify: true,
+  maxMessageBytes: true,
+  maxHeaderBytes: true,
+  maxIdlePerAddress: true,
+  maxConnectionAgeMs: true,
+  maxCallsPerConnection: true,
+  maxExchangesPerConnection: true,
+  maxRunningBytes: true,
+  origins: true,
+};
+
 /**
  * Create the http transport. Nothing is opened before the first call or `listen`.
- * @throws {TypeError} for a limit that is not a positive number.
+ * @throws {TypeError} for an option that does not exist, or a limit that is not a positive number.
  */
 export function httpTransport(options: HttpTransportOptions = {}): Transport {
+  checkOptionNames("httpTransport", options, optionNames);
+  checkTlsOptions("httpTransport: tls", options.tls);
   for (const [name, value] of Object.entries(options))
     if (typeof value === "number" && !(value > 0))
       throw new TypeError(`httpTransport: \`${name}\` must be greater than 0, not ${value}`);

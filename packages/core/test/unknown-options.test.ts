@@ -1,0 +1,154 @@
+import { describe, expect, it } from "vitest";
+import {
+  cachedSelector,
+  cacheWrapper,
+  consoleLogger,
+  createService,
+  debugHandlers,
+  defineService,
+  defineTopic,
+  eventPublisher,
+  httpTransport,
+  jitteredBackoff,
+  jsonCodecWith,
+  jsonMessage,
+  logRing,
+  memoryRegistry,
+  memoryTransport,
+  mucpClient,
+  mucpServer,
+  powerOfTwoChoices,
+  protoMessage,
+  randomChoice,
+  roundRobin,
+  sleep,
+  spanRing,
+  Subscribers,
+  supervise,
+  unary,
+  withLimit,
+} from "../src/index.ts";
+import {
+  clientConformance,
+  codecConformance,
+  faultProxy,
+  selectorConformance,
+  serverConformance,
+  transportConformance,
+} from "../src/testing/index.ts";
+
+const logger = consoleLogger({ write: () => {} });
+const registry = memoryRegistry();
+const greeting = jsonMessage("Greeting");
+const definition = defineService("greeter", { hello: unary({ request: greeting, response: greeting }) });
+const runner = { describe: () => {}, it: () => {} } as never;
+const fixture = (): never => {
+  throw new Error("no suite runs here");
+};
+
+/** Who takes options, what is misspelt, what is meant. The error begins with the key; arguments are as users have them. */
+const takers: Record<string, [wrong: string, meant: string, take: (options: any) => unknown]> = {
+  mucpClient: [
+    "timeout",
+    "timeoutMs",
+    (wrong) =>
+      mucpClient({ transport: memoryTransport(), selector: cachedSelector({ registry, logger }), logger, ...wrong }),
+  ],
+  "greeter Greeter.Hello": [
+    "timeout",
+    "timeoutMs",
+    (wrong) => createService({ registry: "memory" }).call("greeter", "Greeter.Hello", {}, wrong),
+  ],
+  "greeter Greeter.Count": [
+    "streamTimeout",
+    "streamTimeoutMs",
+    (wrong) => createService({ registry: "memory" }).client.stream("greeter", "Greeter.Count", wrong),
+  ],
+  "greeter Greeter.Hello: select": [
+    "filter",
+    "filters",
+    (select) => createService({ registry: "memory" }).client(definition).hello({}, { select }),
+  ],
+  "client(Greeter)": ["servise", "service", (wrong) => createService({ registry: "memory" }).client(definition, wrong)],
+  httpTransport: ["maxMessageByte", "maxMessageBytes", httpTransport],
+  "httpTransport: tls": ["certificate", "", (tls) => httpTransport({ tls })],
+  "createService: tls": ["serverName", "servername", (tls) => createService({ tls })],
+  "createService: debug": ["logs", "log", (debug) => createService({ debug })],
+  "createService: probes": ["readiness", "", (probes) => createService({ probes })],
+  "flags: --colour": [
+    "vairable",
+    "variable",
+    (wrong) => createService({ flags: [{ name: "colour", ...wrong }], args: [], env: {} }).init(),
+  ],
+  run: ["worker", "workers", (wrong) => createService({ registry: "memory" }).run(wrong)],
+  "handle(Greeter)": ["intern", "internal", (wrong) => createService().handle("Greeter", { hello() {} }, wrong)],
+  mucpServer: [
+    "maxConcurency",
+    "maxConcurrency",
+    (wrong) => mucpServer({ name: "greeter", logger, transport: memoryTransport(), ...wrong }),
+  ],
+  "server.start": [
+    "holds",
+    "hold",
+    (wrong) => mucpServer({ name: "greeter", logger, transport: memoryTransport() }).start(wrong),
+  ],
+  Subscribers: [
+    "wrapSubscribers",
+    "wrapSubscriber",
+    (wrong) => new Subscribers({ service: "greeter", logger, broker: undefined, ...wrong }),
+  ],
+  debugHandlers: ["trace", "traces", (wrong) => debugHandlers({ ...wrong } as never)],
+  eventPublisher: ["codec", "codecs", eventPublisher],
+  cachedSelector: ["ttl", "ttlMs", (wrong) => cachedSelector({ registry, logger, ...wrong })],
+  powerOfTwoChoices: ["rnadom", "random", powerOfTwoChoices],
+  randomChoice: ["rnadom", "random", randomChoice],
+  roundRobin: ["rnadom", "random", roundRobin],
+  cacheWrapper: ["maxEntrys", "maxEntries", cacheWrapper],
+  consoleLogger: ["levle", "level", consoleLogger],
+  logRing: ["sise", "size", (wrong) => logRing({ logger, ...wrong })],
+  spanRing: ["sise", "size", spanRing],
+  jsonCodecWith: ["maxPart", "maxParts", jsonCodecWith],
+  protoMessage: ["jsonName", "jsonNames", (wrong) => protoMessage({ encode() {}, decode() {} } as never, wrong)],
+  'defineTopic("user.created")': [
+    "contenttype",
+    "contentType",
+    (wrong) => defineTopic("user.created", greeting, wrong),
+  ],
+  defineService: ["tpye", "type", (wrong) => defineService("greeter", {}, wrong)],
+  unary: ["metdata", "metadata", (wrong) => unary({ request: greeting, response: greeting, ...wrong })],
+  "unary: value": ["requests", "request", (value) => unary({ request: greeting, response: greeting, value })],
+  jitteredBackoff: ["maxDelay", "maxDelayMs", jitteredBackoff],
+  supervise: ["stableAfter", "stableAfterMs", (wrong) => supervise({ run: async () => {}, ...wrong })],
+  sleep: ["singal", "signal", (wrong) => sleep(1, wrong)],
+  withLimit: ["timeout", "timeoutMs", (wrong) => withLimit(Promise.resolve(), { what: "nothing", ...wrong })],
+  faultProxy: ["tarrget", "target", faultProxy],
+  clientConformance: ["skips", "skip", (wrong) => clientConformance(runner, fixture, wrong)],
+  codecConformance: ["skips", "skip", (wrong) => codecConformance(runner, fixture, { samples: [], ...wrong })],
+  selectorConformance: ["settle", "settleMs", (wrong) => selectorConformance(runner, fixture, wrong)],
+  serverConformance: ["skips", "skip", (wrong) => serverConformance(runner, fixture, wrong)],
+  transportConformance: ["skips", "skip", (wrong) => transportConformance(runner, fixture, wrong)],
+};
+
+describe("an option that does not exist is refused, and the nearest one named", () => {
+  it.each(Object.entries(takers))("%s", async (what, [wrong, meant, take]) => {
+    const error: unknown = await Promise.resolve()
+      .then(() => take({ [wrong]: 1 }))
+      .catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(TypeError);
+    expect((error as Error).message).toBe(
+      `${what}: there is no option \`${wrong}\`${meant === "" ? "" : `; did you mean \`${meant}\`?`}`,
+    );
+  });
+
+  it("calls with their options as a number or text are refused, too", async () => {
+    await using service = createService({ registry: "memory", handleSignals: false });
+    for (const [wrong, named] of [
+      [100, "100"],
+      ["100", '"100"'],
+      [null, "null"],
+    ] as const)
+      await expect(service.call("greeter", "Greeter.Hello", {}, wrong as never)).rejects.toThrow(
+        `greeter Greeter.Hello: options are an object, such as { address: … }, not ${named}`,
+      );
+  });
+});
