@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { typeCheck } from "./support/compiled.ts";
-import { command, execute, folder, main, workspace } from "./support/generator.ts";
+import { command, folder, workspace } from "./support/generator.ts";
 
 const run = promisify(execFile);
 const resources = new AsyncDisposableStack();
@@ -78,12 +78,11 @@ function envoyFolders(): string[] {
   return ["envoy-api", "xds", "googleapis", "protoc-gen-validate"].flatMap((name) => ["-I", join(deps, name)]);
 }
 
-async function seconds(args: readonly string[]): Promise<number> {
-  const started = performance.now();
-  const ended = await execute(process.execPath, [main, ...args], work);
-  expect(ended).toMatchObject({ code: 0, errors: "" });
-  return (performance.now() - started) / 1000;
-}
+/**
+ * What a test that generates is given, in milliseconds: far above the second or two it takes, so that only a generator whose work
+ * grows with the square of its input, or never ends, reaches it. Speed is measured in `bench/`.
+ */
+const endless = 120_000;
 
 describe("real .proto files", () => {
   it("googleapis: the stubs are the known ones, everything type-checks, a second run changes nothing", async () => {
@@ -97,14 +96,10 @@ describe("real .proto files", () => {
     expect(await command(...google(), ...googleapis, "--out", out, "--check")).toMatchObject({ code: 0 });
   });
 
-  it("Envoy: everything type-checks, and the largest file is generated with all it needs in under 3 s", async () => {
+  it("Envoy: everything is generated and type-checks", { timeout: endless }, async () => {
     const out = join(work, "envoy");
     expect(await command(...envoyFolders(), ...envoy, "--out", out)).toMatchObject({ code: 0, errors: "" });
     expect(await typeCheck(work, "envoy")).toBe("");
-    const args = [...envoyFolders(), "envoy/config/route/v3/route_components.proto", "--out", join(work, "largest")];
-    // The best of three: other work on the machine is not the generator's.
-    const times = [await seconds(args), await seconds(args), await seconds(args)];
-    expect(Math.min(...times)).toBeLessThan(3);
   });
 
   it("Spanner, Bigtable, BigQuery, Firestore and Pub/Sub: every file is generated and type-checks", async () => {
@@ -121,76 +116,56 @@ describe("real .proto files", () => {
   });
 
   it("Kubernetes, containerd, etcd: every file is generated and type-checks", async (context) => {
-    const modules = await orReason(async () => {
-      const found = Object.entries(goPackages).map(async ([name, module]) => [name, await goFolder(work, module)]);
-      return Object.fromEntries(await Promise.all(found)) as Record<keyof typeof goPackages, string>;
-    });
-    // Where there is no Go, or no way to its modules, there is nothing to read; `modules` says which.
-    if (typeof modules === "string") return context.skip(modules);
-    const root = join(work, "protos/go");
-    const kubernetes = join(root, "kubernetes");
-    await mkdir(join(kubernetes, "k8s.io"), { recursive: true });
-    await symlink(modules.kubernetes, join(kubernetes, "k8s.io/api"), "junction");
-    await symlink(modules.apimachinery, join(kubernetes, "k8s.io/apimachinery"), "junction");
-    const etcd = join(root, "etcd");
-    await mkdir(join(etcd, "etcd"), { recursive: true });
-    await symlink(modules.etcd, join(etcd, "etcd/api"), "junction");
-
-    const ofKubernetes = await Promise.all(
-      ["api", "apimachinery/pkg"].map(async (name) =>
-        (await protosBelow(join(kubernetes, "k8s.io", name))).map((file) => `k8s.io/${name}/${file}`),
-      ),
-    );
-    const ofContainerd = await protosBelow(modules.containerd);
-    // `raft_internal.proto` imports `rpc.proto` by another name than the rest: with both there are two of each message.
-    const ofEtcd = (await protosBelow(modules.etcd))
-      .filter((name) => !name.endsWith("rpc.proto"))
-      .map((file) => `etcd/api/${file}`);
-    const sets: Record<string, string[]> = {
-      kubernetes: ["-I", kubernetes, ...ofKubernetes.flat()],
-      containerd: ["-I", modules.containerd, ...google(), ...ofContainerd],
-      etcd: ["-I", etcd, "-I", join(etcd, "etcd/api/etcdserverpb"), "-I", modules.gateway, ...google(), ...ofEtcd],
-    };
-    expect([ofKubernetes.flat().length, ofContainerd.length, ofEtcd.length]).toEqual([67, 44, 6]);
-    for (const [name, args] of Object.entries(sets))
-      expect(await command(...args, "--out", join(work, "go-sets", name)), name).toMatchObject({ code: 0, errors: "" });
-    expect(await typeCheck(work, "go-sets")).toBe("");
+    const sets = await orReason(goSets);
+    // Where there is no Go, or no way to its modules, there is nothing to read; `sets` says which.
+    if (typeof sets === "string") context.skip(sets);
+    else {
+      for (const [name, { args, files, holds }] of Object.entries(sets)) {
+        expect(files.length, name).toBe(holds);
+        const out = join(work, "go-sets", name);
+        expect(await command(...args, ...files, "--out", out), name).toMatchObject({ code: 0, errors: "" });
+      }
+      expect(await typeCheck(work, "go-sets")).toBe("");
+    }
   });
 
-  it("a service with a thousand rpcs and two thousand messages in a file of 4 MB is generated in under 3 s", async () => {
-    const args = [...google(), "google/cloud/compute/v1/compute.proto", "--out", join(work, "compute")];
-    const times = [await seconds(args), await seconds(args), await seconds(args)];
-    expect(Math.min(...times)).toBeLessThan(3);
-  });
+  it(
+    "a service with a thousand rpcs and two thousand messages in a file of 4 MB is generated",
+    { timeout: endless },
+    async () => {
+      const args = [...google(), "google/cloud/compute/v1/compute.proto", "--out", join(work, "compute")];
+      expect(await command(...args)).toMatchObject({ code: 0, errors: "" });
+    },
+  );
 
   it("go-micro's own: all of them are generated and type-check", async (context) => {
     const modules = await goModules();
     // Where there is no Go, or no way to its modules, there is nothing to read; `modules` says which.
-    if (typeof modules === "string") return context.skip(modules);
-    for (const [index, module] of modules.entries()) {
-      const files = (await readdir(module, { recursive: true })).filter(
-        (name) => name.endsWith(".proto") && !name.includes("/examples/") && !name.startsWith("examples"),
-      );
-      expect(files.length).toBeGreaterThan(5);
-      for (const file of files) {
-        // Each on its own: several define the same names, as programs of their own.
-        const out = join(work, "go-micro", String(index), file.replaceAll(/\W/g, "_"));
-        const roots = ["-I", module];
-        const { code, errors } = await command(...roots, join(module, file), "--out", out);
-        expect(code, `${file}: ${errors}`).toBe(0);
+    if (typeof modules === "string") context.skip(modules);
+    else {
+      for (const [index, module] of modules.entries()) {
+        const files = (await readdir(module, { recursive: true })).filter(
+          (name) => name.endsWith(".proto") && !name.includes("/examples/") && !name.startsWith("examples"),
+        );
+        expect(files.length).toBeGreaterThan(5);
+        for (const file of files) {
+          // Each on its own: several define the same names, as programs of their own.
+          const out = join(work, "go-micro", String(index), file.replaceAll(/\W/g, "_"));
+          const { code, errors } = await command("-I", module, join(module, file), "--out", out);
+          expect(code, `${file}: ${errors}`).toBe(0);
+        }
       }
+      expect(await typeCheck(work, "go-micro")).toBe("");
     }
-    expect(await typeCheck(work, "go-micro")).toBe("");
-    return undefined;
   });
 });
 
 /** Folders of go-micro's modules, as the interop suite has them; the reason where there are none. */
 function goModules(): Promise<string[] | string> {
-  const interop = (generation: string): string => join(workspace, "interop/go", generation);
+  const interop = join(workspace, "interop/go");
   return orReason(async () => [
-    await goFolder(interop("v2"), "github.com/micro/go-micro/v2"),
-    await goFolder(interop("v5"), "go-micro.dev/v5"),
+    await goFolder(join(interop, "v2"), "github.com/micro/go-micro/v2"),
+    await goFolder(join(interop, "v5"), "go-micro.dev/v5"),
   ]);
 }
 
@@ -204,6 +179,40 @@ async function goFolder(cwd: string, module: string): Promise<string> {
   const { Dir } = JSON.parse(stdout) as { Dir?: string };
   if (!Dir) throw new Error(`go mod download says no folder for ${module}`);
   return Dir;
+}
+
+/** Arguments and files of a run of the generator, and how many files there are known to be. */
+interface GoSet {
+  readonly args: readonly string[];
+  readonly files: readonly string[];
+  readonly holds: number;
+}
+
+/** Sets of .proto files of Go modules, each below the folder by whose name its files import each other. */
+async function goSets(): Promise<Record<string, GoSet>> {
+  const found = Object.entries(goPackages).map(async ([name, module]) => [name, await goFolder(work, module)]);
+  const modules = Object.fromEntries(await Promise.all(found)) as Record<keyof typeof goPackages, string>;
+  const root = join(work, "protos/go");
+  const place = async (folderName: string, module: string): Promise<void> => {
+    await mkdir(join(root, folderName, ".."), { recursive: true });
+    await symlink(module, join(root, folderName), "junction");
+  };
+  await place("k8s.io/api", modules.kubernetes);
+  await place("k8s.io/apimachinery", modules.apimachinery);
+  await place("etcd/api", modules.etcd);
+  const below = async (folderName: string): Promise<string[]> =>
+    (await protosBelow(join(root, folderName))).map((file) => `${folderName}/${file}`);
+
+  const kubernetes = [...(await below("k8s.io/api")), ...(await below("k8s.io/apimachinery/pkg"))];
+  const containerd = await protosBelow(modules.containerd);
+  // `raft_internal.proto` imports `rpc.proto` by another name than the rest: with both there are two of each message.
+  const etcd = (await below("etcd/api")).filter((name) => !name.endsWith("rpc.proto"));
+  const etcdRoots = ["-I", root, "-I", join(root, "etcd/api/etcdserverpb"), "-I", modules.gateway, ...google()];
+  return {
+    kubernetes: { args: ["-I", root], files: kubernetes, holds: 67 },
+    containerd: { args: ["-I", modules.containerd, ...google()], files: containerd, holds: 44 },
+    etcd: { args: etcdRoots, files: etcd, holds: 6 },
+  };
 }
 
 /** What `get` finds; the reason where Go, or the way to its modules, is missing. */
