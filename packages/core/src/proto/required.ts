@@ -15,7 +15,10 @@ function hasRequired(type: ProtoType<any>): boolean {
   return table.required!;
 }
 
-/** Whether a type has required fields anywhere inside: types may hold each other. */
+/**
+ * Whether a type has required fields anywhere inside: types may hold each other. All that it can reach is settled with it,
+ * so that what is settled is right for good, whichever type is used first.
+ */
 function settle(root: ProtoType<any>): void {
   const seen = new Set<ProtoType<any>>();
   const users = new Map<ProtoType<any>, ProtoType<any>[]>();
@@ -24,21 +27,26 @@ function settle(root: ProtoType<any>): void {
   for (let type = pending.pop(); type !== undefined; type = pending.pop()) {
     if (seen.has(type)) continue;
     seen.add(type);
-    for (const field of type.table.fields) {
-      if (field.required === true) found.push(type);
+    const { fields, required } = type.table;
+    if (required ?? fields.some((field) => field.required === true)) found.push(type);
+    if (required !== undefined) continue;
+    for (const field of fields) {
       // Those that are plain values in code have none.
       if (field.type !== "message") continue;
       const inner = field.of!() as ProtoType<any>;
-      users.set(inner, [...(users.get(inner) ?? []), type]);
+      const known = users.get(inner);
+      if (known === undefined) users.set(inner, [type]);
+      else known.push(type);
       pending.push(inner);
     }
   }
-  for (const type of seen) type.table.required ??= false;
+  const having = new Set<ProtoType<any>>();
   for (let type = found.pop(); type !== undefined; type = found.pop()) {
-    if (type.table.required) continue;
-    type.table.required = true;
-    found.push(...(users.get(type) ?? []));
+    if (having.has(type)) continue;
+    having.add(type);
+    for (const user of users.get(type) ?? []) found.push(user);
   }
+  for (const type of seen) type.table.required ??= having.has(type);
 }
 
 const pathOf = (path: string, { key }: Field): string => (path === "" ? key : `${path}.${key}`);

@@ -73,6 +73,177 @@ export const Query_Hit: $.ProtoType<Query_Hit> = /* @__PURE__ */ $.message<Query
   ],
 });
 
+/** What is required far inside: used in any order, also by types that hold each other. */
+export interface Leaf {
+  id: string;
+}
+
+export const Leaf: $.ProtoType<Leaf> = /* @__PURE__ */ $.message<Leaf>("Leaf", {
+  base: () => ({ id: undefined! }),
+  write: (m, w) => {
+    if (m.id != null) { w.tag(10); w.string(m.id); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.id = r.anyString(); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if (m.id != null) j.id = $.jsonString(m.id);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "id", type: "string", required: true, explicit: true },
+  ],
+});
+
+export interface Flat {
+  leaf?: Leaf | undefined;
+}
+
+export const Flat: $.ProtoType<Flat> = /* @__PURE__ */ $.message<Flat>("Flat", {
+  base: () => ({ leaf: undefined }),
+  write: (m, w) => {
+    if (m.leaf != null) { w.tag(10); w.message(Leaf, m.leaf); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.leaf = r.message(Leaf, m.leaf); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if (m.leaf != null) j.leaf = $.jsonMessage(Leaf, m.leaf, o);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "leaf", type: "message", of: () => Leaf },
+  ],
+});
+
+export interface Above {
+  flat: { [key: string]: Flat };
+}
+
+export const Above: $.ProtoType<Above> = /* @__PURE__ */ $.message<Above>("Above", {
+  base: () => ({ flat: {} }),
+  write: (m, w) => {
+    for (const [k, v] of $.entries(m.flat)) {
+      w.tag(10); const start = w.fork();
+      w.tag(10); w.string(k);
+      w.tag(18); w.message(Flat, v);
+      w.join(start);
+    }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: {
+          const to = r.span(); let k: string = ""; let v: Flat | undefined = undefined;
+          while (r.position < to) {
+            const part = r.tag();
+            if (part === 10) k = r.anyString();
+            else if (part === 18) v = r.message(Flat, v);
+            else r.skip(part);
+          }
+          r.end(to); $.put(m.flat, k, v ?? Flat.base());
+          continue;
+        }
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if ($.hasEntries(m.flat)) j.flat = $.jsonMap(m.flat, (v) => $.jsonMessage(Flat, v, o), o);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "flat", type: "message", of: () => Flat, map: "string" },
+  ],
+});
+
+export interface Node {
+  next?: Node | undefined;
+  other?: Other | undefined;
+}
+
+export const Node: $.ProtoType<Node> = /* @__PURE__ */ $.message<Node>("Node", {
+  base: () => ({ next: undefined, other: undefined }),
+  write: (m, w) => {
+    if (m.next != null) { w.tag(10); w.message(Node, m.next); }
+    if (m.other != null) { w.tag(18); w.message(Other, m.other); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.next = r.message(Node, m.next); continue;
+        case 18: m.other = r.message(Other, m.other); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if (m.next != null) j.next = $.jsonMessage(Node, m.next, o);
+    if (m.other != null) j.other = $.jsonMessage(Other, m.other, o);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "next", type: "message", of: () => Node },
+    { no: 2, name: "other", type: "message", of: () => Other },
+  ],
+});
+
+export interface Other {
+  nodes: Node[];
+  leaves: Leaf[];
+}
+
+export const Other: $.ProtoType<Other> = /* @__PURE__ */ $.message<Other>("Other", {
+  base: () => ({ nodes: [], leaves: [] }),
+  write: (m, w) => {
+    for (const v of $.list(m.nodes)) { w.tag(10); w.message(Node, v); }
+    for (const v of $.list(m.leaves)) { w.tag(18); w.message(Leaf, v); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.nodes.push(r.message(Node)); continue;
+        case 18: m.leaves.push(r.message(Leaf)); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if ($.list(m.nodes).length > 0) j.nodes = m.nodes.map((v) => $.jsonMessage(Node, v, o));
+    if ($.list(m.leaves).length > 0) j.leaves = m.leaves.map((v) => $.jsonMessage(Leaf, v, o));
+    return j;
+  },
+  fields: [
+    { no: 1, name: "nodes", type: "message", of: () => Node, list: true },
+    { no: 2, name: "leaves", type: "message", of: () => Leaf, list: true },
+  ],
+});
+
 export const exact: $.Extension<Query, boolean> = /* @__PURE__ */ $.extension(
   "exact",
   () => Query,
@@ -100,4 +271,4 @@ export const exact: $.Extension<Query, boolean> = /* @__PURE__ */ $.extension(
 );
 
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Query, exact, Query_Hit), () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Query, Leaf, Flat, Above, Node, Other, exact, Query_Hit), () => []);
