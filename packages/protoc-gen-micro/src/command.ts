@@ -45,7 +45,10 @@ export function usage(): string {
     line("--map <file.proto>=<module>", "its messages are in this module already; repeatable"),
     line("--protoc <program>", "use this protoc instead of the bundled compiler"),
     line("--check", "write nothing; exit code 1 if a file would change"),
-    line("--clean", "remove files in the folder that were generated earlier and are not any more"),
+    line(
+      "--clean",
+      "remove what earlier runs generated in the folder from these .proto files, or from ones that are gone",
+    ),
     line("--lock <file>", "keep hashes of all inputs and outputs there, which --check compares as well"),
     line("--watch", "go on, and generate again when a .proto file changes"),
     ...[...optionRules].map(([name, { form, help }]) => line(`--${flagName(name)} ${form}`, help)),
@@ -97,7 +100,7 @@ async function run(
     return 0;
   }
   if (positionals.length === 0) throw new InputError("no .proto file is given; see --help");
-  if (values.out === undefined) throw new InputError("--out <folder> is missing; see --help");
+  if (!values.out) throw new InputError("--out <folder> is missing; see --help");
   if (values.watch === true && values.check === true) throw new InputError("--watch and --check exclude each other");
   const options = defaultOptions("all");
   for (const name of optionRules.keys())
@@ -116,14 +119,18 @@ async function run(
   const { set, names, paths } = compiled;
   reads([...paths.values()]);
   const request = create(CodeGeneratorRequestSchema, { fileToGenerate: [...new Set(names)], protoFile: set.file });
-  const { files, warnings } = await generate(request, options);
+  const { files, others, warnings } = await generate(request, options);
   [...compiled.warnings, ...warnings].forEach(error);
 
   // Everything is known by now: what fails does so before the first file is written.
   const check = values.check === true;
+  const inputs = {
+    options: JSON.stringify({ ...options, modules: [...options.modules] }),
+    files: await textsOf(paths),
+  };
+  const read = new Set(set.file.map(({ name }) => name));
   const changed = await writeOutputs(
-    files,
-    { options: JSON.stringify({ ...options, modules: [...options.modules] }), files: await textsOf(paths) },
+    { files, others, inputs, sources: { read: (name) => read.has(name), exists: compiled.exists } },
     { folder: values.out, check, clean: values.clean === true, lock: values.lock },
   );
   if (!check || changed.length === 0) return 0;

@@ -37,6 +37,8 @@ export interface Compiled {
   readonly set: FileDescriptorSet;
   /** Names of the files that were asked for. */
   readonly names: readonly string[];
+  /** True for the name of a file that is in one of the folders, or comes with the command. */
+  readonly exists: (name: string) => boolean;
   /** Paths of all files that were read, by their names, as far as they are known. */
   readonly paths: ReadonlyMap<string, string>;
   /** What the compiler says although it succeeds. */
@@ -77,7 +79,13 @@ export async function compile({ files, protoPaths, protoc }: CompileOptions): Pr
     const folder = folders.find((one) => existsSync(join(one, name)));
     if (folder !== undefined) paths.set(name, join(folder, name));
   }
-  return { set, names: found.map(({ name }) => name), paths, warnings: stderr === "" ? [] : stderr.split("\n") };
+  return {
+    set,
+    names: found.map(({ name }) => name),
+    exists: (name) => [...folders, bundledProtos].some((folder) => existsSync(join(folder, name))),
+    paths,
+    warnings: stderr === "" ? [] : stderr.split("\n"),
+  };
 }
 
 /** Paths of the files that are asked for, for who waits for them to be put right. */

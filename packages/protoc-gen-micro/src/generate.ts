@@ -11,6 +11,8 @@ import { refuseForTsProto } from "./ts-proto-limits.ts";
 export interface Generated {
   /** Sorted by name. */
   readonly files: readonly GeneratedFile[];
+  /** Names of files that `emit` leaves out: stubs beside messages, or messages that the stubs import. */
+  readonly others: readonly string[];
   readonly warnings: readonly string[];
 }
 
@@ -23,10 +25,18 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
     return file;
   });
   const warnings: string[] = [];
-  const withMessages =
-    options.emit === "stubs"
-      ? []
-      : filesWithMessages(asked, options).filter((file) => options.imports || asked.includes(file));
+  const needed = filesWithMessages(asked, options).filter((file) => options.imports || asked.includes(file));
+  const withServices = asked.filter(({ services }) => services.length > 0);
+  const places = {
+    stubs: withServices.map((file) => ({ name: stubsPath(file, options), what: `the stubs of ${file.proto.name}` })),
+    messages: needed.map((file) => ({
+      name: `${messagesPath(file, options)}.ts`,
+      what: `the messages of ${file.proto.name}`,
+    })),
+  };
+  // Whatever is written today: the other half may be written by another run.
+  refuseSamePaths([...places.messages, ...places.stubs]);
+  const withMessages = options.emit === "stubs" ? [] : needed;
   if (options.messages === "ts-proto" && options.emit !== "stubs") refuseForTsProto(withMessages.filter(isUsers));
   const messages =
     options.messages === "micro"
@@ -40,13 +50,40 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   messages.catch(() => {});
   const files: GeneratedFile[] = [];
   if (options.emit !== "messages") {
-    for (const file of asked) {
+    for (const file of withServices) {
       const content = generateStubs(file, { options, registry, warn: (text) => warnings.push(text) });
-      if (content !== undefined) files.push({ name: stubsPath(file, options), content });
+      files.push({ name: stubsPath(file, options), content });
     }
   }
   files.push(...(await messages));
-  return { files: files.toSorted((a, b) => (a.name < b.name ? -1 : 1)), warnings };
+  const others = [
+    ...(options.emit === "messages" ? places.stubs : []),
+    ...(options.emit === "stubs" ? places.messages : []),
+  ];
+  return {
+    files: files.toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+    others: others.map(({ name }) => name),
+    warnings,
+  };
+}
+
+/** @throws {InputError} for two outputs that are one file, on some systems or on all */
+function refuseSamePaths(places: readonly { readonly name: string; readonly what: string }[]): void {
+  const taken = new Map<string, { readonly name: string; readonly what: string }>();
+  const faults: string[] = [];
+  for (const place of places) {
+    // As macOS and Windows compare names.
+    const key = place.name.normalize("NFC").toLowerCase();
+    const other = taken.get(key);
+    if (other === undefined) taken.set(key, place);
+    else
+      faults.push(
+        other.name === place.name
+          ? `${other.what} and ${place.what} would both be written to ${place.name}: rename a .proto file, or choose another output suffix or message suffix`
+          : `${other.what} and ${place.what} would be written to ${other.name} and ${place.name}, which are one file on macOS and Windows: rename a .proto file`,
+      );
+  }
+  if (faults.length > 0) throw new InputError(faults.join("\n"));
 }
 
 /** Google's own files are what they are: nobody can change them, and ts-proto knows the most usual ones. */

@@ -1,89 +1,102 @@
-/** What the command leaves in the output folder: files, no older ones, a lock. */
-import { createHash } from "node:crypto";
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { dirname, join, relative, resolve } from "node:path";
+/** What the command leaves in the output folder: files, no older ones, a lock. Nothing that was not generated is touched. */
+import { lstat, readFile, realpath } from "node:fs/promises";
+import { dirname, isAbsolute, join, relative, resolve } from "node:path";
+import { lockText, readLock, type Inputs } from "./lock.ts";
 import { InputError } from "./options.ts";
+import { isGenerated, staleFiles, type Sources } from "./stale.ts";
 import type { GeneratedFile } from "./ts-proto.ts";
+import { applyChanges, type Change } from "./writing.ts";
 
 export interface OutputOptions {
   readonly folder: string;
   /** Write nothing. */
   readonly check: boolean;
-  /** Remove what was generated earlier and is not any more. */
+  /** Remove what was generated earlier and is not any more: see {@link staleFiles}. */
   readonly clean: boolean;
   /** Where the hashes of all inputs and outputs are kept. */
   readonly lock: string | undefined;
 }
 
-/** Inputs of a run, by their names. */
-export interface Inputs {
-  readonly options: string;
-  readonly files: ReadonlyMap<string, string>;
+export interface Outputs {
+  readonly files: readonly GeneratedFile[];
+  /** Names of files that belong to the same inputs, and that this run was asked to leave to another. */
+  readonly others: readonly string[];
+  readonly inputs: Inputs;
+  readonly sources: Sources;
 }
 
-/** Write what differs. @returns the paths of what did */
-export async function writeOutputs(
-  files: readonly GeneratedFile[],
-  inputs: Inputs,
-  { folder, check, clean, lock }: OutputOptions,
-): Promise<string[]> {
-  const wanted: { readonly path: string; readonly content: string | undefined }[] = files.map(({ name, content }) => ({
-    path: join(folder, name),
-    content,
-  }));
+/**
+ * Write what differs; all of it or nothing.
+ * @returns the paths of what did
+ * @throws {InputError} before anything is written, for a path that is not ours to write
+ */
+export async function writeOutputs(outputs: Outputs, { folder, check, clean, lock }: OutputOptions): Promise<string[]> {
+  const { files, inputs, sources } = outputs;
+  const changes: Change[] = [];
+  const refused: string[] = [];
+  await refuseFile(folder);
+  for (const { name, content } of files) {
+    const path = join(folder, name);
+    const there = await outputAt(folder, path);
+    if (typeof there === "object") refused.push(there.refused);
+    else if (there !== content) changes.push({ path, content });
+  }
+  const earlier = lock === undefined ? undefined : await readLock(lock);
+  if (lock !== undefined && files.some(({ name }) => resolve(folder, name) === resolve(lock)))
+    refused.push(`--lock: ${lock} is one of the generated files`);
+  if (refused.length > 0) throw new InputError(refused.join("\n"));
   if (clean) {
-    const names = new Set(files.map(({ name }) => name));
-    for (const name of await generatedEarlier(folder))
-      if (!names.has(name)) wanted.push({ path: join(folder, name), content: undefined });
+    const kept = new Set([...files.map(({ name }) => name), ...outputs.others]);
+    const written = lock === undefined ? undefined : new Set(Object.keys(earlier?.lock.outputs ?? {}));
+    for (const name of await staleFiles(folder, sources, written))
+      if (!kept.has(name)) changes.push({ path: join(folder, name), content: undefined });
   }
-  if (lock !== undefined) wanted.push({ path: lock, content: lockText(files, inputs) });
-  const changed: string[] = [];
-  for (const { path, content } of wanted) {
-    if ((await textOf(path)) === content) continue;
-    changed.push(path);
-    if (check) continue;
-    if (content === undefined) await rm(path);
-    else await write(path, content);
+  if (lock !== undefined) {
+    const content = lockText(files, inputs);
+    if (earlier?.text !== content) changes.push({ path: lock, content });
   }
-  return changed;
+  if (!check) await applyChanges(changes);
+  return changes.map(({ path }) => path);
 }
 
-async function write(path: string, content: string): Promise<void> {
-  try {
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, content);
-  } catch (error) {
-    throw new InputError(`cannot write ${path}: ${(error as Error).message}`);
-  }
-}
-
-const textOf = (path: string): Promise<string | undefined> => readFile(path, "utf8").catch(() => undefined);
-
-/** Files below a folder that begin as ours and ts-proto's do, with `/` between folders. */
-async function generatedEarlier(folder: string): Promise<string[]> {
-  // The folder may be spelt in any way (`./gen//`); names are what is below it.
-  const root = resolve(folder);
-  const entries = await readdir(root, { recursive: true, withFileTypes: true }).catch(() => []);
-  const found: string[] = [];
-  for (const entry of entries) {
-    if (!entry.isFile() || !/\.[mc]?ts$/.test(entry.name)) continue;
-    const path = join(entry.parentPath, entry.name);
-    if (!/^\/\/ Code generated by protoc-gen-(?:micro|ts_proto)\. DO NOT EDIT\.\n/.test((await textOf(path)) ?? ""))
-      continue;
-    found.push(relative(root, path).replaceAll("\\", "/"));
-  }
-  return found;
-}
-
-const hash = (text: string): string => createHash("sha256").update(text).digest("hex");
-
-function lockText(files: readonly GeneratedFile[], { options, files: inputs }: Inputs): string {
-  const sorted = (entries: Iterable<readonly [string, string]>): Record<string, string> =>
-    Object.fromEntries([...entries].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([name, text]) => [name, hash(text)]));
-  const lock = {
-    options: hash(options),
-    inputs: sorted(inputs),
-    outputs: sorted(files.map(({ name, content }) => [name, content] as const)),
+/** The text of an earlier output, undefined for none, or why nothing may be written there. */
+async function outputAt(folder: string, path: string): Promise<string | undefined | { readonly refused: string }> {
+  const outside = await leavesFolder(folder, path);
+  if (outside !== undefined) return { refused: outside };
+  const entry = await lstat(path).catch(() => undefined);
+  if (entry === undefined) return undefined;
+  if (entry.isSymbolicLink())
+    return { refused: `${path} is a symbolic link: remove it, or write elsewhere with --out` };
+  if (!entry.isFile()) return { refused: `${path} is no file: remove it, or write elsewhere with --out` };
+  const text = await readFile(path, "utf8");
+  // What is empty is nobody's work.
+  if (text.trim() === "" || isGenerated(text)) return text;
+  return {
+    refused: `${path} was not generated and would be overwritten: move it, or write elsewhere with --out, --message-suffix or --output-suffix`,
   };
-  return `${JSON.stringify(lock, undefined, 2)}\n`;
+}
+
+/** A link inside of the output folder may lead anywhere. @returns what is wrong with it */
+async function leavesFolder(folder: string, path: string): Promise<string | undefined> {
+  const root = await realpath(folder).catch(() => undefined);
+  if (root === undefined) return undefined;
+  // What is not there yet is made, and no link.
+  for (let parent = dirname(resolve(path)); isBelow(parent, resolve(folder)); parent = dirname(parent)) {
+    if ((await lstat(parent).catch(() => undefined)) === undefined) continue;
+    const real = await realpath(parent).catch(() => undefined);
+    if (real === undefined || (real !== root && !isBelow(real, root)))
+      return `${path} is outside of ${folder}, because ${relative(process.cwd(), parent)} is a link: remove it, or write elsewhere with --out`;
+    return undefined;
+  }
+  return undefined;
+}
+
+async function refuseFile(folder: string): Promise<void> {
+  const entry = await lstat(await realpath(folder).catch(() => folder)).catch(() => undefined);
+  if (entry !== undefined && !entry.isDirectory()) throw new InputError(`--out: ${folder} is no folder`);
+}
+
+function isBelow(path: string, folder: string): boolean {
+  const below = relative(folder, path);
+  return below !== "" && !isAbsolute(below) && below.split(/[/\\]/, 1)[0] !== "..";
 }

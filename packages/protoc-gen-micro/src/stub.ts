@@ -31,9 +31,9 @@ interface ServiceNames {
   readonly register: string;
 }
 
-/** Text of the stubs, or undefined for a file without services. @throws {InputError} for rpcs that cannot be told apart */
-export function generateStubs(file: DescFile, context: StubContext): string | undefined {
-  return file.services.length === 0 ? undefined : new StubFile(file, context).text();
+/** Text of the stubs of a file that has services. @throws {InputError} for rpcs that cannot be told apart */
+export function generateStubs(file: DescFile, context: StubContext): string {
+  return new StubFile(file, context).text();
 }
 
 class StubFile {
