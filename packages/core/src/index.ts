@@ -182,7 +182,7 @@ export {
 export type { CachedNode } from "./registry/node-table.ts";
 export { registrar, type Registrar, type RegistrarOptions, type RegistrarState } from "./registry/registrar.ts";
 export { copyService, decodeResult, decodeService, encodeResult, encodeService } from "./registry/record.ts";
-export { checkRegistryTimes } from "./registry/call-options.ts";
+export { checkRegistryCall, type RegistryOperation } from "./registry/call-options.ts";
 export { registryWatcher, type RegistryWatcherOptions, type WatchSink } from "./registry/watch-stream.ts";
 export { advertiseAddress, joinAddress, splitAddress } from "./registry/address.ts";
 export {

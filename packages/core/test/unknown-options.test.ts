@@ -13,13 +13,18 @@ import {
   jsonCodecWith,
   jsonMessage,
   logRing,
+  mdnsRegistry,
   memoryRegistry,
   memoryTransport,
   mucpClient,
   mucpServer,
+  multiRegistry,
   powerOfTwoChoices,
   protoMessage,
   randomChoice,
+  registrar,
+  registryCache,
+  registryWatcher,
   roundRobin,
   sleep,
   spanRing,
@@ -32,6 +37,7 @@ import {
   clientConformance,
   codecConformance,
   faultProxy,
+  registryConformance,
   selectorConformance,
   serverConformance,
   transportConformance,
@@ -39,6 +45,7 @@ import {
 
 const logger = consoleLogger({ write: () => {} });
 const registry = memoryRegistry();
+const record = { name: "greeter", version: "1", metadata: {}, endpoints: [], nodes: [] };
 const greeting = jsonMessage("Greeting");
 const definition = defineService("greeter", { hello: unary({ request: greeting, response: greeting }) });
 const runner = { describe: () => {}, it: () => {} } as never;
@@ -118,12 +125,21 @@ const takers: Record<string, [wrong: string, meant: string, take: (options: any)
   unary: ["metdata", "metadata", (wrong) => unary({ request: greeting, response: greeting, ...wrong })],
   "unary: value": ["requests", "request", (value) => unary({ request: greeting, response: greeting, value })],
   jitteredBackoff: ["maxDelay", "maxDelayMs", jitteredBackoff],
+  memoryRegistry: ["service", "services", memoryRegistry],
+  mdnsRegistry: ["ttl", "ttlSeconds", mdnsRegistry],
+  multiRegistry: ["reads", "read", (wrong) => multiRegistry({ write: [registry], ...wrong })],
+  registryCache: ["ttl", "ttlMs", (wrong) => registryCache({ registry, logger, ...wrong })],
+  registryWatcher: ["maxQueue", "maxQueued", (wrong) => registryWatcher({ open: async () => () => {}, ...wrong })],
+  registrar: ["interval", "intervalMs", (wrong) => registrar({ registry, logger, service: () => record, ...wrong })],
+  "registry.register": ["ttl", "ttlMs", (wrong) => registry.register(record, wrong)],
+  "registry.watch": ["servise", "service", (wrong) => registry.watch(wrong)],
   supervise: ["stableAfter", "stableAfterMs", (wrong) => supervise({ run: async () => {}, ...wrong })],
   sleep: ["singal", "signal", (wrong) => sleep(1, wrong)],
   withLimit: ["timeout", "timeoutMs", (wrong) => withLimit(Promise.resolve(), { what: "nothing", ...wrong })],
   faultProxy: ["tarrget", "target", faultProxy],
   clientConformance: ["skips", "skip", (wrong) => clientConformance(runner, fixture, wrong)],
   codecConformance: ["skips", "skip", (wrong) => codecConformance(runner, fixture, { samples: [], ...wrong })],
+  registryConformance: ["minTtl", "minTtlMs", (wrong) => registryConformance(runner, fixture, wrong)],
   selectorConformance: ["settle", "settleMs", (wrong) => selectorConformance(runner, fixture, wrong)],
   serverConformance: ["skips", "skip", (wrong) => serverConformance(runner, fixture, wrong)],
   transportConformance: ["skips", "skip", (wrong) => transportConformance(runner, fixture, wrong)],

@@ -1,12 +1,13 @@
 /** The registry of go-micro in Consul (go-plugins `registry/consul/consul.go`): agent services with encoded tags. */
 import {
   MicroError,
-  checkRegistryTimes,
+  checkRegistryCall,
   copyService,
   registryWatcher,
   type RegisterOptions,
   type Registry,
   type RegistryCallOptions,
+  type RegistryOperation,
   type Service,
   type StringMap,
   type WatchOptions,
@@ -54,12 +55,11 @@ class ConsulRegistry implements Registry {
   }
 
   async register(service: Service, options: RegisterOptions = {}): Promise<void> {
-    this.#check(options);
+    const bounds = this.#begin("register", options);
+    const { signal, timeoutMs } = bounds;
     const { ttlMs } = options;
-    const { signal, timeoutMs } = this.#bounds(options);
     const copy = copyService(service);
     for (const name of [copy.name, ...copy.nodes.map(({ id }) => id)]) if (isUnnameable(name)) throw unnameable(name);
-    const bounds = { signal, timeoutMs };
     const until = performance.now() + Math.min(timeoutMs, spreadMs);
     const written = await Promise.all(
       copy.nodes.map((node) => this.#registration(node.id).put(copy, node, ttlMs, bounds)),
@@ -69,8 +69,7 @@ class ConsulRegistry implements Registry {
   }
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
-    this.#check(options);
-    const { signal, timeoutMs } = this.#bounds(options);
+    const { signal, timeoutMs } = this.#begin("deregister", options);
     const copy = copyService(service, { nodes: "any" });
     const ids = copy.nodes.map(({ id }) => id).filter((id) => !isUnnameable(id));
     if (isUnnameable(copy.name)) return;
@@ -86,19 +85,18 @@ class ConsulRegistry implements Registry {
   }
 
   async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
-    this.#check(options);
+    const bounds = this.#begin("getService", options);
     // What cannot be registered is not there either.
     if (isUnnameable(name)) return [];
-    const { body, filtered } = await this.#health(name, this.#bounds(options));
+    const { body, filtered } = await this.#health(name, bounds);
     const services = group(readInstances(name, body, this.#reader).values());
     if (services.length === 0 && filtered) throw withheld(`look-up of ${name}`);
     return services;
   }
 
   async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
-    this.#check(options);
+    const { signal, timeoutMs } = this.#begin("listServices", options);
     const what = "list of services";
-    const { signal, timeoutMs } = this.#bounds(options);
     const answer = await this.#client.request(what, "/v1/catalog/services", {
       query: this.#query(),
       signal,
@@ -112,6 +110,7 @@ class ConsulRegistry implements Registry {
   }
 
   watch(options: WatchOptions = {}): Watcher {
+    checkRegistryCall("watch", options);
     return registryWatcher({
       signal: options.signal,
       open: async (sink, signal) => {
@@ -223,14 +222,13 @@ class ConsulRegistry implements Registry {
     this.#settings.logger?.warn(`Registry [consul] Ignored tag ${shown}: ${reason}`, { ignored: this.#brokenCount });
   }
 
-  #bounds(options: RegistryCallOptions): { readonly signal: AbortSignal | undefined; readonly timeoutMs: number } {
-    const { timeoutMs = this.#settings.timeoutMs } = checkRegistryTimes(options, this.#settings.timeoutMs);
-    return { signal: options.signal, timeoutMs };
-  }
-
-  #check(options: RegisterOptions): void {
+  /** Refuse what cannot be done. Gives the bounds of what can. */
+  #begin(
+    operation: RegistryOperation,
+    options: RegisterOptions,
+  ): { readonly signal: AbortSignal | undefined; readonly timeoutMs: number } {
     const { signal, domain } = options;
-    checkRegistryTimes(options);
+    const { timeoutMs = this.#settings.timeoutMs } = checkRegistryCall(operation, options, this.#settings.timeoutMs);
     if (this.#client.closed.aborted) throw closedError();
     if (signal?.aborted === true)
       throw new MicroError("registry consul: cancelled by the caller", {
@@ -239,6 +237,7 @@ class ConsulRegistry implements Registry {
         cause: signal.reason,
       });
     refuseDomain(domain);
+    return { signal, timeoutMs };
   }
 }
 

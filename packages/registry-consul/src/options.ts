@@ -1,5 +1,5 @@
 /** Settings of the Consul registry, and their check. */
-import type { Logger } from "@micro/core";
+import { checkOptionNames, type Logger, type OptionNames } from "@micro/core";
 
 /** Certificates in PEM, as text or bytes. */
 export interface ConsulTlsOptions {
@@ -62,6 +62,24 @@ export interface ConsulRegistryOptions {
   logger?: Logger | undefined;
 }
 
+const optionNames: OptionNames<ConsulRegistryOptions> = {
+  addresses: true,
+  token: true,
+  datacenter: true,
+  tls: true,
+  insecureSkipVerify: true,
+  connect: true,
+  tcpCheck: true,
+  httpCheck: true,
+  staleReads: true,
+  timeoutMs: true,
+  waitMs: true,
+  logger: true,
+};
+const tlsNames: OptionNames<ConsulTlsOptions> = { ca: true, cert: true, key: true, servername: true };
+const tcpCheckNames: OptionNames<TcpCheckOptions> = { intervalMs: true, timeoutMs: true };
+const httpCheckNames: OptionNames<HttpCheckOptions> = { ...tcpCheckNames, protocol: true, port: true, path: true };
+
 /** Options with defaults, checked. */
 export interface ConsulSettings extends Omit<ConsulRegistryOptions, "addresses"> {
   /** URLs of one scheme. */
@@ -74,6 +92,10 @@ export interface ConsulSettings extends Omit<ConsulRegistryOptions, "addresses">
 
 /** @throws {TypeError} naming the option that is wrong. */
 export function readOptions(options: ConsulRegistryOptions): ConsulSettings {
+  checkOptionNames("consulRegistry", options, optionNames);
+  checkOptionNames("consulRegistry: tls", options.tls, tlsNames);
+  checkOptionNames("consulRegistry: tcpCheck", options.tcpCheck, tcpCheckNames);
+  checkOptionNames("consulRegistry: httpCheck", options.httpCheck, httpCheckNames);
   const { addresses = ["127.0.0.1:8500"], tls, tcpCheck, httpCheck, timeoutMs = 5_000, waitMs = 15_000 } = options;
   if (!Array.isArray(addresses) || addresses.length === 0)
     throw new TypeError("consulRegistry: `addresses` must be a list of at least one address");

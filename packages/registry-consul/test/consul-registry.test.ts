@@ -52,9 +52,20 @@ describe("Consul options", () => {
     [{ tls: { cert: "-----BEGIN CERTIFICATE-----" } }, /tls\.key/],
     [{ tls: { ca: "/etc/ca.pem" } }, /tls\.ca/],
     [{ token: "a b" }, /token/],
+    [{ endpoints: ["127.0.0.1:8500"] }, /^consulRegistry: there is no option `endpoints`$/],
+    [{ dataCenter: "dc1" }, /^consulRegistry: there is no option `dataCenter`; did you mean `datacenter`\?$/],
+    [
+      { tls: { serverName: "a" } },
+      /^consulRegistry: tls: there is no option `serverName`; did you mean `servername`\?$/,
+    ],
+    [
+      { tcpCheck: { interval: 1 } },
+      /^consulRegistry: tcpCheck: there is no option `interval`; did you mean `intervalMs`/,
+    ],
+    [{ httpCheck: { intervalMs: 1, paht: "/" } }, /httpCheck: there is no option `paht`; did you mean `path`\?$/],
   ])("refuse %o", (options, message) => {
-    expect(() => consulRegistry(options)).toThrow(TypeError);
-    expect(() => consulRegistry(options)).toThrow(message);
+    expect(() => consulRegistry(options as object)).toThrow(TypeError);
+    expect(() => consulRegistry(options as object)).toThrow(message);
   });
 
   it("give an unreachable agent as `unavailable`, with its address", async () => {

@@ -1,7 +1,7 @@
 /** The registry of go-micro in etcd v3 (`registry/etcd/etcd.go`): its keys, its JSON, a lease per node. */
 import {
   MicroError,
-  checkRegistryTimes,
+  checkRegistryCall,
   copyService,
   decodeService,
   encodeService,
@@ -10,6 +10,7 @@ import {
   type RegisterOptions,
   type Registry,
   type RegistryCallOptions,
+  type RegistryOperation,
   type RegistryEvent,
   type Service,
   type WatchOptions,
@@ -60,9 +61,8 @@ class EtcdRegistry implements Registry {
   }
 
   async register(service: Service, options: RegisterOptions = {}): Promise<void> {
-    this.#check(options);
+    const bounds = this.#begin("register", options);
     const { ttlMs } = options;
-    const bounds = this.#bounds(options);
     const domain = oneDomain(options.domain);
     const copy = copyService(service);
     const ttlSeconds = ttlMs === undefined ? undefined : Math.ceil(ttlMs / 1_000);
@@ -75,8 +75,7 @@ class EtcdRegistry implements Registry {
   }
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
-    this.#check(options);
-    const bounds = this.#bounds(options);
+    const bounds = this.#begin("deregister", options);
     const domain = oneDomain(options.domain);
     const copy = copyService(service, { nodes: "any" });
     await Promise.all(
@@ -90,28 +89,21 @@ class EtcdRegistry implements Registry {
   }
 
   async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
-    this.#check(options);
+    const bounds = this.#begin("getService", options);
     const domain = named(options.domain);
-    const listing = await this.#client.list(
-      `look-up of ${name}`,
-      this.#keys.service(domain, name),
-      this.#bounds(options),
-    );
+    const listing = await this.#client.list(`look-up of ${name}`, this.#keys.service(domain, name), bounds);
     return merge(this.#decodeAll(listing, domain).filter((found) => found.name === name));
   }
 
   async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
-    this.#check(options);
+    const bounds = this.#begin("listServices", options);
     const domain = named(options.domain);
-    return merge(
-      this.#decodeAll(
-        await this.#client.list("list of services", this.#keys.all(domain), this.#bounds(options)),
-        domain,
-      ),
-    );
+    const listing = await this.#client.list("list of services", this.#keys.all(domain), bounds);
+    return merge(this.#decodeAll(listing, domain));
   }
 
   watch(options: WatchOptions = {}): Watcher {
+    checkRegistryCall("watch", options);
     const domain = named(options.domain);
     const { service, background = false } = options;
     return registryWatcher({
@@ -238,13 +230,10 @@ class EtcdRegistry implements Registry {
     this.#settings.logger?.warn(`Registry [etcd] Ignored key ${name}: ${reason}`, { ignored: this.#ignoredCount });
   }
 
-  #bounds(options: RegistryCallOptions): Bounds {
-    return { signal: options.signal, ...checkRegistryTimes(options, this.#settings.timeoutMs) };
-  }
-
-  #check(options: RegisterOptions): void {
+  /** Refuse what cannot be done. Gives the bounds of what can. */
+  #begin(operation: RegistryOperation, options: RegisterOptions): Bounds {
     const { signal } = options;
-    checkRegistryTimes(options);
+    const { timeoutMs } = checkRegistryCall(operation, options, this.#settings.timeoutMs);
     if (this.#client.closed.aborted) throw closedError();
     if (signal?.aborted === true)
       throw new MicroError("registry etcd: cancelled by the caller", {
@@ -252,6 +241,7 @@ class EtcdRegistry implements Registry {
         code: "aborted",
         cause: signal.reason,
       });
+    return { signal, timeoutMs };
   }
 }
 

@@ -1,5 +1,5 @@
 /** Settings of the etcd registry, and their check. */
-import type { Logger } from "@micro/core";
+import { checkOptionNames, type Logger, type OptionNames } from "@micro/core";
 
 /** Certificates in PEM, as text or bytes. */
 export interface EtcdTlsOptions {
@@ -39,6 +39,17 @@ export interface EtcdRegistryOptions {
   logger?: Logger | undefined;
 }
 
+const optionNames: OptionNames<EtcdRegistryOptions> = {
+  endpoints: true,
+  username: true,
+  password: true,
+  tls: true,
+  timeoutMs: true,
+  namespace: true,
+  staleReads: true,
+  logger: true,
+};
+
 /** Options with defaults, checked. */
 export interface EtcdSettings {
   /** URLs, all with the same scheme. */
@@ -53,6 +64,8 @@ export interface EtcdSettings {
 
 /** @throws {TypeError} naming the option that is wrong. */
 export function readOptions(options: EtcdRegistryOptions): EtcdSettings {
+  checkOptionNames("etcdRegistry", options, optionNames);
+  checkOptionNames("etcdRegistry: tls", options.tls, { ca: true, cert: true, key: true });
   const { endpoints = ["127.0.0.1:2379"], username, password, tls, timeoutMs = 5_000 } = options;
   const { namespace = "", staleReads = false, logger } = options;
   if (!Array.isArray(endpoints) || endpoints.length === 0)

@@ -66,9 +66,12 @@ describe("etcd options", () => {
     [{ tls: { cert: "-----BEGIN CERTIFICATE-----" } }, /tls\.key/],
     [{ tls: { ca: "/etc/ca.pem" } }, /tls\.ca/],
     [{ endpoints: ["http://a"], tls: {} }, /http:\/\//],
+    [{ addresses: ["127.0.0.1:2379"] }, /^etcdRegistry: there is no option `addresses`/],
+    [{ timeout: 100 }, /^etcdRegistry: there is no option `timeout`; did you mean `timeoutMs`\?$/],
+    [{ tls: { certs: "" } }, /^etcdRegistry: tls: there is no option `certs`; did you mean `cert`\?$/],
   ])("refuse %o", (options, message) => {
-    expect(() => etcdRegistry(options)).toThrow(TypeError);
-    expect(() => etcdRegistry(options)).toThrow(message);
+    expect(() => etcdRegistry(options as object)).toThrow(TypeError);
+    expect(() => etcdRegistry(options as object)).toThrow(message);
   });
 
   it("give an unreachable server as `unavailable`, with its address", async () => {

@@ -8,6 +8,7 @@ import { systemClock, withLimit } from "../clock.ts";
 import type { Clock } from "../clock.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { CacheEntry } from "./cache-entry.ts";
 import type { CacheSettings } from "./cache-entry.ts";
 import type { CachedNode } from "./node-table.ts";
@@ -105,6 +106,21 @@ export interface RegistryCacheOptions {
   random?: (() => number) | undefined;
 }
 
+const optionNames: OptionNames<RegistryCacheOptions> = {
+  registry: true,
+  logger: true,
+  ttlMs: true,
+  idleMs: true,
+  timeoutMs: true,
+  domain: true,
+  missesToRemove: true,
+  maxServices: true,
+  maxNodes: true,
+  maxBytes: true,
+  clock: true,
+  random: true,
+};
+
 /** The part of all bytes that one service may take. */
 const serviceShare = 4;
 
@@ -117,9 +133,10 @@ const collectingRegistries = new Set(["mdns", "nats"]);
  * The first look-up of a service watches it, then lists it. From then on answers come at once: events keep them
  * current, a list every `ttlMs` is the safety net, and after a watch gap the service is listed again. Nothing
  * happens before the first look-up.
- * @throws {TypeError} for a limit that is not a positive number.
+ * @throws {TypeError} for a limit that is not a positive number, or an option that does not exist.
  */
 export function registryCache(options: RegistryCacheOptions): RegistryCache {
+  checkOptionNames("registryCache", options, optionNames);
   return new WatchingCache(options);
 }
 

@@ -4,7 +4,8 @@
  * without nodes is gone.
  */
 import { MicroError } from "../errors.ts";
-import { checkRegistryTimes } from "./call-options.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { checkRegistryCall, type RegistryOperation } from "./call-options.ts";
 import { copyService, equalDescriptions, equalNodes } from "./record.ts";
 import type {
   Node,
@@ -30,6 +31,8 @@ export interface MemoryRegistryOptions {
   network?: MemoryNetwork | undefined;
 }
 
+const optionNames: OptionNames<MemoryRegistryOptions> = { services: true, network: true };
+
 /** The place where memory registries meet. Made by {@link memoryNetwork}. */
 export interface MemoryNetwork {
   readonly kind: "memory network";
@@ -42,10 +45,11 @@ export function memoryNetwork(): MemoryNetwork {
 
 /**
  * Create a registry in memory. TTLs are honoured to the millisecond; disposing it removes what it registered.
- * @throws {TypeError} if `network` was not made by {@link memoryNetwork}.
+ * @throws {TypeError} if `network` was not made by {@link memoryNetwork}, or for an option that does not exist.
  * @throws {MicroError} `bad_request` if one of `services` is not a service with nodes.
  */
 export function memoryRegistry(options: MemoryRegistryOptions = {}): Registry {
+  checkOptionNames("memoryRegistry", options, optionNames);
   const network = options.network ?? new Network();
   if (!(network instanceof Network)) throw new TypeError("memoryRegistry: make `network` with memoryNetwork()");
   return new MemoryRegistry(network, options.services ?? []);
@@ -235,27 +239,28 @@ class MemoryRegistry implements Registry {
   }
 
   async register(service: Service, options: RegisterOptions = {}): Promise<void> {
-    this.#check(options);
+    this.#check("register", options);
     const copy = copyService(service);
     this.#network.register(this, oneDomain(options), copy, options.ttlMs);
   }
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
-    this.#check(options);
+    this.#check("deregister", options);
     this.#network.deregister(oneDomain(options), copyService(service, { nodes: "any" }));
   }
 
   async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
-    this.#check(options);
+    this.#check("getService", options);
     return this.#network.get(options.domain ?? "", name);
   }
 
   async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
-    this.#check(options);
+    this.#check("listServices", options);
     return this.#network.list(options.domain ?? "");
   }
 
   watch(options: WatchOptions = {}): Watcher {
+    checkRegistryCall("watch", options);
     return registryWatcher({
       signal: options.signal,
       open: async (sink) => {
@@ -277,10 +282,10 @@ class MemoryRegistry implements Registry {
     this.#network.leave(this);
   }
 
-  #check(options: RegisterOptions): void {
+  #check(operation: RegistryOperation, options: RegisterOptions): void {
     const { signal } = options;
     if (this.#closed) throw closed();
-    checkRegistryTimes(options);
+    checkRegistryCall(operation, options);
     if (signal?.aborted === true)
       throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });
   }

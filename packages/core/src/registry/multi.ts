@@ -6,8 +6,9 @@
 import { sleep } from "../clock.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { jitteredBackoff } from "../supervisor.ts";
-import { checkRegistryTimes } from "./call-options.ts";
+import { checkRegistryCall, type RegistryOperation } from "./call-options.ts";
 import { heldBytes } from "./held-bytes.ts";
 import { copyService } from "./record.ts";
 import type {
@@ -34,6 +35,8 @@ export interface MultiRegistryOptions {
   logger?: Logger | undefined;
 }
 
+const optionNames: OptionNames<MultiRegistryOptions> = { write: true, read: true, logger: true };
+
 /** Answers remembered for each registry, for when it fails: how many, and about how many bytes of memory. */
 const maxRemembered = 10_000;
 const maxRememberedBytes = 64 * 1024 * 1024;
@@ -45,9 +48,10 @@ const maxRememberedBytes = 64 * 1024 * 1024;
  * Deregistering fails unless all have done it. A look-up merges the answers; a registry that does not answer counts
  * with what it said last. A watch goes on while one of the watches does, and fails, so that its reader lists again,
  * when a lost one is back.
- * @throws {TypeError} if there is nothing to write to, or one is given twice.
+ * @throws {TypeError} if there is nothing to write to, one is given twice, or for an option that does not exist.
  */
 export function multiRegistry(options: MultiRegistryOptions): Registry {
+  checkOptionNames("multiRegistry", options, optionNames);
   const all = [...options.write, ...(options.read ?? [])];
   if (options.write.length === 0) throw new TypeError("multiRegistry: `write` must name at least one registry");
   if (new Set(all).size < all.length) throw new TypeError("multiRegistry: a registry is given twice");
@@ -77,7 +81,7 @@ class MultiRegistry implements Registry {
   }
 
   async register(service: Service, options: RegisterOptions = {}): Promise<void> {
-    this.#check(options);
+    this.#check("register", options);
     const copy = copyService(service);
     const outcomes = await this.#all(this.#writers, (registry) => registry.register(copy, options));
     const failures = outcomes.filter((outcome) => "error" in outcome);
@@ -88,21 +92,24 @@ class MultiRegistry implements Registry {
   }
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
-    this.#check(options);
+    this.#check("deregister", options);
     const copy = copyService(service, { nodes: "any" });
     const outcomes = await this.#all(this.#writers, (registry) => registry.deregister(copy, options));
     for (const outcome of outcomes) if ("error" in outcome) throw outcome.error;
   }
 
-  getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
-    return this.#read(`${options.domain ?? ""}\0${name}`, options, (registry) => registry.getService(name, options));
+  async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
+    this.#check("getService", options);
+    return this.#read(`${options.domain ?? ""}\0${name}`, (registry) => registry.getService(name, options));
   }
 
-  listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
-    return this.#read(`${options.domain ?? ""}\0`, options, (registry) => registry.listServices(options));
+  async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
+    this.#check("listServices", options);
+    return this.#read(`${options.domain ?? ""}\0`, (registry) => registry.listServices(options));
   }
 
   watch(options: WatchOptions = {}): Watcher {
+    checkRegistryCall("watch", options);
     return registryWatcher({
       signal: options.signal,
       open: async (sink, signal) => {
@@ -234,12 +241,7 @@ class MultiRegistry implements Registry {
     }
   }
 
-  async #read(
-    key: string,
-    options: RegistryCallOptions,
-    read: (registry: Registry) => Promise<Service[]>,
-  ): Promise<Service[]> {
-    this.#check(options);
+  async #read(key: string, read: (registry: Registry) => Promise<Service[]>): Promise<Service[]> {
     return merge(await this.#answers(this.#members, key, read));
   }
 
@@ -297,9 +299,9 @@ class MultiRegistry implements Registry {
     else this.#logger?.info(`Registry [multi] ${name} works again`);
   }
 
-  #check(options: RegisterOptions): void {
+  #check(operation: RegistryOperation, options: RegisterOptions): void {
     const { signal } = options;
-    checkRegistryTimes(options);
+    checkRegistryCall(operation, options);
     if (this.#closed.signal.aborted) throw closed();
     if (signal?.aborted === true)
       throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });

@@ -7,9 +7,10 @@ import type { Clock, ClockTimer } from "../clock.ts";
 import { detach } from "../context.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger, LogLevel } from "../logger/logger.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { jitteredBackoff, supervise } from "../supervisor.ts";
 import type { BackoffState, Supervisor } from "../supervisor.ts";
-import { checkRegistryTimes } from "./call-options.ts";
+import { checkTtl } from "./call-options.ts";
 import type { Registry, Service } from "./registry.ts";
 
 /**
@@ -59,6 +60,23 @@ export interface RegistrarOptions {
   random?: (() => number) | undefined;
 }
 
+const optionNames: OptionNames<RegistrarOptions> = {
+  registry: true,
+  service: true,
+  logger: true,
+  quiet: true,
+  ttlMs: true,
+  intervalMs: true,
+  check: true,
+  failFast: true,
+  timeoutMs: true,
+  domain: true,
+  watch: true,
+  onChange: true,
+  clock: true,
+  random: true,
+};
+
 /** See {@link registrar}. */
 export interface Registrar extends AsyncDisposable {
   readonly state: RegistrarState;
@@ -100,9 +118,10 @@ const longestRetryMs = 10_000;
 
 /**
  * Keep a service registered from `start()` to `stop()`. Refreshing does not keep the process alive.
- * @throws {TypeError} if the TTL does not exceed the interval.
+ * @throws {TypeError} if the TTL does not exceed the interval, or for an option that does not exist.
  */
 export function registrar(options: RegistrarOptions): Registrar {
+  checkOptionNames("registrar", options, optionNames);
   return new ServiceRegistrar(options);
 }
 
@@ -157,7 +176,7 @@ class ServiceRegistrar implements Registrar {
         throw new TypeError(
           `registrar: ${name} must be above 0 and at most 24.8 days, what a timer can wait, not ${value}`,
         );
-    checkRegistryTimes({ ttlMs: this.#ttlMs });
+    checkTtl(this.#ttlMs);
     if (!(this.#ttlMs > this.#intervalMs))
       throw new TypeError(
         `registrar: ttlMs (${this.#ttlMs}) must be greater than intervalMs (${this.#intervalMs}), or the record expires between refreshes`,

@@ -1,5 +1,6 @@
 /** The `Watcher` of a registry, made of a function that starts watching: queue, bound, abort and disposal are here. */
 import { MicroError } from "../errors.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { heldBytes } from "./held-bytes.ts";
 import type { RegistryEvent, Watcher } from "./registry.ts";
 
@@ -28,11 +29,20 @@ export interface RegistryWatcherOptions {
   maxQueuedBytes?: number | undefined;
 }
 
+const optionNames: OptionNames<RegistryWatcherOptions> = {
+  open: true,
+  signal: true,
+  maxQueued: true,
+  maxQueuedBytes: true,
+};
+
 /**
  * A {@link Watcher} for registry plugins. It ends, and calls what `open` returned exactly once, when its reader
  * leaves the loop, when it is disposed, when the signal aborts, or after `fail` or `end`.
+ * @throws {TypeError} for an option that does not exist.
  */
 export function registryWatcher(options: RegistryWatcherOptions): Watcher {
+  checkOptionNames("registryWatcher", options, optionNames);
   return new RegistryWatcher(options);
 }
 

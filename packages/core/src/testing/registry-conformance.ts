@@ -9,6 +9,7 @@
  */
 import assert from "node:assert/strict";
 import { MicroError, type ErrorCode } from "../errors.ts";
+import { checkOptionNames } from "../option-check.ts";
 import type { Endpoint, Node, Registry, RegistryEvent, Service, Watcher } from "../registry/registry.ts";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
@@ -38,6 +39,7 @@ export function registryConformance(
   create: () => Promise<RegistryFixture>,
   options: RegistryConformanceOptions = {},
 ): void {
+  checkOptionNames("registryConformance", options, { minTtlMs: true, patienceMs: true, skip: true });
   const { minTtlMs = 100, patienceMs = 5_000, skip } = options;
   const cases = {
     ...recordCases(patienceMs),
@@ -562,6 +564,23 @@ function nameCases(): Cases {
 
 function timeCases(): Cases {
   return {
+    "options: those that do not exist are a TypeError that names the nearest": async ({ registry }) => {
+      const record = service({ nodes: [node("a")] });
+      const operations: Record<string, [wrong: string, meant: string, run: (options: object) => unknown]> = {
+        register: ["ttl", "ttlMs", (options) => registry.register(record, options)],
+        deregister: ["timeout", "timeoutMs", (options) => registry.deregister(record, options)],
+        getService: ["singal", "signal", (options) => registry.getService("greeter", options)],
+        listServices: ["domian", "domain", (options) => registry.listServices(options)],
+        watch: ["servise", "service", (options) => registry.watch(options).ready],
+      };
+      for (const [operation, [wrong, meant, run]] of Object.entries(operations))
+        await assert.rejects(
+          async () => run({ [wrong]: 1 }),
+          (error) => error instanceof TypeError && error.message.includes(`\`${meant}\``),
+          operation,
+        );
+      assert.deepEqual(await registry.getService("greeter"), []);
+    },
     "times: what is no time is a TypeError": async ({ registry }) => {
       const record = service({ nodes: [node("a")] });
       for (const ttlMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.MAX_VALUE])

@@ -5,7 +5,8 @@
 import type dgram from "node:dgram";
 import os from "node:os";
 import { MicroError } from "../../errors.ts";
-import { checkRegistryTimes } from "../call-options.ts";
+import { checkOptionNames, type OptionNames } from "../../option-check.ts";
+import { checkRegistryCall, type RegistryOperation } from "../call-options.ts";
 import { copyService } from "../record.ts";
 import type {
   Node,
@@ -56,13 +57,28 @@ const maxListBytes = 4 * mebibyte;
  * What differs from other registries, as in Go: TTLs are ignored (nodes live until they say goodbye or stop
  * answering), service metadata does not travel, `listServices` gives names only, and a look-up takes `timeoutMs`. A
  * domain given to an operation takes the place of the registry's own.
- * @throws {TypeError} for options out of range.
+ * @throws {TypeError} for options out of range, or that do not exist.
  */
 export function mdnsRegistry(options: MdnsRegistryOptions = {}): Registry {
   return new MdnsRegistry(readOptions(options));
 }
 
+const optionNames: OptionNames<MdnsRegistryOptions> = {
+  domain: true,
+  timeoutMs: true,
+  quietMs: true,
+  interfaces: true,
+  loopbackOnly: true,
+  ttlSeconds: true,
+  ipv4: true,
+  ipv6: true,
+  host: true,
+  port: true,
+  logger: true,
+};
+
 function readOptions(options: MdnsRegistryOptions): MdnsSettings {
+  checkOptionNames("mdnsRegistry", options, optionNames);
   const { domain = "micro", timeoutMs = 100, quietMs, ttlSeconds = 120, port = 5353 } = options;
   const families: Family[] = [];
   if (options.ipv4 !== false) families.push("IPv4");
@@ -140,7 +156,7 @@ class MdnsRegistry implements Registry {
   }
 
   async register(service: Service, options: RegisterOptions = {}): Promise<void> {
-    this.#check(options);
+    this.#check("register", options);
     const copy = copyService(service);
     const host = (this.#host ??= hostName(this.#settings.host));
     const settings = { domain: this.#domain(options), host, ttlSeconds: this.#settings.ttlSeconds };
@@ -150,14 +166,14 @@ class MdnsRegistry implements Registry {
   }
 
   async deregister(service: Service, options: RegistryCallOptions = {}): Promise<void> {
-    this.#check(options);
+    this.#check("deregister", options);
     const { name, nodes } = copyService(service, { nodes: "any" });
     const domain = this.#domain(options);
     await Promise.all(nodes.map(({ id }) => this.#responder.deregister({ domain, service: name, id })));
   }
 
   async getService(name: string, options: RegistryCallOptions = {}): Promise<Service[]> {
-    this.#check(options);
+    this.#check("getService", options);
     const domain = this.#domain(options);
     // What cannot be registered is not there either.
     if (!isLookupName(name, domain)) return [];
@@ -166,7 +182,7 @@ class MdnsRegistry implements Registry {
   }
 
   async listServices(options: RegistryCallOptions = {}): Promise<Service[]> {
-    this.#check(options);
+    this.#check("listServices", options);
     const names = await this.#list(this.#domain(options), options);
     return names.map((name) =>
       Object.freeze({ name, version: "", metadata: Object.freeze(Object.create(null)), endpoints: [], nodes: [] }),
@@ -174,10 +190,11 @@ class MdnsRegistry implements Registry {
   }
 
   watch(options: WatchOptions = {}): Watcher {
+    checkRegistryCall("watch", options);
     return registryWatcher({
       signal: options.signal,
       open: async (sink) => {
-        this.#check({});
+        if (this.#closed.signal.aborted) throw closed();
         const domain = this.#domain(options);
         this.#watches.add(sink);
         const lease: ListenerLease = this.#listener.acquire({ keepsAlive: options.background !== true });
@@ -351,12 +368,12 @@ class MdnsRegistry implements Registry {
     return domain;
   }
 
-  #check(options: RegisterOptions): void {
+  #check(operation: RegistryOperation, options: RegisterOptions): void {
     const { signal } = options;
     if (this.#closed.signal.aborted) throw closed();
     if (signal?.aborted === true)
       throw new MicroError("cancelled by the caller", { id: source, code: "aborted", cause: signal.reason });
-    checkRegistryTimes(options);
+    checkRegistryCall(operation, options);
   }
 }
 
