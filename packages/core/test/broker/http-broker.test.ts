@@ -547,6 +547,21 @@ describe("a delivery that fails", () => {
     );
   });
 
+  it("sends one of ours the next before it has answered, however much it has answered before", async () => {
+    await using bench = new Bench();
+    const held: ServerResponse[] = [];
+    const answer: Answer = (reply, count) => {
+      held.push(reply.setHeader("Micro-Broker", "http"));
+      if (count <= 5 || held.length === 2) for (const one of held.splice(0)) one.end();
+    };
+    const { received } = await bench.goSubscriber("a", { queue: "jobs", answer, metadata: { wire: "pipelined" } });
+    const broker = bench.broker();
+    const body = Buffer.alloc(1024 * 1024);
+    for (let index = 0; index < 5; index++) await broker.publish("a", { body });
+    await Promise.all([broker.publish("a", { body }), broker.publish("a", { body })]);
+    expect([received.length, received.at(-1)?.inFlight]).toEqual([7, 2]);
+  });
+
   it("of a queue without a member that lives is an error, whoever else has the message", async () => {
     await using bench = new Bench();
     await bench.register("a", await deadAddress(), "jobs");

@@ -541,6 +541,20 @@ describe("registryCache", () => {
     expect(cache.describe("greeter", "blue").ageMs).toBeUndefined();
   });
 
+  it("forgets a service of another domain as it does those of its own", async () => {
+    const { registry, cache, clock } = setUp();
+    const dropped: (string | undefined)[] = [];
+    cache.onDrop((_, domain) => dropped.push(domain));
+    await registry.register(record("greeter", ["a"]));
+    await cache.get("greeter", { domain: "green" });
+    await clock.advance(15 * 60_000);
+    expect([dropped, registry.counts.watching]).toEqual([["green"], 0]);
+    // What was forgotten no longer follows the registry.
+    await registry.register(record("greeter", ["a", "b"]));
+    expect(ids(await cache.get("greeter", { domain: "green" }))).toEqual(["a", "b"]);
+    expect(registry.counts.watching).toBe(1);
+  });
+
   it("runs its background work outside of the call that started it", async () => {
     const { registry, cache } = setUp();
     const seen: unknown[] = [];

@@ -61,6 +61,17 @@ describe("multi registry", () => {
     expect(idsOf(await beside.getService("greeter"))).not.toContain("later");
   });
 
+  it("goes on with what a registry said last, not with what it said before that", async () => {
+    const down = faultyRegistry();
+    await using registry = multiRegistry({ write: [memoryRegistry()], read: [down] });
+    await down.register(greeter("gone"));
+    expect(idsOf(await registry.getService("greeter"))).toEqual(["gone"]);
+    await down.deregister(greeter("gone"));
+    expect(await registry.getService("greeter")).toEqual([]);
+    down.down = true;
+    await expect(registry.getService("greeter")).rejects.toMatchObject({ code: "unavailable" });
+  });
+
   it("refuses when all are down, and when there is no telling whether a service exists", async () => {
     const down = faultyRegistry();
     down.down = true;

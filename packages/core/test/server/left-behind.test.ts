@@ -151,10 +151,14 @@ describe("subscriptions and events", () => {
     let handled = 0;
     await using host = await served(
       (server) =>
-        server.subscribe("t", async (_, context) => {
+        server.subscribe("t", (_, context) => {
           expect(context.signal.aborted).toBe(false);
-          await new Promise((resolve) => void setImmediate(resolve));
-          if (++handled % 2 === 0) throw badRequest("", "x");
+          const nth = handled++;
+          if (nth === 0) return undefined;
+          if (nth === 1) throw badRequest("", "at once");
+          return new Promise<void>((resolve, reject) => {
+            setImmediate(() => (nth === 2 ? resolve() : reject(badRequest("", "later"))));
+          });
         }),
       { broker },
     );
