@@ -4,6 +4,9 @@ import {
   IdleRelease,
   MicroError,
   Subscription,
+  checkOptionNames,
+  checkPublishOptions,
+  checkSubscription,
   encodeEnvelope,
   outgoingHeader,
   publishTimeout,
@@ -14,6 +17,7 @@ import type {
   Broker,
   BrokerHandler,
   Logger,
+  OptionNames,
   OutgoingBrokerMessage,
   PublishOptions,
   SubscribeOptions,
@@ -67,6 +71,9 @@ export function kafkaBroker(options: KafkaBrokerOptions = {}): Broker {
 /** What brokers take in one request; what a topic takes of one message is theirs to say. */
 const maxRecordBytes = 100 * 1024 * 1024;
 const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
+const further = { kafka: true } as const;
+const publishNames: OptionNames<KafkaPublishOptions> = { key: true, partition: true };
+const subscribeNames: OptionNames<KafkaSubscribeOptions> = { start: true };
 
 interface Active {
   readonly subscription: Subscription;
@@ -138,6 +145,7 @@ class KafkaBroker implements Broker {
   publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
     try {
       if (this.#disconnecting !== undefined) throw closedError();
+      checkPublishOptions(options, further);
       return this.#publish(topic, message, options);
     } catch (error) {
       return Promise.reject(error);
@@ -174,6 +182,10 @@ class KafkaBroker implements Broker {
 
   subscribe(topic: string, handler: BrokerHandler, options: SubscribeOptions = {}): Subscriber {
     if (this.#disconnecting !== undefined) throw closedError();
+    checkSubscription(topic, handler, options, further);
+    checkTopic(topic);
+    if (options.deadLetter !== undefined) checkTopic(options.deadLetter);
+    checkOptionNames("subscribe: kafka", options.kafka, subscribeNames);
     const { start = "newest" } = options.kafka ?? {};
     if (start !== "newest" && start !== "oldest")
       throw new TypeError("subscribe: `kafka.start` must be `newest` or `oldest`");
@@ -196,8 +208,6 @@ class KafkaBroker implements Broker {
         }
       },
     });
-    checkTopic(topic);
-    if (options.deadLetter !== undefined) checkTopic(options.deadLetter);
     const { queue, autoAck } = options;
     const feedOptions = {
       settings: this.#settings,
@@ -292,6 +302,7 @@ function checkTopic(topic: string): void {
 
 function readKey(options: KafkaPublishOptions | undefined): Buffer | string | null {
   if (options === undefined) return null;
+  checkOptionNames("publish: kafka", options, publishNames);
   const { key, partition } = options;
   if (partition !== undefined && !(Number.isInteger(partition) && partition >= 0))
     throw new TypeError("publish: `kafka.partition` must be a whole number, 0 or more");

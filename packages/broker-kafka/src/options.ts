@@ -1,5 +1,6 @@
 /** Settings of the Kafka broker, and their check. */
-import type { Logger } from "@micro/core";
+import { checkOptionNames } from "@micro/core";
+import type { Logger, OptionNames } from "@micro/core";
 
 /** Certificates in PEM, as text or bytes. */
 export interface KafkaTlsOptions {
@@ -86,10 +87,33 @@ export interface KafkaSettings {
   readonly maxWaiting: number;
 }
 
+const optionNames: OptionNames<KafkaBrokerOptions> = {
+  addresses: true,
+  tls: true,
+  sasl: true,
+  clientId: true,
+  acks: true,
+  compression: true,
+  createTopics: true,
+  sessionTimeoutMs: true,
+  heartbeatIntervalMs: true,
+  commitIntervalMs: true,
+  maxWaitMs: true,
+  maxBytesPerPartition: true,
+  requestTimeoutMs: true,
+  metadataMaxAgeMs: true,
+  maxWaiting: true,
+  logger: true,
+};
+const tlsNames: OptionNames<KafkaTlsOptions> = { ca: true, cert: true, key: true, passphrase: true, servername: true };
+const saslNames: OptionNames<KafkaSaslOptions> = { mechanism: true, username: true, password: true };
+const topicNames: OptionNames<KafkaTopicOptions> = { partitions: true, replicationFactor: true, config: true };
+
 const acksByName = { all: -1, leader: 1, none: 0 } as const;
 
 /** @throws {TypeError} naming the option that is wrong. */
 export function readOptions(options: KafkaBrokerOptions): KafkaSettings {
+  checkOptionNames("kafkaBroker", options, optionNames);
   const { addresses = ["127.0.0.1:9092"], tls, sasl, clientId = "micro", acks = "all", compression } = options;
   if (!Array.isArray(addresses) || addresses.length === 0)
     throw new TypeError("kafkaBroker: `addresses` must be a list of at least one address");
@@ -154,6 +178,7 @@ function readAddress(address: unknown): string {
 }
 
 function readTls(options: KafkaTlsOptions): KafkaSettings["tls"] {
+  checkOptionNames("kafkaBroker: tls", options, tlsNames);
   const { ca, cert, key, passphrase, servername } = options;
   if ((cert === undefined) !== (key === undefined))
     throw new TypeError("kafkaBroker: `tls.cert` and `tls.key` are only of use together");
@@ -174,6 +199,7 @@ function pem(name: string, value: string | Uint8Array): Buffer {
 }
 
 function readSasl(options: KafkaSaslOptions): KafkaSaslOptions {
+  checkOptionNames("kafkaBroker: sasl", options, saslNames);
   const { mechanism, username, password } = options;
   if (!["plain", "scram-sha-256", "scram-sha-512"].includes(mechanism))
     throw new TypeError("kafkaBroker: `sasl.mechanism` must be `plain`, `scram-sha-256` or `scram-sha-512`");
@@ -184,6 +210,7 @@ function readSasl(options: KafkaSaslOptions): KafkaSaslOptions {
 
 function readTopics(options: boolean | KafkaTopicOptions): KafkaTopicOptions | undefined {
   if (typeof options === "boolean") return options ? {} : undefined;
+  checkOptionNames("kafkaBroker: createTopics", options, topicNames);
   for (const name of ["partitions", "replicationFactor"] as const) {
     const value = options[name];
     if (value !== undefined && !(Number.isInteger(value) && value >= 1))

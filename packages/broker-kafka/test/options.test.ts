@@ -9,7 +9,7 @@ const pem = "-----BEGIN CERTIFICATE-----";
 const sasl = { mechanism: "plain", username: "app", password: "apw" } as const;
 
 describe("Kafka options", () => {
-  it.each([
+  it.each<[object, RegExp]>([
     [{ addresses: [] }, /addresses/],
     [{ addresses: ["a:b"] }, /a:b/],
     [{ addresses: ["host:99999"] }, /host:99999/],
@@ -30,6 +30,12 @@ describe("Kafka options", () => {
     [{ heartbeatIntervalMs: 10_000 }, /heartbeatIntervalMs/],
     [{ requestTimeoutMs: Number.NaN }, /requestTimeoutMs/],
     [{ maxWaiting: -1 }, /maxWaiting/],
+    [{ brokers: ["a"] }, /kafkaBroker: there is no option `brokers`$/],
+    [{ adresses: ["a"] }, /`adresses`; did you mean `addresses`/],
+    [{ sessionTimeout: 5 }, /`sessionTimeout`; did you mean `sessionTimeoutMs`/],
+    [{ tls: { ca: pem, serverName: "a" } }, /kafkaBroker: tls: .*`servername`/],
+    [{ sasl: { ...sasl, user: "app" } as unknown as typeof sasl }, /kafkaBroker: sasl: there is no option `user`/],
+    [{ createTopics: { partition: 3 } }, /kafkaBroker: createTopics: .*`partitions`/],
     [{ maxWaitMs: "5" as unknown as number }, /maxWaitMs/],
   ])("refuse %o", (options, message) => {
     expect(() => kafkaBroker(options)).toThrow(TypeError);
@@ -61,9 +67,17 @@ describe("Kafka topics", () => {
   it("are published to with keys and partitions that make sense", async () => {
     await using broker = kafkaBroker();
     const body = new Uint8Array(0);
-    for (const kafka of [{ partition: -1 }, { partition: 1.5 }, { key: 7 as unknown as string }])
+    for (const kafka of [
+      { partition: -1 },
+      { partition: 1.5 },
+      { key: 7 as unknown as string },
+      { keys: "a" } as object,
+    ])
       await expect(broker.publish("a", { body }, { kafka })).rejects.toThrow(TypeError);
     expect(() => broker.subscribe("a", () => {}, { kafka: { start: "here" as "newest" } })).toThrow(TypeError);
+    expect(() => broker.subscribe("a", () => {}, { kafka: { begin: "oldest" } as object })).toThrow(
+      "subscribe: kafka: there is no option `begin`",
+    );
   });
 });
 

@@ -5,6 +5,8 @@ import {
   Metadata,
   MicroError,
   Subscription,
+  checkPublishOptions,
+  checkSubscription,
   encodeEnvelope,
   publishTimeout,
   publishWithin,
@@ -46,6 +48,7 @@ const flushBytes = 512 * 1024;
 const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
 /** Topics known to be allowed; a program that has more of them asks again now and then. */
 const maxAllowed = 10_000;
+const further = { nats: true } as const;
 
 interface Active {
   readonly subscription: Subscription;
@@ -180,6 +183,7 @@ class NatsBroker implements Broker {
 
   publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
     try {
+      checkPublishOptions(options, further);
       const allowed = this.#allowed.has(topic);
       if (!allowed) checkTopic(topic);
       this.#start();
@@ -315,6 +319,8 @@ class NatsBroker implements Broker {
   subscribe(topic: string, handler: BrokerHandler, options: SubscribeOptions = {}): Subscriber {
     if (this.#disconnecting !== undefined) throw closedError();
     const { jetstream } = this.#settings;
+    checkSubscription(topic, handler, options, further);
+    checkPattern(topic);
     const subscription: Subscription = new Subscription({
       broker: "nats",
       topic,
@@ -331,7 +337,6 @@ class NatsBroker implements Broker {
         this.#idleRelease.settled();
       },
     });
-    checkPattern(topic);
     const { consumer } = subscription;
     const feed =
       jetstream === undefined

@@ -1,5 +1,6 @@
 /** Settings of the NATS broker, and their check. */
-import type { Logger } from "@micro/core";
+import { checkOptionNames } from "@micro/core";
+import type { Logger, OptionNames } from "@micro/core";
 
 /** Certificates in PEM, as text or bytes. */
 export interface NatsTlsOptions {
@@ -85,8 +86,33 @@ export interface NatsSettings {
 
 const day = 24 * 3_600_000;
 
+const optionNames: OptionNames<NatsBrokerOptions> = {
+  servers: true,
+  user: true,
+  password: true,
+  token: true,
+  credentials: true,
+  tls: true,
+  name: true,
+  jetstream: true,
+  maxWaiting: true,
+  maxPendingMessages: true,
+  maxPendingBytes: true,
+  logger: true,
+};
+const tlsNames: OptionNames<NatsTlsOptions> = { ca: true, cert: true, key: true };
+const jetstreamNames: OptionNames<JetStreamOptions> = {
+  createStreams: true,
+  replicas: true,
+  storage: true,
+  retention: true,
+  maxAgeMs: true,
+  ackWaitMs: true,
+};
+
 /** @throws {TypeError} naming the option that is wrong. */
 export function readOptions(options: NatsBrokerOptions): NatsSettings {
+  checkOptionNames("natsBroker", options, optionNames);
   const { servers = ["127.0.0.1:4222"], token, credentials, name, tls, jetstream = false } = options;
   const { maxWaiting = 1_000, maxPendingMessages = 65_536, maxPendingBytes = 64 * 1024 * 1024 } = options;
   if (!Array.isArray(servers) || servers.length === 0)
@@ -118,6 +144,7 @@ export function readOptions(options: NatsBrokerOptions): NatsSettings {
 }
 
 function readJetStream(options: JetStreamOptions): JetStreamSettings {
+  checkOptionNames("natsBroker: jetstream", options, jetstreamNames);
   const { createStreams = true, replicas = 1, storage = "file", retention = "interest", ackWaitMs = 30_000 } = options;
   const { maxAgeMs = retention === "limits" ? day : undefined } = options;
   if (!Number.isInteger(replicas) || replicas < 1 || replicas > 5)
@@ -164,7 +191,9 @@ function readServer(server: unknown): ReadServer {
   }
 }
 
-function readTls({ ca, cert, key }: NatsTlsOptions): { ca?: string; cert?: string; key?: string } {
+function readTls(options: NatsTlsOptions): { ca?: string; cert?: string; key?: string } {
+  checkOptionNames("natsBroker: tls", options, tlsNames);
+  const { ca, cert, key } = options;
   if ((cert === undefined) !== (key === undefined))
     throw new TypeError("natsBroker: `tls.cert` and `tls.key` are only of use together");
   return {

@@ -39,6 +39,9 @@ describe("options", () => {
     ["half a replica", { jetstream: { replicas: 0.5 } }, /replicas/],
     ["another storage", { jetstream: { storage: "tape" as "file" } }, /storage/],
     ["a negative limit", { maxPendingBytes: -1 }, /maxPendingBytes/],
+    ["what there is not", { server: "a" } as object, /natsBroker: there is no option `server`; did you mean `servers`/],
+    ["what a certificate has not", { tls: { kay: "" } as object }, /natsBroker: tls: there is no option `kay`/],
+    ["a wait without its unit", { jetstream: { ackWait: 5 } as object }, /natsBroker: jetstream: .* `ackWaitMs`/],
   ];
   for (const [name, options, message] of wrong)
     it(`refuse ${name}`, () => {

@@ -1,6 +1,6 @@
 /** Messages as go-micro's plugin writes them: the body verbatim, the header as AMQP headers (`broker/rabbitmq`). */
-import { Metadata, MicroError, wireHeader } from "@micro/core";
-import type { BrokerMessage } from "@micro/core";
+import { Metadata, MicroError, checkOptionNames, wireHeader } from "@micro/core";
+import type { BrokerMessage, OptionNames } from "@micro/core";
 import type { AmqpMessage, AmqpProperties } from "./amqp-client.ts";
 import { source } from "./errors.ts";
 import type { RabbitmqPublishOptions } from "./options.ts";
@@ -25,6 +25,22 @@ export function writeProperties(
   return properties;
 }
 
+const optionNames: OptionNames<RabbitmqPublishOptions> = {
+  persistent: true,
+  priority: true,
+  expirationMs: true,
+  mandatory: true,
+  contentType: true,
+  contentEncoding: true,
+  correlationId: true,
+  replyTo: true,
+  messageId: true,
+  timestamp: true,
+  type: true,
+  userId: true,
+  appId: true,
+};
+
 const textOptions = [
   "contentType",
   "contentEncoding",
@@ -37,6 +53,7 @@ const textOptions = [
 ] as const;
 
 function addOptions(properties: AmqpProperties, options: RabbitmqPublishOptions): void {
+  checkOptionNames("publish: rabbitmq", options, optionNames);
   const { persistent, priority, expirationMs, timestamp } = options;
   // As Go leaves it out where it is not asked for.
   if (persistent === true) properties.deliveryMode = 2;

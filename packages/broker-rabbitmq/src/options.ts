@@ -1,5 +1,6 @@
 /** Settings of the RabbitMQ broker and of one publish, and their check. */
-import type { Logger } from "@micro/core";
+import { checkOptionNames } from "@micro/core";
+import type { Logger, OptionNames } from "@micro/core";
 import type { RabbitmqSubscribeOptions } from "./subscribe-options.ts";
 
 /** Certificates in PEM, as text or bytes. */
@@ -120,10 +121,31 @@ export interface RabbitmqSettings {
   readonly maxUnconfirmedBytes: number;
 }
 
+const optionNames: OptionNames<RabbitmqBrokerOptions> = {
+  addresses: true,
+  user: true,
+  password: true,
+  tls: true,
+  externalAuth: true,
+  exchange: true,
+  exchangeKind: true,
+  withoutExchange: true,
+  durable: true,
+  durableExchange: true,
+  heartbeatMs: true,
+  name: true,
+  maxWaiting: true,
+  maxUnconfirmed: true,
+  maxUnconfirmedBytes: true,
+  logger: true,
+};
+const tlsNames: OptionNames<RabbitmqTlsOptions> = { ca: true, cert: true, key: true };
+
 const kinds: readonly ExchangeKind[] = ["topic", "direct", "fanout"];
 
 /** @throws {TypeError} naming the option that is wrong. */
 export function readOptions(options: RabbitmqBrokerOptions): RabbitmqSettings {
+  checkOptionNames("rabbitmqBroker", options, optionNames);
   const { addresses = ["127.0.0.1:5672"], user, password, tls, externalAuth = false, name } = options;
   const { exchange = "micro", exchangeKind = "topic", withoutExchange = false } = options;
   const { durable = false, heartbeatMs = 5_000 } = options;
@@ -197,7 +219,9 @@ function readAddress(
   }
 }
 
-function readTls({ ca, cert, key }: RabbitmqTlsOptions): { ca?: string; cert?: string; key?: string } {
+function readTls(options: RabbitmqTlsOptions): { ca?: string; cert?: string; key?: string } {
+  checkOptionNames("rabbitmqBroker: tls", options, tlsNames);
+  const { ca, cert, key } = options;
   if ((cert === undefined) !== (key === undefined))
     throw new TypeError("rabbitmqBroker: `tls.cert` and `tls.key` are only of use together");
   return {

@@ -1,5 +1,13 @@
 /** The broker on RabbitMQ. One connection publishes and one consumes: a server short of memory stops reading from those that publish, and must go on reading acknowledgements. */
-import { IdleRelease, MicroError, Subscription, outgoingHeader, silentLogger } from "@micro/core";
+import {
+  IdleRelease,
+  MicroError,
+  Subscription,
+  checkPublishOptions,
+  checkSubscription,
+  outgoingHeader,
+  silentLogger,
+} from "@micro/core";
 import type {
   Broker,
   BrokerHandler,
@@ -31,6 +39,7 @@ export function rabbitmqBroker(options: RabbitmqBrokerOptions = {}): Broker {
 
 /** What publishes may take to be confirmed when the broker is disconnected. */
 const goodbyeMs = 5_000;
+const further = { rabbitmq: true } as const;
 
 interface Active {
   readonly subscription: Subscription;
@@ -101,6 +110,7 @@ class RabbitmqBroker implements Broker {
   publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
     try {
       this.#throwIfClosed();
+      checkPublishOptions(options, further);
       return this.#publish(this.#outgoing(topic, message, options), options);
     } catch (error) {
       return Promise.reject(error);
@@ -153,6 +163,9 @@ class RabbitmqBroker implements Broker {
 
   subscribe(topic: string, handler: BrokerHandler, options: SubscribeOptions = {}): Subscriber {
     this.#throwIfClosed();
+    checkSubscription(topic, handler, options, further);
+    checkTopic(topic);
+    const queue = readSubscribeOptions(this.#settings, topic, options.queue, options.rabbitmq);
     const subscription: Subscription = new Subscription({
       broker: this.name,
       topic,
@@ -169,10 +182,9 @@ class RabbitmqBroker implements Broker {
         this.#idleRelease.settled();
       },
     });
-    checkTopic(topic);
     const feed = new QueueFeed({
       topic,
-      queue: readSubscribeOptions(this.#settings, topic, options.queue, options.rabbitmq),
+      queue,
       consumer: subscription.consumer,
       settings: this.#settings,
       topology: this.#topology,

@@ -1,4 +1,6 @@
 /** Settings of one subscription, their check, and the queue they ask for. */
+import { checkOptionNames } from "@micro/core";
+import type { OptionNames } from "@micro/core";
 import type { RabbitmqSettings } from "./options.ts";
 
 /** A value of a table of arguments. */
@@ -37,6 +39,16 @@ export interface QueueSettings {
   readonly priority: number | undefined;
 }
 
+const optionNames: OptionNames<RabbitmqSubscribeOptions> = {
+  durable: true,
+  autoDelete: true,
+  queueType: true,
+  arguments: true,
+  bindingArguments: true,
+  priority: true,
+  onFailure: true,
+};
+
 /** @throws {TypeError} naming the option that is wrong. */
 export function readSubscribeOptions(
   settings: RabbitmqSettings,
@@ -44,6 +56,7 @@ export function readSubscribeOptions(
   queue: string | undefined,
   options: RabbitmqSubscribeOptions = {},
 ): QueueSettings {
+  checkOptionNames("subscribe: rabbitmq", options, optionNames);
   const { durable, autoDelete, queueType, priority, onFailure } = options;
   if (queueType !== undefined && queueType !== "classic" && queueType !== "quorum")
     throw wrongOption("queueType` must be `classic` or `quorum`");

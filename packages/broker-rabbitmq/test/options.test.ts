@@ -80,6 +80,9 @@ describe("options that make no sense are refused by name", () => {
     [{ tls: { ca: "ca.pem" } }, /`tls.ca` must be PEM/],
     [{ tls: { cert: pem } }, /`tls.cert` and `tls.key`/],
     [{ externalAuth: true }, /`externalAuth` needs TLS/],
+    [{ adresses: ["a"] }, /rabbitmqBroker: there is no option `adresses`; did you mean `addresses`/],
+    [{ heartbeat: 5_000 }, /`heartbeat`; did you mean `heartbeatMs`/],
+    [{ tls: { certs: pem } }, /rabbitmqBroker: tls: there is no option `certs`; did you mean `cert`/],
   ];
   for (const [options, pattern] of bad)
     it(JSON.stringify(options), () => {
@@ -101,6 +104,8 @@ describe("options that make no sense are refused by name", () => {
     ["q", { bindingArguments: { x: [] } }, /bindingArguments/],
     ["amq.q", {}, /amq\./],
     ["q".repeat(256), {}, /255/],
+    ["q", { queuetype: "quorum" }, /subscribe: rabbitmq: there is no option `queuetype`; did you mean `queueType`/],
+    ["q", 5 as unknown as object, /subscribe: rabbitmq: options are an object/],
   ];
   it("of a subscription", async () => {
     await using broker = rabbitmqBroker({ addresses: ["127.0.0.1:9"] });
@@ -115,6 +120,8 @@ describe("options that make no sense are refused by name", () => {
     { timestamp: 5 },
     { messageId: 7 },
     { type: "x".repeat(256) },
+    { expiration: 1_000 },
+    { persistant: true },
   ];
   it("of a publish", async () => {
     await using broker = rabbitmqBroker({ addresses: ["127.0.0.1:9"] });

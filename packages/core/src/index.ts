@@ -284,8 +284,15 @@ export {
   type PublishWithinOptions,
 } from "./broker/connection-gate.ts";
 export { IdleRelease, type IdleReleaseOptions } from "./broker/idle-release.ts";
-export { Consumer, redeliveryBackoff, type ConsumerOptions, type Delivery } from "./broker/consumer.ts";
+export {
+  checkSubscription,
+  Consumer,
+  redeliveryBackoff,
+  type ConsumerOptions,
+  type Delivery,
+} from "./broker/consumer.ts";
 export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts";
+export { checkPublishOptions, type FurtherOptions } from "./broker/option-names.ts";
 export { outgoingHeader } from "./broker/outgoing.ts";
 export { RefusalLog } from "./broker/refusal-log.ts";
 export { Subscription, type SubscriptionOptions } from "./broker/subscription.ts";

@@ -32,15 +32,21 @@ export function checkOptionNames<Options extends object>(
 
 /** The error of {@link checkOptionNames}, for those who find unknown names themselves. */
 export function unknownOption(what: string, name: string, known: readonly string[]): TypeError {
+  const meant = optionMeant(name, known);
+  return new TypeError(
+    `${what}: there is no option \`${shown(name)}\`${meant === undefined ? "" : `; did you mean \`${meant}\`?`}`,
+  );
+}
+
+/** The known option that an unknown one is most likely meant to be; undefined where none is close. */
+export function optionMeant(name: string, known: readonly string[]): string | undefined {
   // What people forget first is the unit: `timeout` is a `timeoutMs`.
-  const meant =
+  return (
     known.find((each) => each.replace(units, "") === name.replace(units, "")) ??
     nearest(
       name,
       known.filter((each) => each !== name),
-    );
-  return new TypeError(
-    `${what}: there is no option \`${shown(name)}\`${meant === undefined ? "" : `; did you mean \`${meant}\`?`}`,
+    )
   );
 }
 

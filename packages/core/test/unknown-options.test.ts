@@ -7,13 +7,16 @@ import {
   debugHandlers,
   defineService,
   defineTopic,
+  createEvent,
   eventPublisher,
+  httpBroker,
   httpTransport,
   jitteredBackoff,
   jsonCodecWith,
   jsonMessage,
   logRing,
   mdnsRegistry,
+  memoryBroker,
   memoryRegistry,
   memoryTransport,
   mucpClient,
@@ -34,6 +37,7 @@ import {
   withLimit,
 } from "../src/index.ts";
 import {
+  brokerConformance,
   clientConformance,
   codecConformance,
   faultProxy,
@@ -106,6 +110,9 @@ const takers: Record<string, [wrong: string, meant: string, take: (options: any)
   ],
   debugHandlers: ["trace", "traces", (wrong) => debugHandlers({ ...wrong } as never)],
   eventPublisher: ["codec", "codecs", eventPublisher],
+  httpBroker: ["maxPublish", "maxPublishes", (wrong) => httpBroker({ registry, ...wrong })],
+  "httpBroker: tls": ["certificate", "", (tls) => httpBroker({ registry, tls })],
+  memoryBroker: ["maxWaitng", "maxWaiting", memoryBroker],
   cachedSelector: ["ttl", "ttlMs", (wrong) => cachedSelector({ registry, logger, ...wrong })],
   powerOfTwoChoices: ["rnadom", "random", powerOfTwoChoices],
   randomChoice: ["rnadom", "random", randomChoice],
@@ -137,6 +144,7 @@ const takers: Record<string, [wrong: string, meant: string, take: (options: any)
   sleep: ["singal", "signal", (wrong) => sleep(1, wrong)],
   withLimit: ["timeout", "timeoutMs", (wrong) => withLimit(Promise.resolve(), { what: "nothing", ...wrong })],
   faultProxy: ["tarrget", "target", faultProxy],
+  brokerConformance: ["patience", "patienceMs", (wrong) => brokerConformance(runner, fixture, wrong)],
   clientConformance: ["skips", "skip", (wrong) => clientConformance(runner, fixture, wrong)],
   codecConformance: ["skips", "skip", (wrong) => codecConformance(runner, fixture, { samples: [], ...wrong })],
   registryConformance: ["minTtl", "minTtlMs", (wrong) => registryConformance(runner, fixture, wrong)],
@@ -144,6 +152,8 @@ const takers: Record<string, [wrong: string, meant: string, take: (options: any)
   serverConformance: ["skips", "skip", (wrong) => serverConformance(runner, fixture, wrong)],
   transportConformance: ["skips", "skip", (wrong) => transportConformance(runner, fixture, wrong)],
 };
+
+const events = () => createService({ registry: "memory", broker: "memory" });
 
 describe("an option that does not exist is refused, and the nearest one named", () => {
   it.each(Object.entries(takers))("%s", async (what, [wrong, meant, take]) => {
@@ -154,6 +164,41 @@ describe("an option that does not exist is refused, and the nearest one named", 
     expect((error as Error).message).toBe(
       `${what}: there is no option \`${wrong}\`${meant === "" ? "" : `; did you mean \`${meant}\`?`}`,
     );
+  });
+
+  it.each<[string, string, (options: any) => unknown]>([
+    ["subscribe", "queue", (wrong) => events().subscribe("user.created", () => {}, wrong)],
+    ["subscribe", "internal", (wrong) => events().subscribe("user.created", () => {}, wrong)],
+    ["publish", "timeoutMs", (wrong) => events().publish("user.created", {}, wrong)],
+    ["publish", "metadata", (wrong) => events().publish("user.created", {}, wrong)],
+    ["publish", "exchange", (wrong) => createEvent("user.created", events()).publish({}, wrong)],
+    ["createEvent", "contentType", (wrong) => createEvent("user.created", events(), wrong)],
+  ])("%s takes %s, and nothing that is called nearly so", async (what, meant, take) => {
+    const wrong = meant.slice(0, -1);
+    // An object might be what another broker has.
+    for (const value of [1, {}]) {
+      const error: unknown = await Promise.resolve()
+        .then(() => take({ [wrong]: value }))
+        .catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(TypeError);
+      expect((error as Error).message).toBe(`${what}: there is no option \`${wrong}\`; did you mean \`${meant}\`?`);
+    }
+  });
+
+  it("what a client of another kind calls metadata is refused", async () => {
+    for (const name of ["headers", "header"])
+      await expect(events().publish("user.created", {}, { [name]: { tenant: "acme" } })).rejects.toThrow(
+        `publish: there is no option \`${name}\`; did you mean \`metadata\`?`,
+      );
+  });
+
+  it("no broker that there is has a name that is taken for a slip", async () => {
+    const brokers =
+      "gocloud googlepubsub grpc http kafka memory mqtt nats nsq proxy pulsar rabbitmq redis segmentio snssqs sqs stan stomp";
+    const options = Object.fromEntries(brokers.split(" ").map((name) => [name, {}]));
+    await using service = events();
+    await service.publish("user.created", {}, options);
+    await service.subscribe("user.created", () => {}, options).unsubscribe();
   });
 
   it("calls with their options as a number or text are refused, too", async () => {

@@ -10,6 +10,7 @@ import { MicroError, fromError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { thrownText } from "../thrown.ts";
 import type { Backoff } from "../client/client.ts";
+import { checkSubscribeOptions, type FurtherOptions } from "./option-names.ts";
 import { processTaken, type TakenBytes } from "./taken-bytes.ts";
 import type {
   BrokerEvent,
@@ -37,7 +38,7 @@ export interface Delivery {
 
 /** Settings of {@link Consumer}. */
 export interface ConsumerOptions {
-  /** The broker's name, for errors. */
+  /** The broker's name, for errors; also the key of the options that only it has. */
   readonly broker: string;
   readonly topic: string;
   readonly handler: BrokerHandler;
@@ -70,12 +71,23 @@ const longestDelayMs = 30_000;
 export const redeliveryBackoff: Backoff = (attempt) =>
   Math.min(100 * 2 ** Math.min(attempt, 20), longestDelayMs) * (1 - Math.random() / 2);
 
-/** @throws {TypeError} saying which option makes no sense. */
-export function checkSubscription(topic: string, handler: BrokerHandler, options: SubscribeOptions): void {
+/**
+ * {@link Consumer} and `Subscription` do it themselves. A broker that checks more does so between this and making one: who is
+ * refused leaves nothing behind.
+ * @param further options that are taken beside those of every broker, e.g. `{ kafka: true }`.
+ * @throws {TypeError} saying which option makes no sense.
+ */
+export function checkSubscription(
+  topic: string,
+  handler: BrokerHandler,
+  options: SubscribeOptions,
+  further: FurtherOptions,
+): void {
   if (typeof topic !== "string" || topic === "")
     throw new TypeError("subscribe: the topic must be a text that is not empty");
   if (typeof handler !== "function")
     throw new TypeError(`subscribe: the handler of ${JSON.stringify(topic)} must be a function`);
+  checkSubscribeOptions(options, further);
   const {
     queue,
     deadLetter,
@@ -179,7 +191,7 @@ export class Consumer {
 
   /** @throws {TypeError} as {@link checkSubscription}. */
   constructor(options: ConsumerOptions) {
-    checkSubscription(options.topic, options.handler, options.options);
+    checkSubscription(options.topic, options.handler, options.options, { [options.broker]: true });
     this.#options = options;
     const { autoAck = true, concurrency = defaults.concurrency, prefetch, retries, backoff } = options.options;
     this.#autoAck = autoAck;

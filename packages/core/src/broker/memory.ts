@@ -6,6 +6,7 @@
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { silentLogger } from "../logger/console-logger.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { publishTimeout } from "./connection-gate.ts";
 import type {
   Broker,
@@ -17,10 +18,13 @@ import type {
 } from "./broker.ts";
 import { Lane } from "./lane.ts";
 import type { LaneMessage, LaneWaiter } from "./lane.ts";
+import { checkPublishOptions } from "./option-names.ts";
 import { outgoingHeader } from "./outgoing.ts";
 import { Subscription } from "./subscription.ts";
 
 const id = "go.micro.broker.memory";
+const further = { memory: true } as const;
+const optionNames: OptionNames<MemoryBrokerOptions> = { network: true, logger: true, maxWaiting: true };
 
 /** Settings of {@link memoryBroker}. */
 export interface MemoryBrokerOptions {
@@ -46,9 +50,10 @@ export function memoryBrokerNetwork(): MemoryBrokerNetwork {
  * Create a broker in memory. A publish resolves once every subscriber, and one of each queue group, has taken the
  * message; it waits for those that have `prefetch` messages already, up to its deadline. Nobody there: that is fine.
  * Delivery is at most once. The body is copied once, however many there are to get it.
- * @throws {TypeError} if `network` was not made by {@link memoryBrokerNetwork}, or `maxWaiting` is no number.
+ * @throws {TypeError} for an option that does not exist, if `network` was not made by {@link memoryBrokerNetwork}, or `maxWaiting` is no number.
  */
 export function memoryBroker(options: MemoryBrokerOptions = {}): Broker {
+  checkOptionNames("memoryBroker", options, optionNames);
   const { network = new Network(), logger = silentLogger, maxWaiting = 1_000 } = options;
   if (!(network instanceof Network)) throw new TypeError("memoryBroker: make `network` with memoryBrokerNetwork()");
   if (!(maxWaiting >= 0)) throw new TypeError("memoryBroker: `maxWaiting` must be a number, 0 or more");
@@ -110,6 +115,7 @@ class MemoryBroker implements Broker {
 
   async publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
     this.#throwIfClosed();
+    checkPublishOptions(options, further);
     await this.#publish(topic, message, options);
   }
 

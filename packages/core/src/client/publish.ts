@@ -1,5 +1,6 @@
 /** Publishing: options, wrappers, and what a client and a service offer. */
 import type { PublishOptions } from "../broker/broker.ts";
+import { checkEventPublishOptions } from "../broker/option-names.ts";
 import { Metadata, type MetadataInit } from "../metadata.ts";
 import { readTopic, type TopicDefinition } from "../topic.ts";
 import type { Wrapper } from "../wrapper.ts";
@@ -70,6 +71,7 @@ export function createEvent(
   options?: EventPublishOptions,
 ): TopicPublisher {
   const { name } = readTopic(topic, "createEvent");
+  checkEventPublishOptions("createEvent", options);
   return {
     topic: name,
     publish: (message, own) => publisher.publish(topic as string, message, overlaid(options, own)),

@@ -4,6 +4,7 @@
  * For authors of clients; users publish with a client or a service.
  */
 import type { Broker } from "../broker/broker.ts";
+import { checkEventPublishOptions } from "../broker/option-names.ts";
 import { Frame, type Codec, type CodecTable } from "../codec/codec.ts";
 import { codecTable, encodeMessage } from "../codec/table.ts";
 import { currentContext } from "../context.ts";
@@ -156,6 +157,7 @@ function culprit(codec: Codec, message: unknown, type: MessageType | undefined):
 }
 
 function checkOptions(options: EventPublishOptions): void {
+  checkEventPublishOptions("publish", options);
   for (const name of ["contentType", "exchange"] as const) {
     const value: unknown = options[name];
     if (value !== undefined && (typeof value !== "string" || value === ""))

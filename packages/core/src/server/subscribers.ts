@@ -78,7 +78,13 @@ export class Subscribers implements SubscriberRegistration {
     const subscription = new EventSubscription(this.#host, readSubscription(topic, handler, options, this.#wrappers));
     if (subscription.ended) return subscription;
     // First, because it throws for what the broker cannot carry.
-    if (this.#broker !== undefined) void subscription.begin(this.#broker);
+    try {
+      if (this.#broker !== undefined) void subscription.begin(this.#broker);
+    } catch (error) {
+      // There will be none: what it listens to is let go.
+      void subscription.unsubscribe();
+      throw error;
+    }
     this.#subscriptions.add(subscription);
     return subscription;
   }

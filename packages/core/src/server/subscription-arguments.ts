@@ -34,13 +34,15 @@ export function readSubscription(
     const handle = (event: unknown, context: Context): unknown => run(event, context, context.get(brokerEvent)!);
     return { endpoint, invoke: composeHandler(wrappers, "unary", handle) };
   });
-  checkSubscription(named.name, () => {}, options);
+  checkSubscription(named.name, () => {}, options, further);
   if (options.autoAck === false && methods.length > 1)
     throw new TypeError(
       `subscribe(${JSON.stringify(named.name)}): with \`autoAck: false\` an event has one handler to acknowledge it; subscribe ${methods.length} times instead`,
     );
   return { topic: named, methods, options };
 }
+
+const further = { internal: true } as const;
 
 function readHandlers(topic: string, handler: unknown): [endpoint: string, run: EventHandler][] {
   if (typeof handler === "function") return [["Func", handler as EventHandler]];

@@ -21,6 +21,7 @@ import type {
 import { Context, currentContext, runInContext } from "../context.ts";
 import { MicroError, type ErrorCode } from "../errors.ts";
 import type { MetadataInit } from "../metadata.ts";
+import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
 /** A broker for one test. */
@@ -70,6 +71,15 @@ export interface BrokerConformanceOptions {
   skip?: Skips | undefined;
 }
 
+const optionNames: OptionNames<BrokerConformanceOptions> = {
+  redelivers: true,
+  unreachable: true,
+  restricted: true,
+  patienceMs: true,
+  quietMs: true,
+  skip: true,
+};
+
 interface Patience {
   readonly patienceMs: number;
   readonly quietMs: number;
@@ -86,6 +96,7 @@ export function brokerConformance(
   create: () => Promise<BrokerFixture>,
   options: BrokerConformanceOptions = {},
 ): void {
+  checkOptionNames("brokerConformance", options, optionNames);
   const { redelivers = true, unreachable, restricted, patienceMs = 10_000, quietMs = 200, skip } = options;
   const patience = { patienceMs, quietMs };
   const cases = {
@@ -955,6 +966,53 @@ function argumentCases(patience: Patience): Cases {
           JSON.stringify([on, options]),
         );
       await inbox.never(1);
+    },
+    "arguments: an option that does not exist is a TypeError that names the nearest": async ({ broker, topic }) => {
+      const name = topic();
+      const subscribe = (options: unknown): unknown => broker.subscribe(name, () => {}, options as SubscribeOptions);
+      const publish = (options: unknown): unknown => broker.publish(name, message("x"), options as object);
+      const wrong: [(options: unknown) => unknown, unknown, string][] = [
+        [subscribe, { queu: "workers" }, "`queue`"],
+        [subscribe, { concurency: 4 }, "`concurrency`"],
+        [subscribe, { deadletter: "dead" }, "`deadLetter`"],
+        [subscribe, { [`${broker.name}x`]: {} }, `\`${broker.name}\``],
+        [subscribe, "workers", "workers"],
+        [subscribe, 7, "7"],
+        [publish, { timeout: 100 }, "`timeoutMs`"],
+        [publish, { singal: AbortSignal.abort() }, "`signal`"],
+        [publish, { [`${broker.name}x`]: {} }, `\`${broker.name}\``],
+        [publish, 100, "100"],
+      ];
+      for (const [take, options, named] of wrong)
+        await assert.rejects(
+          async () => take(options),
+          (error) => error instanceof TypeError && error.message.includes(named),
+          `${JSON.stringify(options)} should be refused, naming ${named}`,
+        );
+    },
+    "arguments: what is refused leaves no listener on its signal": async ({ broker, topic }, leaks) => {
+      const { signal } = leaks.controller();
+      const refused: [unknown, SubscribeOptions][] = [
+        // What no broker takes, and topics that some do not.
+        ...[{ concurrency: 0 }, { deadLetter: "" }].map((options): [string, SubscribeOptions] => [topic(), options]),
+        ...["", " ", "a b", ".", "..", "a.*", "a.>.b", "\u0000", "x".repeat(300), "x".repeat(70_000), 7].map(
+          (name): [unknown, SubscribeOptions] => [name, {}],
+        ),
+      ];
+      for (const [name, options] of refused)
+        try {
+          await broker.subscribe(name as string, () => {}, { onError() {}, ...options, signal }).unsubscribe();
+        } catch {
+          assert.equal(getEventListeners(signal, "abort").length, 0, String(name).slice(0, 50));
+        }
+      assert.equal(getEventListeners(signal, "abort").length, 0);
+    },
+    "arguments: what other brokers have under keys of their own is not looked at": async ({ broker, topic }) => {
+      const name = topic();
+      const others = { elsewhere: { priority: 1 }, nowhere: undefined };
+      await using inbox = await open(broker, name, patience, others as SubscribeOptions);
+      await broker.publish(name, message("1"), others as object);
+      assert.equal(text(await inbox.first()), "1");
     },
     "publish: an aborted signal sends nothing": async ({ broker, topic }) => {
       const name = topic();

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Broker, BrokerEvent } from "../../src/broker/broker.ts";
 import { memoryBroker, memoryBrokerNetwork } from "../../src/broker/memory.ts";
@@ -393,6 +394,15 @@ describe("the server", () => {
     expect(server.endpoints()).toHaveLength(1);
     const lines = logger.records.filter(({ level }) => level === "info").map(({ message }) => message);
     expect(lines[1]).toBe("Broker [memory] Connected to memory");
+  });
+
+  it("keeps nothing of a subscription that the broker refuses", async () => {
+    const { server, broker } = await site(() => {});
+    // Server and broker run; a broker that is the program's own may end first.
+    await broker.disconnect();
+    const { signal } = new AbortController();
+    expect(() => server.subscribe("t", () => {}, { signal })).toThrow(expect.objectContaining({ code: "closed" }));
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   it("forgets a subscription whose signal aborts, before and after the start", async () => {

@@ -14,10 +14,11 @@ import { registryCache } from "../../registry/cache.ts";
 import type { CacheSnapshot, RegistryCache } from "../../registry/cache.ts";
 import { portLimits } from "../../net/port-limits.ts";
 import { registrar } from "../../registry/registrar.ts";
+import { checkOptionNames } from "../../option-check.ts";
 import { supervise } from "../../supervisor.ts";
 import type { Supervisor } from "../../supervisor.ts";
 import { parseListenAddress } from "../../net/address.ts";
-import { clientTls } from "../../net/tls.ts";
+import { checkTlsOptions, clientTls } from "../../net/tls.ts";
 import type {
   Broker,
   BrokerHandler,
@@ -27,14 +28,16 @@ import type {
   Subscriber,
 } from "../broker.ts";
 import { publishTimeout } from "../connection-gate.ts";
+import { checkSubscription } from "../consumer.ts";
 import { encodeEnvelope } from "../envelope.ts";
 import { IdleRelease } from "../idle-release.ts";
+import { checkPublishOptions } from "../option-names.ts";
 import { outgoingHeader } from "../outgoing.ts";
 import { Subscription } from "../subscription.ts";
 import { LocalSubscription } from "./local.ts";
 import { routesOf, serviceName, subscriptionId, subscriptionRecord } from "./node.ts";
 import type { Route } from "./node.ts";
-import { id, wireBytes } from "./options.ts";
+import { id, optionNames, wireBytes } from "./options.ts";
 import type { HttpBrokerOptions, HttpBrokerSettings } from "./options.ts";
 import { gone } from "./outcome.ts";
 import type { Outcome } from "./outcome.ts";
@@ -48,17 +51,19 @@ import { Receiver } from "./receiver.ts";
 /**
  * Create the http broker: no server, messages go from process to process, which find each other through the registry.
  * Delivery is at most once; see the delivery table in `docs/brokers.md`.
- * @throws {TypeError} without a registry, or for a limit that is not a positive number.
+ * @throws {TypeError} without a registry, for an option that does not exist, or for a limit that is not a positive number.
  * @throws {MicroError} `bad_request` for an address that is none.
  */
 export function httpBroker(options: HttpBrokerOptions): Broker {
   if (typeof options?.registry?.getService !== "function")
     throw new TypeError("httpBroker: `registry` is missing; it finds subscribers there, e.g. mdnsRegistry()");
+  checkOptionNames("httpBroker", options, optionNames);
   const { address = ":0", tls, maxMessageBytes = 4 * 1024 * 1024 } = options;
   const { maxPublishes = 10_000, spreadMs = options.registry.name === "memory" ? 0 : 100 } = options;
   for (const [name, value] of Object.entries({ maxMessageBytes, maxPublishes }))
     if (!(value > 0)) throw new TypeError(`httpBroker: \`${name}\` must be greater than 0, not ${value}`);
   if (!(spreadMs >= 0)) throw new TypeError("httpBroker: `spreadMs` must be a number of milliseconds, 0 or more");
+  checkTlsOptions("httpBroker: tls", tls);
   if ((tls?.cert === undefined) !== (tls?.key === undefined))
     throw new TypeError("httpBroker: `tls.cert` and `tls.key` go together");
   parseListenAddress(address);
@@ -88,6 +93,7 @@ const receivePatienceMs = 1_000;
 const lastPatienceMs = 30_000;
 /** How long `ready` waits to see the registration itself. */
 const visibleMs = 2_000;
+const further = { http: true } as const;
 const tooLargeHere: Outcome = { kind: "impossible", code: "too_large", reason: "the body is too large" };
 const noRoute: Route = { broadcast: [], queues: new Map() };
 
@@ -150,11 +156,13 @@ class HttpBroker implements Broker {
 
   async publish(topic: string, message: OutgoingBrokerMessage, options: PublishOptions = {}): Promise<void> {
     this.#throwIfClosed();
+    checkPublishOptions(options, further);
     await this.#publish(topic, message, options);
   }
 
   subscribe(topic: string, handler: BrokerHandler, options: SubscribeOptions = {}): Subscriber {
     this.#throwIfClosed();
+    checkSubscription(topic, handler, options, further);
     let supervisor: Supervisor | undefined;
     const subscription = new Subscription({
       broker: this.name,

@@ -1,5 +1,6 @@
 /** Settings of the http broker. */
-import type { PortLimitOptions, PortLimits } from "../../net/port-limits.ts";
+import { portLimitNames, type PortLimitOptions, type PortLimits } from "../../net/port-limits.ts";
+import type { OptionNames } from "../../option-check.ts";
 import type { Logger } from "../../logger/logger.ts";
 import type { Registry } from "../../registry/registry.ts";
 import type { HttpTlsOptions } from "../../net/tls.ts";
@@ -44,6 +45,21 @@ export interface HttpBrokerOptions extends PortLimitOptions {
    */
   spreadMs?: number | undefined;
 }
+
+export const optionNames: OptionNames<HttpBrokerOptions> = {
+  registry: true,
+  logger: true,
+  address: true,
+  advertise: true,
+  secure: true,
+  tls: true,
+  insecureSkipVerify: true,
+  maxMessageBytes: true,
+  maxPublishes: true,
+  domain: true,
+  spreadMs: true,
+  ...portLimitNames,
+};
 
 /** The options with their defaults. */
 export interface HttpBrokerSettings {
