@@ -41,9 +41,9 @@ export const Description: $.ProtoType<Description> = /* @__PURE__ */ $.message<D
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.text) j.text = $.jsonString(m.text);
+    if (m.text) j["text"] = $.jsonString(m.text);
     return j;
   },
   fields: [
@@ -266,42 +266,42 @@ export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Eve
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.aDouble != null && $.isSet(m.aDouble)) j.aDouble = $.jsonDouble(m.aDouble);
-    if (m.aFloat != null && $.isSet(m.aFloat)) j.aFloat = $.jsonFloat(m.aFloat);
-    if (m.anInt32 != null && m.anInt32 !== 0) j.anInt32 = $.jsonInt32(m.anInt32);
-    if (m.anInt64 != null && m.anInt64 !== 0n) j.anInt64 = $.jsonInt64(m.anInt64);
-    if (m.aUint32 != null && m.aUint32 !== 0) j.aUint32 = $.jsonUint32(m.aUint32);
-    if (m.aUint64 != null && m.aUint64 !== 0n) j.aUint64 = $.jsonUint64(m.aUint64);
-    if (m.aSint32 != null && m.aSint32 !== 0) j.aSint32 = $.jsonInt32(m.aSint32);
-    if (m.aSint64 != null && m.aSint64 !== 0n) j.aSint64 = $.jsonInt64(m.aSint64);
-    if (m.aFixed32 != null && m.aFixed32 !== 0) j.aFixed32 = $.jsonUint32(m.aFixed32);
-    if (m.aFixed64 != null && m.aFixed64 !== 0n) j.aFixed64 = $.jsonUint64(m.aFixed64);
-    if (m.anSfixed32 != null && m.anSfixed32 !== 0) j.anSfixed32 = $.jsonInt32(m.anSfixed32);
-    if (m.anSfixed64 != null && m.anSfixed64 !== 0n) j.anSfixed64 = $.jsonInt64(m.anSfixed64);
-    if (m.aBool) j.aBool = $.jsonBool(m.aBool);
-    if (m.aString) j.aString = $.jsonString(m.aString);
-    if (m.someBytes != null && m.someBytes.length !== 0) j.someBytes = $.jsonBytes(m.someBytes);
-    if (m.colour != null && m.colour !== 0) j.colour = $.jsonEnum(Colour, m.colour);
-    if (m.inner != null) j.inner = $.jsonMessage(Everything_Inner, m.inner, o);
-    if ($.list(m.manyInt64).length > 0) j.manyInt64 = m.manyInt64.map((v) => $.jsonInt64(v));
-    if ($.list(m.manyStrings).length > 0) j.manyStrings = m.manyStrings.map((v) => $.jsonString(v));
-    if ($.list(m.manyBytes).length > 0) j.manyBytes = m.manyBytes.map((v) => $.jsonBytes(v));
-    if ($.list(m.manyColours).length > 0) j.manyColours = m.manyColours.map((v) => $.jsonEnum(Colour, v));
-    if ($.list(m.manyInner).length > 0) j.manyInner = m.manyInner.map((v) => $.jsonMessage(Everything_Inner, v, o));
-    if ($.list(m.manyDoubles).length > 0) j.manyDoubles = m.manyDoubles.map((v) => $.jsonDouble(v));
-    if ($.hasEntries(m.byString)) j.byString = $.jsonMap(m.byString, (v) => $.jsonString(v), o);
-    if ($.hasEntries(m.byInt32)) j.byInt32 = $.jsonMap(m.byInt32, (v) => $.jsonMessage(Everything_Inner, v, o), o);
-    if ($.hasEntries(m.byUint64)) j.byUint64 = $.jsonMap(m.byUint64, (v) => $.jsonInt64(v), o);
-    if ($.hasEntries(m.byBool)) j.byBool = $.jsonMap(m.byBool, (v) => $.jsonEnum(Colour, v), o);
-    if ($.hasEntries(m.bytesByString)) j.bytesByString = $.jsonMap(m.bytesByString, (v) => $.jsonBytes(v), o);
+    if (m.aDouble != null && $.isSet(m.aDouble)) j["aDouble"] = $.jsonDouble(m.aDouble);
+    if (m.aFloat != null && $.isSet(m.aFloat)) j["aFloat"] = $.jsonFloat(m.aFloat);
+    if (m.anInt32 != null && m.anInt32 !== 0) j["anInt32"] = $.jsonInt32(m.anInt32);
+    if (m.anInt64 != null && m.anInt64 !== 0n) j["anInt64"] = $.jsonInt64(m.anInt64);
+    if (m.aUint32 != null && m.aUint32 !== 0) j["aUint32"] = $.jsonUint32(m.aUint32);
+    if (m.aUint64 != null && m.aUint64 !== 0n) j["aUint64"] = $.jsonUint64(m.aUint64);
+    if (m.aSint32 != null && m.aSint32 !== 0) j["aSint32"] = $.jsonInt32(m.aSint32);
+    if (m.aSint64 != null && m.aSint64 !== 0n) j["aSint64"] = $.jsonInt64(m.aSint64);
+    if (m.aFixed32 != null && m.aFixed32 !== 0) j["aFixed32"] = $.jsonUint32(m.aFixed32);
+    if (m.aFixed64 != null && m.aFixed64 !== 0n) j["aFixed64"] = $.jsonUint64(m.aFixed64);
+    if (m.anSfixed32 != null && m.anSfixed32 !== 0) j["anSfixed32"] = $.jsonInt32(m.anSfixed32);
+    if (m.anSfixed64 != null && m.anSfixed64 !== 0n) j["anSfixed64"] = $.jsonInt64(m.anSfixed64);
+    if (m.aBool) j["aBool"] = $.jsonBool(m.aBool);
+    if (m.aString) j["aString"] = $.jsonString(m.aString);
+    if (m.someBytes != null && m.someBytes.length !== 0) j["someBytes"] = $.jsonBytes(m.someBytes);
+    if (m.colour != null && m.colour !== 0) j["colour"] = $.jsonEnum(Colour, m.colour);
+    if (m.inner != null) j["inner"] = $.jsonMessage(Everything_Inner, m.inner, o);
+    if ($.list(m.manyInt64).length > 0) j["manyInt64"] = m.manyInt64.map((v) => $.jsonInt64(v));
+    if ($.list(m.manyStrings).length > 0) j["manyStrings"] = m.manyStrings.map((v) => $.jsonString(v));
+    if ($.list(m.manyBytes).length > 0) j["manyBytes"] = m.manyBytes.map((v) => $.jsonBytes(v));
+    if ($.list(m.manyColours).length > 0) j["manyColours"] = m.manyColours.map((v) => $.jsonEnum(Colour, v));
+    if ($.list(m.manyInner).length > 0) j["manyInner"] = m.manyInner.map((v) => $.jsonMessage(Everything_Inner, v, o));
+    if ($.list(m.manyDoubles).length > 0) j["manyDoubles"] = m.manyDoubles.map((v) => $.jsonDouble(v));
+    if ($.hasEntries(m.byString)) j["byString"] = $.jsonMap(m.byString, (v) => $.jsonString(v), o);
+    if ($.hasEntries(m.byInt32)) j["byInt32"] = $.jsonMap(m.byInt32, (v) => $.jsonMessage(Everything_Inner, v, o), o);
+    if ($.hasEntries(m.byUint64)) j["byUint64"] = $.jsonMap(m.byUint64, (v) => $.jsonInt64(v), o);
+    if ($.hasEntries(m.byBool)) j["byBool"] = $.jsonMap(m.byBool, (v) => $.jsonEnum(Colour, v), o);
+    if ($.hasEntries(m.bytesByString)) j["bytesByString"] = $.jsonMap(m.bytesByString, (v) => $.jsonBytes(v), o);
     switch (m.choice?.$case) {
-      case "chosenText": j.chosenText = $.jsonString(m.choice.value); break;
-      case "chosenNumber": j.chosenNumber = $.jsonInt64(m.choice.value); break;
-      case "chosenInner": j.chosenInner = $.jsonMessage(Everything_Inner, m.choice.value, o); break;
-      case "chosenFlag": j.chosenFlag = $.jsonBool(m.choice.value); break;
+      case "chosenText": j["chosenText"] = $.jsonString(m.choice.value); break;
+      case "chosenNumber": j["chosenNumber"] = $.jsonInt64(m.choice.value); break;
+      case "chosenInner": j["chosenInner"] = $.jsonMessage(Everything_Inner, m.choice.value, o); break;
+      case "chosenFlag": j["chosenFlag"] = $.jsonBool(m.choice.value); break;
     }
-    if (m.at != null) j.at = $.jsonMessage($.Timestamp, m.at, o);
-    if (m.took != null) j.took = $.jsonMessage($.Duration, m.took, o);
+    if (m.at != null) j["at"] = $.jsonMessage($.Timestamp, m.at, o);
+    if (m.took != null) j["took"] = $.jsonMessage($.Duration, m.took, o);
     return j;
   },
   fields: [
@@ -366,8 +366,8 @@ export const Everything_Inner: $.ProtoType<Everything_Inner> = /* @__PURE__ */ $
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.text) j.text = $.jsonString(m.text);
-    if (m.inner != null) j.inner = $.jsonMessage(Everything_Inner, m.inner, o);
+    if (m.text) j["text"] = $.jsonString(m.text);
+    if (m.inner != null) j["inner"] = $.jsonMessage(Everything_Inner, m.inner, o);
     return j;
   },
   fields: [

@@ -23,9 +23,9 @@ export const HelloRequest: $.ProtoType<HelloRequest> = /* @__PURE__ */ $.message
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.name) j.name = $.jsonString(m.name);
+    if (m.name) j["name"] = $.jsonString(m.name);
     return j;
   },
   fields: [
@@ -52,9 +52,9 @@ export const HelloResponse: $.ProtoType<HelloResponse> = /* @__PURE__ */ $.messa
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.msg) j.msg = $.jsonString(m.msg);
+    if (m.msg) j["msg"] = $.jsonString(m.msg);
     return j;
   },
   fields: [
@@ -81,9 +81,9 @@ export const CountRequest: $.ProtoType<CountRequest> = /* @__PURE__ */ $.message
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.to != null && m.to !== 0) j.to = $.jsonInt32(m.to);
+    if (m.to != null && m.to !== 0) j["to"] = $.jsonInt32(m.to);
     return j;
   },
   fields: [
@@ -110,9 +110,9 @@ export const CountResponse: $.ProtoType<CountResponse> = /* @__PURE__ */ $.messa
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.i != null && m.i !== 0) j.i = $.jsonInt32(m.i);
+    if (m.i != null && m.i !== 0) j["i"] = $.jsonInt32(m.i);
     return j;
   },
   fields: [

@@ -85,6 +85,16 @@ export class ValueCode {
     return this.field.enum?.open === false;
   }
 
+  /** True for the enum whose JSON is null, whatever its number. */
+  get isNull(): boolean {
+    return this.field.enum?.typeName === "google.protobuf.NullValue";
+  }
+
+  /** True if what {@link json} gives reads the options `o`. */
+  get jsonTakesOptions(): boolean {
+    return this.kind === "message" || this.kind === "boxed";
+  }
+
   get isDelimited(): boolean {
     const { field } = this;
     return "delimitedEncoding" in field && field.delimitedEncoding;
@@ -123,9 +133,7 @@ export class ValueCode {
     if (this.kind === "message") return `$.jsonMessage(${this.reference}, ${value}, o)`;
     if (this.kind === "boxed") return `$.jsonBoxed(${this.reference}, ${value}, o)`;
     if (this.kind === "scalar") return `$.${jsonFunction(this.scalar!)}(${value})`;
-    return this.field.enum!.typeName === "google.protobuf.NullValue"
-      ? "null"
-      : `$.jsonEnum(${this.reference}, ${value})`;
+    return this.isNull ? "null" : `$.jsonEnum(${this.reference}, ${value})`;
   }
 
   /** A statement that writes `value` without a tag. */

@@ -442,17 +442,27 @@ class MessageFile implements TypeNames {
       }
     }
     if (lines.length === 0) return ["  json: () => ({}),"];
-    return ["  json: (m, o) => {", "    const j: $.JsonObject = {};", ...inParts(lines), "    return j;", "  },"];
+    const fields = message.members.flatMap((member) => (member.kind === "oneof" ? member.fields : [member]));
+    // Options are for what is inside: `noUnusedParameters` minds those that nobody asks for.
+    const takesOptions = fields.some((field) => field.fieldKind === "map" || this.#value(field).jsonTakesOptions);
+    const parameters = takesOptions ? "(m, o)" : "(m)";
+    return [
+      `  json: ${parameters} => {`,
+      "    const j: $.JsonObject = {};",
+      ...inParts(lines),
+      "    return j;",
+      "  },",
+    ];
   }
 
   #jsonField(field: DescField, member: string): string[] {
     const value = this.#value(field);
     if (field.fieldKind === "list") {
-      const list = `${member}.map((v) => ${value.json("v")})`;
+      const list = `${member}.map((${value.isNull ? "" : "v"}) => ${value.json("v")})`;
       return [`    if ($.list(${member}).length > 0) ${jsonSet(field, list)}`];
     }
     if (field.fieldKind === "map") {
-      const map = `$.jsonMap(${member}, (v) => ${value.json("v")}, o)`;
+      const map = `$.jsonMap(${member}, (${value.isNull ? "" : "v"}) => ${value.json("v")}, o)`;
       return [`    if ($.hasEntries(${member})) ${jsonSet(field, map)}`];
     }
     return [`    if (${this.#present(field, member)}) ${jsonSet(field, value.json(member))}`];
@@ -480,7 +490,7 @@ class MessageFile implements TypeNames {
       ...(isOptional(field) && field.message === undefined ? ["explicit: true"] : []),
       ...(isRequired(field) ? ["required: true", "explicit: true"] : []),
       ...(value.isClosedEnum ? ["closed: true"] : []),
-      ...(field.enum?.typeName === "google.protobuf.NullValue" ? ["null: true"] : []),
+      ...(value.isNull ? ["null: true"] : []),
       ...(this.options.int64 === "bigint" || !has64Bit(field) ? [] : [`int64: ${JSON.stringify(this.options.int64)}`]),
     ];
     return `{ ${parts.join(", ")} }`;
@@ -517,7 +527,8 @@ function jsonSet(field: DescField, value: string): string {
   const { jsonName } = field;
   // TypeScript takes these for the members that every object has.
   if (isInherited(jsonName)) return `$.setMember(j, ${JSON.stringify(jsonName)}, ${value});`;
-  return `${/^[A-Za-z_$][\w$]*$/.test(jsonName) ? `j.${jsonName}` : `j[${JSON.stringify(jsonName)}]`} = ${value};`;
+  // In brackets, whatever the name: `noPropertyAccessFromIndexSignature`.
+  return `j[${JSON.stringify(jsonName)}] = ${value};`;
 }
 
 /** True if the field may be absent, and that is told from its zero value. */

@@ -27,10 +27,10 @@ export const Pair: $.ProtoType<Pair> = /* @__PURE__ */ $.message<Pair>("test.kin
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.a != null && $.isSet(m.a)) j.a = $.jsonDouble(m.a);
-    if (m.b != null && $.isSet(m.b)) j.b = $.jsonDouble(m.b);
+    if (m.a != null && $.isSet(m.a)) j["a"] = $.jsonDouble(m.a);
+    if (m.b != null && $.isSet(m.b)) j["b"] = $.jsonDouble(m.b);
     return j;
   },
   fields: [
@@ -58,9 +58,9 @@ export const Number: $.ProtoType<Number> = /* @__PURE__ */ $.message<Number>("te
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value != null && $.isSet(m.value)) j.value = $.jsonDouble(m.value);
+    if (m.value != null && $.isSet(m.value)) j["value"] = $.jsonDouble(m.value);
     return j;
   },
   fields: [
@@ -91,10 +91,10 @@ export const Client: $.ProtoType<Client> = /* @__PURE__ */ $.message<Client>("te
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.name) j.name = $.jsonString(m.name);
-    if (m.Proto) j.Proto = $.jsonString(m.Proto);
+    if (m.name) j["name"] = $.jsonString(m.name);
+    if (m.Proto) j["Proto"] = $.jsonString(m.Proto);
     return j;
   },
   fields: [
@@ -139,7 +139,7 @@ export const message: $.ProtoType<message> = /* @__PURE__ */ $.message<message>(
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if ($.hasEntries(m.clients)) j.clients = $.jsonMap(m.clients, (v) => $.jsonMessage(Client, v, o), o);
+    if ($.hasEntries(m.clients)) j["clients"] = $.jsonMap(m.clients, (v) => $.jsonMessage(Client, v, o), o);
     return j;
   },
   fields: [
@@ -174,11 +174,11 @@ export const CalculatorHandler: $.ProtoType<CalculatorHandler> = /* @__PURE__ */
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
     switch (m.result?.$case) {
-      case "text": j.text = $.jsonString(m.result.value); break;
-      case "data": j.data = $.jsonBytes(m.result.value); break;
+      case "text": j["text"] = $.jsonString(m.result.value); break;
+      case "data": j["data"] = $.jsonBytes(m.result.value); break;
     }
     return j;
   },
@@ -215,10 +215,10 @@ export const Class: $.ProtoType<Class> = /* @__PURE__ */ $.message<Class>("test.
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.new != null) j.new = $.jsonInt64(m.new);
-    if ($.list(m.delete).length > 0) j.delete = m.delete.map((v) => $.jsonBool(v));
+    if (m.new != null) j["new"] = $.jsonInt64(m.new);
+    if ($.list(m.delete).length > 0) j["delete"] = m.delete.map((v) => $.jsonBool(v));
     return j;
   },
   fields: [
@@ -279,9 +279,9 @@ export const snake_name_inner_name: $.ProtoType<snake_name_inner_name> = /* @__P
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.kind != null && m.kind !== 0) j.kind = $.jsonEnum(snake_name_inner_name_Kind, m.kind);
+    if (m.kind != null && m.kind !== 0) j["kind"] = $.jsonEnum(snake_name_inner_name_Kind, m.kind);
     return j;
   },
   fields: [

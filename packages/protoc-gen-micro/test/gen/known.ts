@@ -133,27 +133,27 @@ export const Known: $.ProtoType<Known> = /* @__PURE__ */ $.message<Known>("test.
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.text != null) j.text = $.jsonBoxed($.boxedString, m.text, o);
-    if (m.number != null) j.number = $.jsonBoxed($.boxedInt64, m.number, o);
-    if (m.data != null) j.data = $.jsonBoxed($.boxedBytes, m.data, o);
-    if ($.list(m.moreData).length > 0) j.moreData = m.moreData.map((v) => $.jsonBoxed($.boxedBytes, v, o));
-    if (m.struct != null) j.struct = $.jsonBoxed($.boxedStruct, m.struct, o);
-    if (m.value !== undefined) j.value = $.jsonBoxed($.boxedValue, m.value, o);
-    if (m.list != null) j.list = $.jsonBoxed($.boxedList, m.list, o);
-    if (m.mask != null) j.mask = $.jsonMessage($.FieldMask, m.mask, o);
-    if (m.at != null) j.at = $.jsonMessage($.Timestamp, m.at, o);
-    if ($.list(m.took).length > 0) j.took = m.took.map((v) => $.jsonMessage($.Duration, v, o));
-    if (m.notANumber != null && $.isSet(m.notANumber)) j.notANumber = $.jsonDouble(m.notANumber);
-    if ($.list(m.infinite).length > 0) j.infinite = m.infinite.map((v) => $.jsonFloat(v));
-    if ($.hasEntries(m.levels)) j.levels = $.jsonMap(m.levels, (v) => $.jsonEnum(Level, v), o);
-    if ($.list(m.moreLevels).length > 0) j.moreLevels = m.moreLevels.map((v) => $.jsonEnum(Level, v));
-    if (m.any != null) j.any = $.jsonMessage($.Any, m.any, o);
-    if ($.list(m.moreAny).length > 0) j.moreAny = m.moreAny.map((v) => $.jsonMessage($.Any, v, o));
-    if ($.hasEntries(m.dataByName)) j.dataByName = $.jsonMap(m.dataByName, (v) => $.jsonBoxed($.boxedBytes, v, o), o);
+    if (m.text != null) j["text"] = $.jsonBoxed($.boxedString, m.text, o);
+    if (m.number != null) j["number"] = $.jsonBoxed($.boxedInt64, m.number, o);
+    if (m.data != null) j["data"] = $.jsonBoxed($.boxedBytes, m.data, o);
+    if ($.list(m.moreData).length > 0) j["moreData"] = m.moreData.map((v) => $.jsonBoxed($.boxedBytes, v, o));
+    if (m.struct != null) j["struct"] = $.jsonBoxed($.boxedStruct, m.struct, o);
+    if (m.value !== undefined) j["value"] = $.jsonBoxed($.boxedValue, m.value, o);
+    if (m.list != null) j["list"] = $.jsonBoxed($.boxedList, m.list, o);
+    if (m.mask != null) j["mask"] = $.jsonMessage($.FieldMask, m.mask, o);
+    if (m.at != null) j["at"] = $.jsonMessage($.Timestamp, m.at, o);
+    if ($.list(m.took).length > 0) j["took"] = m.took.map((v) => $.jsonMessage($.Duration, v, o));
+    if (m.notANumber != null && $.isSet(m.notANumber)) j["notANumber"] = $.jsonDouble(m.notANumber);
+    if ($.list(m.infinite).length > 0) j["infinite"] = m.infinite.map((v) => $.jsonFloat(v));
+    if ($.hasEntries(m.levels)) j["levels"] = $.jsonMap(m.levels, (v) => $.jsonEnum(Level, v), o);
+    if ($.list(m.moreLevels).length > 0) j["moreLevels"] = m.moreLevels.map((v) => $.jsonEnum(Level, v));
+    if (m.any != null) j["any"] = $.jsonMessage($.Any, m.any, o);
+    if ($.list(m.moreAny).length > 0) j["moreAny"] = m.moreAny.map((v) => $.jsonMessage($.Any, v, o));
+    if ($.hasEntries(m.dataByName)) j["dataByName"] = $.jsonMap(m.dataByName, (v) => $.jsonBoxed($.boxedBytes, v, o), o);
     switch (m.choice?.$case) {
-      case "chosenNull": j.chosenNull = null; break;
-      case "chosenValue": j.chosenValue = $.jsonBoxed($.boxedValue, m.choice.value, o); break;
-      case "chosenNumber": j.chosenNumber = $.jsonBoxed($.boxedInt64, m.choice.value, o); break;
+      case "chosenNull": j["chosenNull"] = null; break;
+      case "chosenValue": j["chosenValue"] = $.jsonBoxed($.boxedValue, m.choice.value, o); break;
+      case "chosenNumber": j["chosenNumber"] = $.jsonBoxed($.boxedInt64, m.choice.value, o); break;
     }
     return j;
   },
@@ -205,8 +205,8 @@ export const Deep: $.ProtoType<Deep> = /* @__PURE__ */ $.message<Deep>("test.kno
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.text) j.text = $.jsonString(m.text);
-    if (m.inner != null) j.inner = $.jsonMessage(Deep, m.inner, o);
+    if (m.text) j["text"] = $.jsonString(m.text);
+    if (m.inner != null) j["inner"] = $.jsonMessage(Deep, m.inner, o);
     return j;
   },
   fields: [

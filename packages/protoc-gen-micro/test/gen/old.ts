@@ -32,9 +32,9 @@ export const Query: $.ProtoType<Query> = /* @__PURE__ */ $.message<Query>("Query
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.text != null) j.text = $.jsonString(m.text);
-    if (m.limit != null) j.limit = $.jsonInt32(m.limit);
-    if ($.list(m.hit).length > 0) j.hit = m.hit.map((v) => $.jsonMessage(Query_Hit, v, o));
+    if (m.text != null) j["text"] = $.jsonString(m.text);
+    if (m.limit != null) j["limit"] = $.jsonInt32(m.limit);
+    if ($.list(m.hit).length > 0) j["hit"] = m.hit.map((v) => $.jsonMessage(Query_Hit, v, o));
     return j;
   },
   fields: [
@@ -63,9 +63,9 @@ export const Query_Hit: $.ProtoType<Query_Hit> = /* @__PURE__ */ $.message<Query
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.title != null) j.title = $.jsonString(m.title);
+    if (m.title != null) j["title"] = $.jsonString(m.title);
     return j;
   },
   fields: [
@@ -93,9 +93,9 @@ export const Leaf: $.ProtoType<Leaf> = /* @__PURE__ */ $.message<Leaf>("Leaf", {
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.id != null) j.id = $.jsonString(m.id);
+    if (m.id != null) j["id"] = $.jsonString(m.id);
     return j;
   },
   fields: [
@@ -124,7 +124,7 @@ export const Flat: $.ProtoType<Flat> = /* @__PURE__ */ $.message<Flat>("Flat", {
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.leaf != null) j.leaf = $.jsonMessage(Leaf, m.leaf, o);
+    if (m.leaf != null) j["leaf"] = $.jsonMessage(Leaf, m.leaf, o);
     return j;
   },
   fields: [
@@ -168,7 +168,7 @@ export const Above: $.ProtoType<Above> = /* @__PURE__ */ $.message<Above>("Above
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if ($.hasEntries(m.flat)) j.flat = $.jsonMap(m.flat, (v) => $.jsonMessage(Flat, v, o), o);
+    if ($.hasEntries(m.flat)) j["flat"] = $.jsonMap(m.flat, (v) => $.jsonMessage(Flat, v, o), o);
     return j;
   },
   fields: [
@@ -200,8 +200,8 @@ export const Node: $.ProtoType<Node> = /* @__PURE__ */ $.message<Node>("Node", {
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.next != null) j.next = $.jsonMessage(Node, m.next, o);
-    if (m.other != null) j.other = $.jsonMessage(Other, m.other, o);
+    if (m.next != null) j["next"] = $.jsonMessage(Node, m.next, o);
+    if (m.other != null) j["other"] = $.jsonMessage(Other, m.other, o);
     return j;
   },
   fields: [
@@ -234,8 +234,8 @@ export const Other: $.ProtoType<Other> = /* @__PURE__ */ $.message<Other>("Other
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if ($.list(m.nodes).length > 0) j.nodes = m.nodes.map((v) => $.jsonMessage(Node, v, o));
-    if ($.list(m.leaves).length > 0) j.leaves = m.leaves.map((v) => $.jsonMessage(Leaf, v, o));
+    if ($.list(m.nodes).length > 0) j["nodes"] = m.nodes.map((v) => $.jsonMessage(Node, v, o));
+    if ($.list(m.leaves).length > 0) j["leaves"] = m.leaves.map((v) => $.jsonMessage(Leaf, v, o));
     return j;
   },
   fields: [
@@ -261,7 +261,7 @@ export const exact: $.Extension<Query, boolean> = /* @__PURE__ */ $.extension(
       r.skip(tag);
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
     if (m.value != null) j["[exact]"] = $.jsonBool(m.value);
     return j;

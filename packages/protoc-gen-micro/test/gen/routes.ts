@@ -28,8 +28,8 @@ export const Shelf: $.ProtoType<Shelf> = /* @__PURE__ */ $.message<Shelf>("test.
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.name) j.name = $.jsonString(m.name);
-    if (m.shelf != null) j.shelf = $.jsonMessage(Shelf, m.shelf, o);
+    if (m.name) j["name"] = $.jsonString(m.name);
+    if (m.shelf != null) j["shelf"] = $.jsonMessage(Shelf, m.shelf, o);
     return j;
   },
   fields: [

@@ -90,10 +90,10 @@ export const Any: $.ProtoType<Any> = /* @__PURE__ */ $.message<Any>("google.prot
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.typeUrl) j.typeUrl = $.jsonString(m.typeUrl);
-    if (m.value != null && m.value.length !== 0) j.value = $.jsonBytes(m.value);
+    if (m.typeUrl) j["typeUrl"] = $.jsonString(m.typeUrl);
+    if (m.value != null && m.value.length !== 0) j["value"] = $.jsonBytes(m.value);
     return j;
   },
   fields: [

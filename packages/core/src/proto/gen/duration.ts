@@ -99,10 +99,10 @@ export const Duration: $.ProtoType<Duration> = /* @__PURE__ */ $.message<Duratio
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.seconds != null && m.seconds !== 0n) j.seconds = $.jsonInt64(m.seconds);
-    if (m.nanos != null && m.nanos !== 0) j.nanos = $.jsonInt32(m.nanos);
+    if (m.seconds != null && m.seconds !== 0n) j["seconds"] = $.jsonInt64(m.seconds);
+    if (m.nanos != null && m.nanos !== 0) j["nanos"] = $.jsonInt32(m.nanos);
     return j;
   },
   fields: [

@@ -223,9 +223,9 @@ export const FieldMask: $.ProtoType<FieldMask> = /* @__PURE__ */ $.message<Field
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if ($.list(m.paths).length > 0) j.paths = m.paths.map((v) => $.jsonString(v));
+    if ($.list(m.paths).length > 0) j["paths"] = m.paths.map((v) => $.jsonString(v));
     return j;
   },
   fields: [

@@ -73,7 +73,7 @@ export const Struct: $.ProtoType<Struct> = /* @__PURE__ */ $.message<Struct>("go
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if ($.hasEntries(m.fields)) j.fields = $.jsonMap(m.fields, (v) => $.jsonMessage(Value, v, o), o);
+    if ($.hasEntries(m.fields)) j["fields"] = $.jsonMap(m.fields, (v) => $.jsonMessage(Value, v, o), o);
     return j;
   },
   fields: [
@@ -143,12 +143,12 @@ export const Value: $.ProtoType<Value> = /* @__PURE__ */ $.message<Value>("googl
   json: (m, o) => {
     const j: $.JsonObject = {};
     switch (m.kind?.$case) {
-      case "nullValue": j.nullValue = null; break;
-      case "numberValue": j.numberValue = $.jsonDouble(m.kind.value); break;
-      case "stringValue": j.stringValue = $.jsonString(m.kind.value); break;
-      case "boolValue": j.boolValue = $.jsonBool(m.kind.value); break;
-      case "structValue": j.structValue = $.jsonMessage(Struct, m.kind.value, o); break;
-      case "listValue": j.listValue = $.jsonMessage(ListValue, m.kind.value, o); break;
+      case "nullValue": j["nullValue"] = null; break;
+      case "numberValue": j["numberValue"] = $.jsonDouble(m.kind.value); break;
+      case "stringValue": j["stringValue"] = $.jsonString(m.kind.value); break;
+      case "boolValue": j["boolValue"] = $.jsonBool(m.kind.value); break;
+      case "structValue": j["structValue"] = $.jsonMessage(Struct, m.kind.value, o); break;
+      case "listValue": j["listValue"] = $.jsonMessage(ListValue, m.kind.value, o); break;
     }
     return j;
   },
@@ -185,7 +185,7 @@ export const ListValue: $.ProtoType<ListValue> = /* @__PURE__ */ $.message<ListV
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if ($.list(m.values).length > 0) j.values = m.values.map((v) => $.jsonMessage(Value, v, o));
+    if ($.list(m.values).length > 0) j["values"] = m.values.map((v) => $.jsonMessage(Value, v, o));
     return j;
   },
   fields: [

@@ -32,9 +32,9 @@ export const DoubleValue: $.ProtoType<DoubleValue> = /* @__PURE__ */ $.message<D
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value != null && $.isSet(m.value)) j.value = $.jsonDouble(m.value);
+    if (m.value != null && $.isSet(m.value)) j["value"] = $.jsonDouble(m.value);
     return j;
   },
   fields: [
@@ -70,9 +70,9 @@ export const FloatValue: $.ProtoType<FloatValue> = /* @__PURE__ */ $.message<Flo
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value != null && $.isSet(m.value)) j.value = $.jsonFloat(m.value);
+    if (m.value != null && $.isSet(m.value)) j["value"] = $.jsonFloat(m.value);
     return j;
   },
   fields: [
@@ -108,9 +108,9 @@ export const Int64Value: $.ProtoType<Int64Value> = /* @__PURE__ */ $.message<Int
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value != null && m.value !== 0n) j.value = $.jsonInt64(m.value);
+    if (m.value != null && m.value !== 0n) j["value"] = $.jsonInt64(m.value);
     return j;
   },
   fields: [
@@ -146,9 +146,9 @@ export const UInt64Value: $.ProtoType<UInt64Value> = /* @__PURE__ */ $.message<U
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value != null && m.value !== 0n) j.value = $.jsonUint64(m.value);
+    if (m.value != null && m.value !== 0n) j["value"] = $.jsonUint64(m.value);
     return j;
   },
   fields: [
@@ -184,9 +184,9 @@ export const Int32Value: $.ProtoType<Int32Value> = /* @__PURE__ */ $.message<Int
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value != null && m.value !== 0) j.value = $.jsonInt32(m.value);
+    if (m.value != null && m.value !== 0) j["value"] = $.jsonInt32(m.value);
     return j;
   },
   fields: [
@@ -222,9 +222,9 @@ export const UInt32Value: $.ProtoType<UInt32Value> = /* @__PURE__ */ $.message<U
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value != null && m.value !== 0) j.value = $.jsonUint32(m.value);
+    if (m.value != null && m.value !== 0) j["value"] = $.jsonUint32(m.value);
     return j;
   },
   fields: [
@@ -260,9 +260,9 @@ export const BoolValue: $.ProtoType<BoolValue> = /* @__PURE__ */ $.message<BoolV
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value) j.value = $.jsonBool(m.value);
+    if (m.value) j["value"] = $.jsonBool(m.value);
     return j;
   },
   fields: [
@@ -298,9 +298,9 @@ export const StringValue: $.ProtoType<StringValue> = /* @__PURE__ */ $.message<S
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value) j.value = $.jsonString(m.value);
+    if (m.value) j["value"] = $.jsonString(m.value);
     return j;
   },
   fields: [
@@ -336,9 +336,9 @@ export const BytesValue: $.ProtoType<BytesValue> = /* @__PURE__ */ $.message<Byt
       if (r.other(m, tag)) return;
     }
   },
-  json: (m, o) => {
+  json: (m) => {
     const j: $.JsonObject = {};
-    if (m.value != null && m.value.length !== 0) j.value = $.jsonBytes(m.value);
+    if (m.value != null && m.value.length !== 0) j["value"] = $.jsonBytes(m.value);
     return j;
   },
   fields: [

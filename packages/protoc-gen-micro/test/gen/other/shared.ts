@@ -31,9 +31,9 @@ export const Shared: $.ProtoType<Shared> = /* @__PURE__ */ $.message<Shared>("te
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if (m.text != null) j.text = $.jsonString(m.text);
-    if (m.always != null && m.always !== 0) j.always = $.jsonInt32(m.always);
-    if (m.nested != null) j.nested = $.jsonMessage(Shared_Nested, m.nested, o);
+    if (m.text != null) j["text"] = $.jsonString(m.text);
+    if (m.always != null && m.always !== 0) j["always"] = $.jsonInt32(m.always);
+    if (m.nested != null) j["nested"] = $.jsonMessage(Shared_Nested, m.nested, o);
     return j;
   },
   fields: [
@@ -64,7 +64,7 @@ export const Shared_Nested: $.ProtoType<Shared_Nested> = /* @__PURE__ */ $.messa
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if ($.list(m.again).length > 0) j.again = m.again.map((v) => $.jsonMessage(Shared, v, o));
+    if ($.list(m.again).length > 0) j["again"] = m.again.map((v) => $.jsonMessage(Shared, v, o));
     return j;
   },
   fields: [
