@@ -218,7 +218,7 @@ export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Eve
             else if (part === 18) v = r.message(Everything_Inner, v);
             else r.skip(part);
           }
-          r.end(to); $.put(m.byInt32, k, v ?? Everything_Inner.base());
+          r.end(to); $.put(m.byInt32, k, v ?? r.base(Everything_Inner));
           continue;
         }
         case 258: {

@@ -9,6 +9,12 @@ import type { StringMap, Value } from "./registry/registry.ts";
 /** Unary, or which side streams. */
 export type MethodKind = "unary" | "server" | "client" | "bidi";
 
+/** What a codec says of what is to be read, since it knows how much was sent. */
+export interface DecodeLimits {
+  /** Estimate of the memory that the message may take, on the high side, without what was sent. Default: what the type finds right. */
+  readonly maxMemoryBytes?: number | undefined;
+}
+
 /**
  * One message type: how it is encoded, checked and described. All members but the name are optional: without `binary`
  * it has no protobuf form, without `json` its JSON form is the value itself.
@@ -18,11 +24,13 @@ export type MethodKind = "unary" | "server" | "client" | "bidi";
 export interface MessageType<In = unknown, Out = In> {
   /** Type name as Go would print it, without package, e.g. `HelloRequest`. */
   readonly name: string;
-  readonly binary?: { encode(message: In): Uint8Array; decode(bytes: Uint8Array): Out } | undefined;
+  readonly binary?:
+    | { encode(message: In): Uint8Array; decode(bytes: Uint8Array, limits?: DecodeLimits): Out }
+    | undefined;
   readonly json?:
     | {
         encode(message: In): unknown;
-        decode(value: unknown): Out;
+        decode(value: unknown, limits?: DecodeLimits): Out;
         /** Integers of more digits than a number holds are decoded from: `text`, or `bigint`. Default: `text`. */
         readonly integers?: "text" | "bigint" | undefined;
         /** A member that an object has twice is an error. Default: false, the last one counts. */

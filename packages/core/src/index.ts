@@ -29,6 +29,7 @@ export type {
 
 // Definitions
 export type {
+  DecodeLimits,
   HttpRoute,
   MessageType,
   MethodDefinition,
@@ -251,7 +252,7 @@ export { bytesCodec } from "./codec/bytes.ts";
 export { grpcJsonCodec, grpcProtoCodec } from "./codec/grpc.ts";
 export { jsonCodec, jsonCodecWith, type JsonCodecOptions } from "./codec/json.ts";
 export { jsonrpcCodec } from "./codec/jsonrpc.ts";
-export { protoCodec } from "./codec/proto.ts";
+export { protoCodec, protoCodecWith, type ProtoCodecOptions } from "./codec/proto.ts";
 export { protorpcCodec } from "./codec/protorpc.ts";
 export { textCodec } from "./codec/text.ts";
 

@@ -6,7 +6,7 @@
  * `oneof` is written by those older versions under the name of a Go field that no .proto file has; it is read where
  * `oneofs` says that name.
  */
-import type { MessageType, MethodDefinition, MethodKind } from "./definition.ts";
+import type { DecodeLimits, MessageType, MethodDefinition, MethodKind } from "./definition.ts";
 import { checkOptionNames, type OptionNames } from "./option-check.ts";
 import { describeMessage } from "./proto/describe.ts";
 import { bare, lowerCamel } from "./proto/table.ts";
@@ -32,8 +32,8 @@ export interface ProtoMessageType<T> {
   readonly fields: readonly unknown[];
   // What a message is follows from what is read; input is any part of it.
   encode(message: any): Uint8Array;
-  decode(bytes: Uint8Array): T;
-  fromJSON(value: unknown, options?: ProtoMessageJson): T;
+  decode(bytes: Uint8Array, limits?: DecodeLimits): T;
+  fromJSON(value: unknown, options?: ProtoMessageJson & DecodeLimits): T;
   toJSON(message: any, options?: ProtoMessageJson): unknown;
 }
 
@@ -136,11 +136,11 @@ function ownMessage<T>(
     name,
     binary: {
       encode: (message) => type.encode(message ?? {}),
-      decode: (bytes) => type.decode(bytes),
+      decode: (bytes, limits) => type.decode(bytes, limits),
     },
     json: {
       encode: (message) => type.toJSON(message ?? {}, settings()),
-      decode: (found) => type.fromJSON(found, settings()),
+      decode: (found, limits) => type.fromJSON(found, limits === undefined ? settings() : { ...settings(), ...limits }),
       integers: "bigint",
       uniqueMembers: true,
     },

@@ -408,7 +408,7 @@ class MessageFile implements TypeNames {
       value.kind === "enum"
         ? `v as ${value.reference}`
         : value.kind === "message"
-          ? `v ?? ${value.reference}.base()`
+          ? `v ?? r.base(${value.reference})`
           : value.kind === "boxed"
             ? `v === undefined ? ${value.reference}.unpack(${value.reference}.type.base()) : v`
             : "v";

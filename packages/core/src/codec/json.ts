@@ -1,8 +1,9 @@
 /** The json codec: one JSON value and a newline, as Go's `codec/json` writes it. */
 import { builtin } from "../builtins.ts";
-import type { MessageType } from "../definition.ts";
+import type { DecodeLimits, MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
-import { checkOptionNames } from "../option-check.ts";
+import { checkNumber, checkOptionNames } from "../option-check.ts";
+import { memoryFor } from "../proto/memory.ts";
 import type { Codec } from "./codec.ts";
 import {
   checkStructure,
@@ -14,6 +15,7 @@ import {
 } from "./json-text.ts";
 
 const id = "codec.json";
+const fewLetters = 1000;
 const shortestHostile = '{"__proto__":0}'.length;
 
 /**
@@ -24,7 +26,8 @@ const shortestHostile = '{"__proto__":0}'.length;
  *
  * Reading: exactly one value; an empty body is the empty message, since Go servers never decode one. The keys
  * `__proto__` and `constructor.prototype` are refused however they are escaped. Nesting is limited to Go's 10000, and
- * arrays, objects and members together to 250000: {@link jsonCodecWith} takes more.
+ * arrays, objects and members together to 250000, and the memory that protobuf messages take:
+ * {@link jsonCodecWith} takes more.
  */
 export const jsonCodec: Codec = jsonCodecWith({});
 
@@ -35,6 +38,11 @@ export interface JsonCodecOptions {
    * and nothing else of the process runs meanwhile. Default: 250000.
    */
   maxParts?: number | undefined;
+  /**
+   * How many bytes of memory a protobuf message may take for each byte of the text, besides 1 MiB and what the text itself
+   * takes: `{}` takes hundreds where its type has many fields. For messages of `protoc-gen-micro`. Default: 32.
+   */
+  maxGrowth?: number | undefined;
 }
 
 /**
@@ -43,8 +51,9 @@ export interface JsonCodecOptions {
  * @throws {TypeError} for an option that does not exist, or a limit that is no positive whole number.
  */
 export function jsonCodecWith(options: JsonCodecOptions): Codec {
-  checkOptionNames("jsonCodecWith", options, { maxParts: true });
-  const { maxParts = maxJsonParts } = options;
+  checkOptionNames("jsonCodecWith", options, { maxParts: true, maxGrowth: true });
+  const { maxParts = maxJsonParts, maxGrowth } = options;
+  checkNumber("jsonCodecWith", "maxGrowth", maxGrowth, { least: 1 });
   if (!(Number.isSafeInteger(maxParts) && maxParts > 0))
     throw new TypeError(`jsonCodecWith: \`maxParts\` must be a positive whole number, not ${String(maxParts)}`);
   return Object.assign(
@@ -52,13 +61,13 @@ export function jsonCodecWith(options: JsonCodecOptions): Codec {
     Object.create({
       encodeText: (message: unknown, type: MessageType | undefined) => `${encodeJsonText(message, type)}\n`,
       decodeText: (text: string, type: MessageType | undefined) =>
-        text === "" ? fromJson({}, type) : decodeJsonText(text, type, maxParts),
+        text === "" ? fromJson({}, type) : decodeJsonText(text, type, maxParts, maxGrowth),
     } satisfies Partial<Codec>) as object,
     {
       name: "json",
       encode: (message: unknown, type: MessageType | undefined) => Buffer.from(`${encodeJsonText(message, type)}\n`),
       decode: (body: Uint8Array, type: MessageType | undefined) =>
-        body.length === 0 ? fromJson({}, type) : decodeJsonText(utf8Text(id, body), type, maxParts),
+        body.length === 0 ? fromJson({}, type) : decodeJsonText(utf8Text(id, body), type, maxParts, maxGrowth),
     },
   );
 }
@@ -78,7 +87,12 @@ export function encodeJsonText(message: unknown, type: MessageType | undefined):
 }
 
 /** The message of a JSON text. @throws {MicroError} `codec` */
-export function decodeJsonText(text: string, type: MessageType | undefined, maxParts = maxJsonParts): unknown {
+export function decodeJsonText(
+  text: string,
+  type: MessageType | undefined,
+  maxParts = maxJsonParts,
+  maxGrowth?: number,
+): unknown {
   checkStructure(id, text, maxParts);
   // Protobuf types read 64-bit integers from text as well, and Go up to v5.13 writes them as numbers: keep all digits.
   const value =
@@ -88,13 +102,15 @@ export function decodeJsonText(text: string, type: MessageType | undefined, maxP
   // "proto" is part of both refused keys; a key written with escapes has a \u in it.
   if (text.length >= shortestHostile && (text.includes("proto") || text.includes("\\u"))) refuseHostileKeys(value);
   if (type?.json?.uniqueMembers === true) refuseRepeatedMembers(id, text, value);
-  return fromJson(value, type);
+  // What so few letters make needs no look.
+  const limits = text.length < fewLetters ? undefined : { maxMemoryBytes: memoryFor(text.length, maxGrowth) };
+  return fromJson(value, type, limits);
 }
 
-function fromJson(value: unknown, type: MessageType | undefined): unknown {
+function fromJson(value: unknown, type: MessageType | undefined, limits?: DecodeLimits): unknown {
   if (type?.json === undefined) return value;
   try {
-    return type.json.decode(value);
+    return type.json.decode(value, limits);
   } catch (cause) {
     throw decodeError("json", type, cause);
   }

@@ -4,6 +4,7 @@ import { setExtension } from "./extension.ts";
 import { inside, ProtoJsonError, type JsonReadOptions } from "./json.ts";
 import { keyFromJson, scalarFromJson } from "./json-scalars.ts";
 import { setEntry } from "./maps.ts";
+import { take } from "./memory.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { maxDepth } from "./reader.ts";
 import { bare, enumNames, type EnumValues, type Field } from "./table.ts";
@@ -43,6 +44,7 @@ export function fieldsFromJson<T extends object>(
     throw new ProtoJsonError("", wrong(value, `an object (${type.$type})`).message);
   if (depth >= maxDepth) throw new ProtoJsonError("", `messages are nested deeper than ${maxDepth} levels`);
   const { byName } = type.table;
+  take(type.memory);
   const message = type.base();
   const target = message as Record<string, unknown>;
   const source = value as Record<string, unknown>;

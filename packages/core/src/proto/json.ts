@@ -15,6 +15,8 @@ export interface JsonReadOptions {
   readonly ignoreUnknownFields?: boolean | undefined;
   /** Types that an `Any` may hold besides the well-known ones, and extensions. Default: none. */
   readonly types?: ProtoTypes | undefined;
+  /** Estimate of the memory that the message may take. Default: none, since nothing tells how long the text was. */
+  readonly maxMemoryBytes?: number | undefined;
 }
 
 export interface JsonWriteOptions {

@@ -1,12 +1,35 @@
 /** Maps: plain objects by text and 32-bit integers, `Map`s by all others. */
+import { entryBytes, take } from "./memory.ts";
 
 /** @throws {Error} for the one key that a plain object cannot have without harm to whoever copies it */
 export function setEntry(map: unknown, key: unknown, value: unknown): void {
+  take(entryBytes);
   if (map instanceof Map) map.set(key, value);
   else {
     if (key === "__proto__") throw new Error('the map key "__proto__" is not allowed');
+    if (isIndex(key)) keepSparse(map as Record<number, unknown>, Number(key));
     (map as Record<string, unknown>)[key as string] = value;
   }
+}
+
+/** Objects keep members below this as an array, with room for all in between, whoever is there. */
+const mostDense = 8192;
+const fewest = 16;
+
+function isIndex(key: unknown): boolean {
+  if (typeof key === "number") return key > fewest && key < mostDense;
+  const text = key as string;
+  return text.length < 5 && text.length > 1 && text.charCodeAt(0) < 58 && Number(text) > fewest;
+}
+
+/** The highest index there is: an object that once had it does not become an array again. */
+const lastIndex = 4_294_967_294;
+
+/** One entry by 1000 would take 12 KB: what follows no other is kept as a table is. */
+function keepSparse(map: Record<number, unknown>, index: number): void {
+  if (Object.hasOwn(map, index - 1) || Object.hasOwn(map, index) || Object.hasOwn(map, lastIndex)) return;
+  map[lastIndex] = undefined;
+  delete map[lastIndex];
 }
 
 /** Entries of either form; none of undefined. @throws {TypeError} if it is neither */

@@ -4,10 +4,12 @@ import { explain } from "./explain.ts";
 import { fromJson } from "./json-read.ts";
 import { toJson } from "./json-write.ts";
 import { copyOf } from "./copy.ts";
-import { Reader } from "./reader.ts";
+import { counted, memoryOf, uncounted } from "./memory.ts";
+import { readWhole, type Reader } from "./reader.ts";
 import { checkRequired } from "./required.ts";
 import { tableOf, type Field, type FieldRow, type Table } from "./table.ts";
 import { Writer } from "./writer.ts";
+import type { DecodeLimits } from "../definition.ts";
 import type { ProtoInput } from "../proto.ts";
 
 /** What generated code gives for one message. */
@@ -44,6 +46,8 @@ export class ProtoType<T extends object> {
   readonly json: (message: T, options: JsonWriteOptions) => JsonObject;
   /** @internal Its JSON, if that is not an object of its fields. */
   special: SpecialJson<T> | undefined;
+  /** @internal Estimate of what one takes that is empty, in bytes. */
+  readonly memory: number;
   readonly #rows: readonly FieldRow[];
   #table: Table | undefined;
 
@@ -59,6 +63,7 @@ export class ProtoType<T extends object> {
     this.read = read;
     this.json = json;
     this.special = special;
+    this.memory = memoryOf(fields);
     this.#rows = fields;
   }
 
@@ -96,13 +101,11 @@ export class ProtoType<T extends object> {
   /**
    * Read protobuf bytes. Fields that are not known here are kept and written again. Fields of type bytes are views of
    * `bytes`.
-   * @throws {Error} if the bytes are not a message of this type
+   * @throws {Error} if the bytes are not a message of this type, or have so many small parts that it would take more memory
+   * than `maxMemoryBytes`
    */
-  decode(bytes: Uint8Array): T {
-    const message = this.base();
-    const reader = new Reader(bytes);
-    this.read(message, reader, bytes.length);
-    reader.end(bytes.length);
+  decode(bytes: Uint8Array, limits?: DecodeLimits): T {
+    const message = readWhole(this, bytes, limits?.maxMemoryBytes);
     checkRequired(this, message);
     return message;
   }
@@ -112,9 +115,14 @@ export class ProtoType<T extends object> {
    * @throws {ProtoJsonError} that says where it is wrong: `items[2].name: 5 is not a string`
    */
   fromJSON(value: unknown, options: JsonReadOptions = {}): T {
-    const message = fromJson(this, value, options);
-    checkRequired(this, message);
-    return message;
+    const before = counted(options.maxMemoryBytes ?? Infinity);
+    try {
+      const message = fromJson(this, value, options);
+      checkRequired(this, message);
+      return message;
+    } finally {
+      uncounted(before);
+    }
   }
 
   /** Proto3 JSON of a message, for `JSON.stringify`. @throws {ProtoJsonError} if a value has no JSON */

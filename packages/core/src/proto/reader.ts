@@ -1,6 +1,7 @@
 /** Reading protobuf. Nothing is trusted: lengths, depths and tags are checked as they come. */
 import { isUtf8 } from "node:buffer";
 import type { Boxed } from "./boxed.ts";
+import { counted, memoryFor, take, uncounted } from "./memory.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { keepUnknown } from "./unknown.ts";
 
@@ -19,6 +20,20 @@ const asUint64 = new BigUint64Array(eight);
 const asDouble = new Float64Array(eight);
 const asFloat = new Float32Array(eight);
 const asSigned = new Int32Array(eight);
+
+/** All of a message's bytes as the message, in as much memory as they may take. */
+export function readWhole<T extends object>(type: ProtoType<T>, bytes: Uint8Array, maxMemoryBytes?: number): T {
+  const before = counted(maxMemoryBytes ?? memoryFor(bytes.length));
+  try {
+    const message = type.base();
+    const reader = new Reader(bytes);
+    type.read(message, reader, bytes.length);
+    reader.end(bytes.length);
+    return message;
+  } finally {
+    uncounted(before);
+  }
+}
 
 /** Fields of one message's bytes, for what is generated. */
 export class Reader {
@@ -209,13 +224,19 @@ export class Reader {
     if (this.position !== position) throw tooShort();
   }
 
+  /** A message with nothing set, which counts. */
+  base<T extends object>(type: ProtoType<T>): T {
+    take(type.memory);
+    return type.base();
+  }
+
   /** A nested message; `existing` is what an earlier one of the same field gave. */
   message<T extends object>(type: ProtoType<T>, existing?: T): T {
     const end = this.span();
     const group = this.#group;
     this.#group = 0;
     if (++this.#depth >= maxDepth) throw tooDeep();
-    const message = existing ?? type.base();
+    const message = existing ?? this.base(type);
     type.read(message, this, end);
     if (this.position !== end) throw tooShort();
     this.#depth--;
@@ -227,7 +248,7 @@ export class Reader {
     const group = this.#group;
     this.#group = number;
     if (++this.#depth >= maxDepth) throw tooDeep();
-    const message = existing ?? type.base();
+    const message = existing ?? this.base(type);
     type.read(message, this, this.length);
     if (this.#group !== 0) throw tooShort();
     this.#depth--;

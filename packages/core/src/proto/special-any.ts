@@ -4,7 +4,7 @@ import { scalarFromJson } from "./json-scalars.ts";
 import { fieldsFromJson, fromJson } from "./json-read.ts";
 import { fieldsToJson, toJson } from "./json-write.ts";
 import type { ProtoType, SpecialJson } from "./proto-type.ts";
-import { Reader } from "./reader.ts";
+import { readWhole } from "./reader.ts";
 import { wrong } from "./writer.ts";
 
 interface Any {
@@ -52,19 +52,11 @@ export const anyJson = (wellKnown: WellKnown): SpecialJson<Any> => ({
   write({ typeUrl = "", value = new Uint8Array(0) }, options) {
     if (typeUrl === "" && value.length === 0) return {};
     const type = typeOf(typeUrl, options.types, wellKnown);
-    const message = decoded(type, value);
+    // Without a look at required fields: Go writes such an `Any`, too.
+    const message = readWhole(type, value);
     const json: JsonValue = isSpecial(type)
       ? { value: toJson(type, message, options) }
       : fieldsToJson(type, message, options);
     return { "@type": typeUrl, ...json };
   },
 });
-
-/** As {@link ProtoType.decode}, without a look at required fields: Go writes such an `Any`, too. */
-function decoded(type: ProtoType<any>, bytes: Uint8Array): object {
-  const message: object = type.base();
-  const reader = new Reader(bytes);
-  type.read(message, reader, bytes.length);
-  reader.end(bytes.length);
-  return message;
-}

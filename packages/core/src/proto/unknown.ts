@@ -1,4 +1,5 @@
 /** Fields that a message had on the wire and that its type here does not know: kept, and written again. */
+import { take, unknownBytes } from "./memory.ts";
 
 const unknown: unique symbol = Symbol.for("@micro/core/proto.unknown");
 
@@ -24,6 +25,7 @@ export function setUnknownFields(message: object, bytes: Uint8Array | undefined)
 export function keepUnknown(message: object, field: Uint8Array): void {
   const before = (message as Keeping)[unknown];
   if (before === undefined) {
+    take(unknownBytes);
     // A Buffer's own slice would be a view.
     (message as Keeping)[unknown] = new Uint8Array(field);
     return;

@@ -130,7 +130,7 @@ export const message: $.ProtoType<message> = /* @__PURE__ */ $.message<message>(
             else if (part === 18) v = r.message(Client, v);
             else r.skip(part);
           }
-          r.end(to); $.put(m.clients, k, v ?? Client.base());
+          r.end(to); $.put(m.clients, k, v ?? r.base(Client));
           continue;
         }
       }

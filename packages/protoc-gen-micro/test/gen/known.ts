@@ -215,5 +215,115 @@ export const Deep: $.ProtoType<Deep> = /* @__PURE__ */ $.message<Deep>("test.kno
   ],
 });
 
+/** Takes much memory for the two bytes that an empty one has. */
+export interface Lists {
+  a: string[];
+  b: string[];
+  c: string[];
+  d: { [key: string]: string };
+  e: Map<bigint, string>;
+  f: { [key: number]: Lists };
+  inner: Lists[];
+  one?: Lists | undefined;
+}
+
+export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.known.Lists", {
+  base: () => ({ a: [], b: [], c: [], d: {}, e: $.newMap(), f: {}, inner: [], one: undefined }),
+  write: (m, w) => {
+    for (const v of $.list(m.a)) { w.tag(10); w.string(v); }
+    for (const v of $.list(m.b)) { w.tag(18); w.string(v); }
+    for (const v of $.list(m.c)) { w.tag(26); w.string(v); }
+    for (const [k, v] of $.entries(m.d)) {
+      w.tag(34); const start = w.fork();
+      w.tag(10); w.string(k);
+      w.tag(18); w.string(v);
+      w.join(start);
+    }
+    for (const [k, v] of $.mapEntries(m.e)) {
+      w.tag(42); const start = w.fork();
+      w.tag(8); w.uint64(k);
+      w.tag(18); w.string(v);
+      w.join(start);
+    }
+    for (const [k, v] of $.entries(m.f)) {
+      w.tag(50); const start = w.fork();
+      w.tag(8); w.int32(+k);
+      w.tag(18); w.message(Lists, v);
+      w.join(start);
+    }
+    for (const v of $.list(m.inner)) { w.tag(58); w.message(Lists, v); }
+    if (m.one != null) { w.tag(66); w.message(Lists, m.one); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.a.push(r.string()); continue;
+        case 18: m.b.push(r.string()); continue;
+        case 26: m.c.push(r.string()); continue;
+        case 34: {
+          const to = r.span(); let k: string = ""; let v: string = "";
+          while (r.position < to) {
+            const part = r.tag();
+            if (part === 10) k = r.string();
+            else if (part === 18) v = r.string();
+            else r.skip(part);
+          }
+          r.end(to); $.put(m.d, k, v);
+          continue;
+        }
+        case 42: {
+          const to = r.span(); let k: bigint = 0n; let v: string = "";
+          while (r.position < to) {
+            const part = r.tag();
+            if (part === 8) k = r.uint64();
+            else if (part === 18) v = r.string();
+            else r.skip(part);
+          }
+          r.end(to); $.put(m.e, k, v);
+          continue;
+        }
+        case 50: {
+          const to = r.span(); let k: number = 0; let v: Lists | undefined = undefined;
+          while (r.position < to) {
+            const part = r.tag();
+            if (part === 8) k = r.int32();
+            else if (part === 18) v = r.message(Lists, v);
+            else r.skip(part);
+          }
+          r.end(to); $.put(m.f, k, v ?? r.base(Lists));
+          continue;
+        }
+        case 58: m.inner.push(r.message(Lists)); continue;
+        case 66: m.one = r.message(Lists, m.one); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if ($.list(m.a).length > 0) j.a = m.a.map((v) => $.jsonString(v));
+    if ($.list(m.b).length > 0) j.b = m.b.map((v) => $.jsonString(v));
+    if ($.list(m.c).length > 0) j.c = m.c.map((v) => $.jsonString(v));
+    if ($.hasEntries(m.d)) j.d = $.jsonMap(m.d, (v) => $.jsonString(v), o);
+    if ($.hasEntries(m.e)) j.e = $.jsonMap(m.e, (v) => $.jsonString(v), o);
+    if ($.hasEntries(m.f)) j.f = $.jsonMap(m.f, (v) => $.jsonMessage(Lists, v, o), o);
+    if ($.list(m.inner).length > 0) j.inner = m.inner.map((v) => $.jsonMessage(Lists, v, o));
+    if (m.one != null) j.one = $.jsonMessage(Lists, m.one, o);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "a", type: "string", list: true },
+    { no: 2, name: "b", type: "string", list: true },
+    { no: 3, name: "c", type: "string", list: true },
+    { no: 4, name: "d", type: "string", map: "string" },
+    { no: 5, name: "e", type: "string", map: "uint64" },
+    { no: 6, name: "f", type: "message", of: () => Lists, map: "int32" },
+    { no: 7, name: "inner", type: "message", of: () => Lists, list: true },
+    { no: 8, name: "one", type: "message", of: () => Lists },
+  ],
+});
+
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Known, Deep), () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Known, Deep, Lists), () => []);

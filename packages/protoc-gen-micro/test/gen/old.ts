@@ -159,7 +159,7 @@ export const Above: $.ProtoType<Above> = /* @__PURE__ */ $.message<Above>("Above
             else if (part === 18) v = r.message(Flat, v);
             else r.skip(part);
           }
-          r.end(to); $.put(m.flat, k, v ?? Flat.base());
+          r.end(to); $.put(m.flat, k, v ?? r.base(Flat));
           continue;
         }
       }

@@ -64,7 +64,7 @@ export const Struct: $.ProtoType<Struct> = /* @__PURE__ */ $.message<Struct>("go
             else if (part === 18) v = r.message(Value, v);
             else r.skip(part);
           }
-          r.end(to); $.put(m.fields, k, v ?? Value.base());
+          r.end(to); $.put(m.fields, k, v ?? r.base(Value));
           continue;
         }
       }
