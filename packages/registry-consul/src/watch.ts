@@ -106,8 +106,9 @@ export class ConsulWatch {
     signal: AbortSignal,
     onAnswer: (answer: Answer, order: Order) => Promise<void>,
   ): Promise<void> {
-    const { client, background } = this.#options;
-    const answer = await client.request(what, path, { query, signal, background });
+    const { client } = this.#options;
+    // Somebody waits for it: also one in the background keeps the process until it is there.
+    const answer = await client.request(what, path, { query, signal });
     await onAnswer(answer, "first");
     // oxlint-disable-next-line typescript/no-floating-promises -- it reports to the sink
     this.#goOn(what, path, query, signal, onAnswer, answer.index);

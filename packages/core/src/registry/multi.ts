@@ -42,9 +42,10 @@ const maxRemembered = 10_000;
 const maxRememberedBytes = 64 * 1024 * 1024;
 
 /**
- * Make several registries one. Disposing it disposes of them.
+ * Make several registries one. Disposing it disposes of them, releasing it releases them.
  *
- * Registering succeeds if one registry has taken the record; those that failed get it with the next refresh.
+ * Registering succeeds if one registry has taken the record, and so does the start of a service; those that failed get it
+ * with the next refresh.
  * Deregistering fails unless all have done it. A look-up merges the answers; a registry that does not answer counts
  * with what it said last. A watch goes on while one of the watches does, and fails, so that its reader lists again,
  * when a lost one is back.
@@ -136,6 +137,26 @@ class MultiRegistry implements Registry {
         };
       },
     });
+  }
+
+  /** One to write to is enough. */
+  async reach(service: string, options: RegistryCallOptions = {}): Promise<void> {
+    this.#check("getService", options);
+    const attempts = this.#writers.map(async (member) => {
+      const { registry } = member;
+      const [outcome] = await this.#all([member], async () => {
+        if (registry.reach === undefined) await registry.getService(service, options);
+        else await registry.reach(service, options);
+      });
+      if (outcome !== undefined && "error" in outcome) throw outcome.error;
+    });
+    await Promise.any(attempts).catch(({ errors }: AggregateError) => {
+      throw errors[0];
+    });
+  }
+
+  async release(): Promise<void> {
+    await Promise.allSettled(this.#members.map(async ({ registry }) => registry.release?.()));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -112,6 +112,12 @@ export interface Registry extends AsyncDisposable {
   listServices(options?: RegistryCallOptions): Promise<Service[]>;
   watch(options?: WatchOptions): Watcher;
   /**
+   * Resolves if the registry is there, so that `service` can be registered: asked before a service starts. Left out where
+   * a look-up tells; one of several registries may be away, which a look-up that finds nothing has to say.
+   * @throws {MicroError} As a look-up.
+   */
+  reach?(service: string, options?: RegistryCallOptions): Promise<void>;
+  /**
    * No service uses it any more, for now: called at the end of the last service's stop, where the program made the
    * registry and keeps it. Connections and timers that no watch or call waits on must not keep the process alive from
    * here on; the next use connects anew, records stay as they are. Left out by registries whose idle connections hold

@@ -527,7 +527,10 @@ class ComposedService implements MicroService {
       logger,
       wait: startWait,
       signal,
-      attempt: (limit) => registry.getService(name, { ...limit, domain }),
+      attempt: (limit) => {
+        const options = { ...limit, domain };
+        return registry.reach === undefined ? registry.getService(name, options) : registry.reach(name, options);
+      },
     });
   }
 

@@ -755,6 +755,28 @@ function endCases(patienceMs: number): Cases {
       await other[Symbol.asyncDispose]();
       assert.deepEqual(ids(await registry.getService("greeter")), ["a"]);
     },
+    "release: records and watches stay, and whoever uses it afterwards finds it as before": async ({
+      registry,
+      connect,
+    }) => {
+      await using other = await connect();
+      await other.release?.();
+      await other.register(service({ nodes: [node("a")] }));
+      await using watching = await observe(other.watch(), patienceMs);
+      for (const id of ["b", "c"]) {
+        await Promise.all([other.release?.(), other.release?.()]);
+        await eventually(patienceMs, async () =>
+          assert.equal(ids(await registry.getService("greeter")).includes("a"), true),
+        );
+        await registry.register(service({ nodes: [node(id)] }));
+        await watching.until(["create", "update"], id);
+        await eventually(patienceMs, async () =>
+          assert.equal(ids(await other.getService("greeter")).includes(id), true),
+        );
+      }
+      await other[Symbol.asyncDispose]();
+      await other.release?.();
+    },
     "end: unused, it closes": async ({ connect }) => {
       const unused = await connect();
       await within(patienceMs, unused[Symbol.asyncDispose](), "closing");

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { silentLogger } from "../../src/logger/console-logger.ts";
 import { memoryNetwork, memoryRegistry } from "../../src/registry/memory.ts";
-import { multiRegistry } from "../../src/registry/multi.ts";
-import type { RegistryEvent, Service } from "../../src/registry/registry.ts";
+import { multiRegistry, type MultiRegistryOptions } from "../../src/registry/multi.ts";
+import type { Registry, RegistryEvent, Service } from "../../src/registry/registry.ts";
+import { createService } from "../../src/service/service.ts";
 import { registryConformance } from "../../src/testing/registry-conformance.ts";
 import { faultyRegistry } from "../support/faulty-registry.ts";
 
@@ -18,6 +20,19 @@ function greeter(...ids: string[]): Service {
 }
 
 const idsOf = (services: readonly Service[]): string[] => services.flatMap(({ nodes }) => nodes.map(({ id }) => id));
+
+const starting = (options: MultiRegistryOptions) =>
+  createService({
+    name: "starts",
+    address: "127.0.0.1:0",
+    logger: silentLogger,
+    registry: multiRegistry(options),
+    spreadMs: 0,
+    args: [],
+    env: {},
+    handleSignals: false,
+    exit() {},
+  });
 
 describe("multi registry", () => {
   it("wants something to write to, and each registry once", () => {
@@ -80,6 +95,35 @@ describe("multi registry", () => {
     await expect(alone.register(greeter("a"))).rejects.toMatchObject({ code: "unavailable" });
     await using half = multiRegistry({ write: [memoryRegistry()], read: [down] });
     await expect(half.getService("greeter")).rejects.toMatchObject({ code: "unavailable" });
+  });
+
+  it("lets a service start while one of its registries is away, not while all it writes to are", async () => {
+    const [there, away] = [faultyRegistry("there"), faultyRegistry("away")];
+    away.down = true;
+    away.breakWatches();
+    for (const options of [{ write: [away, there] }, { write: [there], read: [away] }]) {
+      await using service = starting(options);
+      await service.start();
+      expect(there.nodesOf("starts")).toEqual([service.nodeId]);
+    }
+    await using service = starting({ write: [away], read: [there] });
+    await expect(service.start()).rejects.toMatchObject({ code: "unavailable" });
+    expect(there.nodesOf("starts")).toEqual([]);
+  });
+
+  it("is released with all that it is made of, whatever one of them does", async () => {
+    const released: string[] = [];
+    const member = (name: string, fail: boolean): Registry =>
+      Object.assign(memoryRegistry(), {
+        release() {
+          released.push(name);
+          if (fail) throw new Error("it must not throw");
+        },
+      });
+    const several = { write: [member("a", true), member("b", false)], read: [memoryRegistry(), member("c", false)] };
+    await using registry = multiRegistry(several);
+    await registry.release?.();
+    expect(released).toEqual(["a", "b", "c"]);
   });
 
   it("does not report as gone what another registry still has", async () => {
