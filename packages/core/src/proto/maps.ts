@@ -1,11 +1,17 @@
 /** Maps: plain objects by text and 32-bit integers, `Map`s by all others. */
+import { checkPlaces } from "./collisions.ts";
 import { entryBytes, take } from "./memory.ts";
 
-/** @throws {Error} for the one key that a plain object cannot have without harm to whoever copies it */
+/**
+ * @throws {Error} for the one key that a plain object cannot have without harm to whoever copies it, and for keys that were
+ * chosen to make a map slow
+ */
 export function setEntry(map: unknown, key: unknown, value: unknown): void {
   take(entryBytes);
-  if (map instanceof Map) map.set(key, value);
-  else {
+  if (map instanceof Map) {
+    map.set(key, value);
+    if (typeof key === "bigint" || typeof key === "number") checkPlaces(map, key);
+  } else {
     if (key === "__proto__") throw new Error('the map key "__proto__" is not allowed');
     if (isIndex(key)) keepSparse(map as Record<number, unknown>, Number(key));
     (map as Record<string, unknown>)[key as string] = value;

@@ -225,10 +225,11 @@ export interface Lists {
   f: { [key: number]: Lists };
   inner: Lists[];
   one?: Lists | undefined;
+  g: Map<bigint, string>;
 }
 
 export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.known.Lists", {
-  base: () => ({ a: [], b: [], c: [], d: {}, e: $.newMap(), f: {}, inner: [], one: undefined }),
+  base: () => ({ a: [], b: [], c: [], d: {}, e: $.newMap(), f: {}, inner: [], one: undefined, g: $.newMap() }),
   write: (m, w) => {
     for (const v of $.list(m.a)) { w.tag(10); w.string(v); }
     for (const v of $.list(m.b)) { w.tag(18); w.string(v); }
@@ -253,6 +254,12 @@ export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.
     }
     for (const v of $.list(m.inner)) { w.tag(58); w.message(Lists, v); }
     if (m.one != null) { w.tag(66); w.message(Lists, m.one); }
+    for (const [k, v] of $.mapEntries(m.g)) {
+      w.tag(74); const start = w.fork();
+      w.tag(8); w.sint64(k);
+      w.tag(18); w.string(v);
+      w.join(start);
+    }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -297,20 +304,32 @@ export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.
         }
         case 58: m.inner.push(r.message(Lists)); continue;
         case 66: m.one = r.message(Lists, m.one); continue;
+        case 74: {
+          const to = r.span(); let k: bigint = 0n; let v: string = "";
+          while (r.position < to) {
+            const part = r.tag();
+            if (part === 8) k = r.sint64();
+            else if (part === 18) v = r.string();
+            else r.skip(part);
+          }
+          r.end(to); $.put(m.g, k, v);
+          continue;
+        }
       }
       if (r.other(m, tag)) return;
     }
   },
   json: (m, o) => {
     const j: $.JsonObject = {};
-    if ($.list(m.a).length > 0) j.a = m.a.map((v) => $.jsonString(v));
-    if ($.list(m.b).length > 0) j.b = m.b.map((v) => $.jsonString(v));
-    if ($.list(m.c).length > 0) j.c = m.c.map((v) => $.jsonString(v));
-    if ($.hasEntries(m.d)) j.d = $.jsonMap(m.d, (v) => $.jsonString(v), o);
-    if ($.hasEntries(m.e)) j.e = $.jsonMap(m.e, (v) => $.jsonString(v), o);
-    if ($.hasEntries(m.f)) j.f = $.jsonMap(m.f, (v) => $.jsonMessage(Lists, v, o), o);
-    if ($.list(m.inner).length > 0) j.inner = m.inner.map((v) => $.jsonMessage(Lists, v, o));
-    if (m.one != null) j.one = $.jsonMessage(Lists, m.one, o);
+    if ($.list(m.a).length > 0) j["a"] = m.a.map((v) => $.jsonString(v));
+    if ($.list(m.b).length > 0) j["b"] = m.b.map((v) => $.jsonString(v));
+    if ($.list(m.c).length > 0) j["c"] = m.c.map((v) => $.jsonString(v));
+    if ($.hasEntries(m.d)) j["d"] = $.jsonMap(m.d, (v) => $.jsonString(v), o);
+    if ($.hasEntries(m.e)) j["e"] = $.jsonMap(m.e, (v) => $.jsonString(v), o);
+    if ($.hasEntries(m.f)) j["f"] = $.jsonMap(m.f, (v) => $.jsonMessage(Lists, v, o), o);
+    if ($.list(m.inner).length > 0) j["inner"] = m.inner.map((v) => $.jsonMessage(Lists, v, o));
+    if (m.one != null) j["one"] = $.jsonMessage(Lists, m.one, o);
+    if ($.hasEntries(m.g)) j["g"] = $.jsonMap(m.g, (v) => $.jsonString(v), o);
     return j;
   },
   fields: [
@@ -322,6 +341,7 @@ export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.
     { no: 6, name: "f", type: "message", of: () => Lists, map: "int32" },
     { no: 7, name: "inner", type: "message", of: () => Lists, list: true },
     { no: 8, name: "one", type: "message", of: () => Lists },
+    { no: 9, name: "g", type: "string", map: "sint64" },
   ],
 });
 
