@@ -7,6 +7,7 @@ import { compile, knownPaths } from "./compiler.ts";
 import { generate } from "./generate.ts";
 import { defaultOptions, InputError, optionRules, setOption } from "./options.ts";
 import { writeOutputs } from "./outputs.ts";
+import { printable } from "./printable.ts";
 import { anyChanges } from "./watch.ts";
 
 /** Where the command writes: standard output and error, one line each. */
@@ -35,7 +36,7 @@ function line(flag: string, help: string): string {
 
 export function usage(): string {
   return [
-    "Usage: protoc-gen-micro <file.proto>... --out <folder> [options]",
+    "Usage: protoc-gen-micro <file.proto or folder>... --out <folder> [options]",
     "",
     "Writes messages, and typed clients and handlers for @micro/core. Without arguments it is a plugin",
     "of protoc or buf, which takes the same options as a parameter (with _ for -) and writes what it is asked for.",
@@ -62,9 +63,12 @@ export function usage(): string {
  */
 export async function runCommand(
   args: readonly string[],
-  { out, error }: CommandOutput,
+  output: CommandOutput,
   signal: AbortSignal = new AbortController().signal,
 ): Promise<number> {
+  // Names of files and what is in them come from anywhere.
+  const out = (text: string): void => output.out(printable(text));
+  const error = (text: string): void => output.error(printable(text));
   /** What to wait for: all that was ever read. */
   let paths: readonly string[] = [];
   const once = async (): Promise<number> => {

@@ -1,13 +1,15 @@
 /** The compiler: buf's, which comes as an npm package, or a protoc of the user's. */
 import { fromBinary } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, type FileDescriptorSet } from "@bufbuild/protobuf/wkt";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, statSync, type Stats } from "node:fs";
 import { copyFile, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { basename, dirname, isAbsolute, join, normalize, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { importsOf } from "./imports.ts";
 import { InputError } from "./options.ts";
+import { isPrintable } from "./printable.ts";
 import { runProgram } from "./program.ts";
 
 /** Files that may be imported without being there: `google/api/annotations.proto`. */
@@ -25,7 +27,7 @@ const packages = new Map([
 ]);
 
 export interface CompileOptions {
-  /** Paths of .proto files, or their names below one of the folders. */
+  /** Paths of .proto files, or their names below one of the folders; a folder stands for every .proto file in it and below. */
   readonly files: readonly string[];
   /** Folders in which imports are looked for, in order. None: this one, or a file's own if it is elsewhere. */
   readonly protoPaths: readonly string[];
@@ -48,14 +50,19 @@ export interface Compiled {
 /** Compile .proto files with all they import. @throws {InputError} with the compiler's messages, file and line in each */
 export async function compile({ files, protoPaths, protoc }: CompileOptions): Promise<Compiled> {
   for (const folder of protoPaths)
-    if (!existsSync(folder)) throw new InputError(`the folder ${folder} (--proto-path) does not exist`);
-  const found = files.map((file) => findFile(file, protoPaths));
+    if (statOf(folder)?.isDirectory() !== true)
+      throw new InputError(
+        existsSync(folder)
+          ? `${folder} (--proto-path) is no folder: name the one that the file is in`
+          : `the folder ${folder} (--proto-path) does not exist`,
+      );
+  const found = findFiles(files, protoPaths);
   const folders = [...protoPaths, ...found.map(({ folder }) => folder)].filter(
     (folder, index, all) => all.findIndex((other) => resolve(other) === resolve(folder)) === index,
   );
   await using scratch = await temporaryFolder();
   for (const { path, name } of found) {
-    const first = folders.find((folder) => existsSync(join(folder, name)));
+    const first = folders.find((folder) => isFile(join(folder, name)));
     if (first !== undefined && resolve(first, name) !== resolve(path))
       throw new InputError(
         `${path}: ${normalize(join(first, name))} comes before it, as the first of that name in the folders of --proto-path; change their order`,
@@ -69,30 +76,36 @@ export async function compile({ files, protoPaths, protoc }: CompileOptions): Pr
       ? await runBuf(scratch.path, [...folders, bundled], flags, found)
       : await run(
           protoc,
-          [...[...folders, bundled].flatMap((folder) => ["-I", folder]), ...flags, ...found.map(({ path }) => path)],
+          [
+            ...[...folders, bundled].flatMap((folder) => ["-I", folder]),
+            ...flags,
+            ...found.map(({ path }) => plainArgument(path)),
+          ],
           process.cwd(),
         );
   if (code !== 0) throw new InputError(stderr || `the compiler ended with exit code ${code}`);
   const set = fromBinary(FileDescriptorSetSchema, await readFile(output));
   const paths = new Map<string, string>();
   for (const { name } of set.file) {
-    const folder = folders.find((one) => existsSync(join(one, name)));
+    const folder = folders.find((one) => isFile(join(one, name)));
     if (folder !== undefined) paths.set(name, join(folder, name));
   }
   return {
     set,
     names: found.map(({ name }) => name),
-    exists: (name) => [...folders, bundledProtos].some((folder) => existsSync(join(folder, name))),
+    exists: (name) => [...folders, bundledProtos].some((folder) => isFile(join(folder, name))),
     paths,
     warnings: stderr === "" ? [] : stderr.split("\n"),
   };
 }
 
-/** Paths of the files that are asked for, for who waits for them to be put right. */
+/** Paths of the files that are asked for, and of folders in which any may appear, for who waits for them to change. */
 export function knownPaths(files: readonly string[], protoPaths: readonly string[]): string[] {
   return files.flatMap((file) => {
     try {
-      return [findFile(file, protoPaths).path];
+      const folder = findFolder(file, protoPaths);
+      const below = folder === undefined ? [] : foldersBelow(folder.path);
+      return [...below, ...findFiles([file], protoPaths).map(({ path }) => path)];
     } catch {
       return [];
     }
@@ -109,7 +122,7 @@ async function temporaryFolder(): Promise<AsyncDisposable & { readonly path: str
 async function stageBundledProtos(target: string, folders: readonly string[]): Promise<string> {
   await mkdir(join(target, "google", "api"), { recursive: true });
   for (const name of ["google/api/annotations.proto", "google/api/http.proto"])
-    if (!folders.some((folder) => existsSync(join(folder, name))))
+    if (!folders.some((folder) => isFile(join(folder, name))))
       await copyFile(join(bundledProtos, name), join(target, name));
   return target;
 }
@@ -127,17 +140,18 @@ async function runBuf(
   const program = bundledCompiler();
   const root = join(scratch, "root");
   const staged = await stage(root, roots, files);
-  const args = ["alpha", "protoc", "-I", ".", ...flags, ...files.map(({ name }) => name)];
+  const args = ["alpha", "protoc", "-I", ".", ...flags, ...files.map(({ name }) => plainArgument(name))];
   const { code, stderr } = await run(program, args, root);
-  const shown = (name: string): string => staged.get(name) ?? name;
+  // The last root is ours.
   const lines = stderr
     .split("\n")
-    .map((line) =>
-      line
-        .replace(/^(.+?\.proto)(?=:\d)/, (_, name: string) => shown(name))
-        .replaceAll(/(?<= )([^\s:"`]+\.proto)\b/g, (_, name: string) => shown(name)),
-    );
-  return { code, stderr: (await Promise.all(lines.map(withImport))).join("\n") };
+    .map((line) => explained(line.replaceAll(`${root}/`, ""), staged, roots.slice(0, -1)));
+  return { code, stderr: lines.join("\n") };
+}
+
+/** No flag, and no `@file` with more arguments. */
+function plainArgument(path: string): string {
+  return /^[-@]/.test(path) ? `./${path}` : path;
 }
 
 /** The compiler takes what has a zero byte for an empty file. */
@@ -148,42 +162,72 @@ function refuseBinary(path: string, text: Buffer): void {
   throw new InputError(`${path}:${before.length}:${before.at(-1)!.length + 1}: a zero byte: this is no .proto file`);
 }
 
-/** Put files and all they import into one folder. @returns where each is, by its name there */
+/** A file that the compiler sees. */
+interface StagedFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** Put files and all they import into one folder. @returns them by their names there */
 async function stage(
   root: string,
   folders: readonly string[],
   files: readonly FoundFile[],
-): Promise<Map<string, string>> {
+): Promise<Map<string, StagedFile>> {
   await mkdir(root);
-  const staged = new Map<string, string>();
+  const staged = new Map<string, StagedFile>();
   const pending = files.map(({ name }) => name);
   for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
-    if (staged.has(name)) continue;
-    const folder = folders.find((one) => isBelow(join(one, name), one) && existsSync(join(one, name)));
+    if (staged.has(name) || !isPrintable(name)) continue;
+    const folder = folders.find((one) => isBelow(join(one, name), one) && isFile(join(one, name)));
     // What is not there is told by the compiler, with the place of the import.
     if (folder === undefined) continue;
     const path = normalize(join(folder, name));
-    staged.set(name, path);
-    const target = join(root, name);
-    await mkdir(dirname(target), { recursive: true });
-    const text = await readFile(path);
-    refuseBinary(path, text);
-    await writeFile(target, text);
-    for (const [, , imported = ""] of text
-      .toString("latin1")
-      .matchAll(/\bimport\s+(?:(?:public|weak|option)\s+)?(["'])([^"'\n]+)\1/g))
-      pending.push(imported);
+    try {
+      const bytes = await readFile(path);
+      refuseBinary(path, bytes);
+      const target = join(root, name);
+      await mkdir(dirname(target), { recursive: true });
+      await writeFile(target, bytes);
+      const text = bytes.toString();
+      staged.set(name, { path, text });
+      pending.push(...importsOf(text).map((one) => one.name));
+    } catch (error) {
+      if (error instanceof InputError) throw error;
+      throw new InputError(`cannot read ${path}: ${(error as Error).message}`);
+    }
   }
   return staged;
 }
 
-/** buf names the line of an import that is missing, not the file. */
-async function withImport(line: string): Promise<string> {
-  const place = /^(.+\.proto):(\d+):\d+:imported file does not exist$/.exec(line);
-  if (place === null) return line;
-  const source = await readFile(place[1]!, "utf8").catch(() => "");
-  const name = /import[^"']*["']([^"']+)["']/.exec(source.split("\n")[Number(place[2]) - 1] ?? "")?.[1];
-  return name === undefined ? line : `${line}: ${name}`;
+/** A line of the compiler's, with paths as the user knows them. Of an import that is missing it names the place only. */
+function explained(line: string, staged: ReadonlyMap<string, StagedFile>, folders: readonly string[]): string {
+  const place = /^(.+?\.proto):(\d+):(\d+):(.*)$/.exec(line);
+  const shown = (name: string): string => staged.get(name)?.path ?? name;
+  const inText = (text: string): string =>
+    text.replaceAll(/(?<= )([^\s:"`]+\.proto)\b/g, (_, name: string) => shown(name));
+  if (place === null) return inText(line.replace(/^Failure: /, ""));
+  const [, name = "", row, column, text = ""] = place;
+  const start = `${shown(name)}:${row}:${column}:`;
+  if (text !== "imported file does not exist") return start + inText(text);
+  const file = staged.get(name);
+  const missing = importsOf(file?.text ?? "").find((one) => one.line === Number(row) && one.column === Number(column));
+  if (file === undefined || missing === undefined) return start + text;
+  const home = nearbyFolder(file.path, missing.name);
+  const advice =
+    home === undefined ? "name the folder that it is below with -I" : `it is below ${home}: add -I ${home}`;
+  const quoted = isPrintable(missing.name) ? missing.name : JSON.stringify(missing.name);
+  return `${start}${text}: ${quoted}, looked for in ${folders.join(", ")}; ${advice}`;
+}
+
+/** The folder around a file that has what it imports: most often the one that should have been named. */
+function nearbyFolder(path: string, imported: string): string | undefined {
+  for (let folder = dirname(path), up = 0; up < 20; folder = dirname(folder), up++) {
+    if (isPrintable(imported) && isBelow(join(folder, imported), folder) && isFile(join(folder, imported)))
+      return folder;
+    if (folder === dirname(folder)) break;
+  }
+  return undefined;
 }
 
 async function run(program: string, args: readonly string[], cwd: string): Promise<{ code: number; stderr: string }> {
@@ -215,19 +259,92 @@ interface FoundFile {
   readonly name: string;
 }
 
+/** All files that are asked for, each once. */
+function findFiles(files: readonly string[], protoPaths: readonly string[]): FoundFile[] {
+  const found = new Map<string, FoundFile>();
+  for (const file of files) {
+    const folder = findFolder(file, protoPaths);
+    for (const one of folder === undefined ? [findFile(file, protoPaths)] : protosBelow(folder)) {
+      if (!isPrintable(one.name)) throw new InputError(`${JSON.stringify(one.path)}: a name with control characters`);
+      if (!one.name.endsWith(".proto")) throw new InputError(`${one.path}: names of .proto files end in .proto`);
+      found.set(one.name, found.get(one.name) ?? one);
+    }
+  }
+  return [...found.values()];
+}
+
 /** A file by its path, or by its name below a folder. Without folders it is found from here, or brings its own. */
 function findFile(file: string, protoPaths: readonly string[]): FoundFile {
   const folders = protoPaths.length === 0 ? ["."] : protoPaths;
-  const exists = existsSync(file);
+  const exists = isFile(file);
   const around = exists ? folders.find((folder) => isBelow(file, folder)) : undefined;
-  if (around !== undefined)
-    return { path: file, folder: around, name: relative(resolve(around), resolve(file)).replaceAll("\\", "/") };
+  if (around !== undefined) return { path: file, folder: around, name: nameBelow(around, file) };
   const folder = folders.find(
-    (candidate) => isBelow(join(candidate, file), candidate) && existsSync(join(candidate, file)),
+    (candidate) => isBelow(join(candidate, file), candidate) && isFile(join(candidate, file)),
   );
   if (folder !== undefined) return { path: join(folder, file), folder, name: normalize(file).replaceAll("\\", "/") };
   if (exists) return { path: file, folder: dirname(file), name: basename(file) };
+  if (existsSync(file)) throw new InputError(`${file}: neither a file nor a folder`);
   throw new InputError(`${file}: no such file, neither here nor in ${folders.join(", ")}`);
+}
+
+interface FoundFolder {
+  readonly path: string;
+  /** The folder below which its files have their names. */
+  readonly root: string;
+}
+
+/** A folder by its path, or by its name below a folder; undefined for what is none. */
+function findFolder(path: string, protoPaths: readonly string[]): FoundFolder | undefined {
+  const folders = protoPaths.length === 0 ? ["."] : protoPaths;
+  if (statOf(path)?.isDirectory() === true) {
+    const around = folders.find((folder) => isBelow(path, folder) || resolve(path) === resolve(folder));
+    return { path, root: around ?? path };
+  }
+  const root = folders.find((candidate) => statOf(join(candidate, path))?.isDirectory() === true);
+  return root === undefined ? undefined : { path: join(root, path), root };
+}
+
+/** Every .proto file in a folder and below, but for packages and hidden folders. */
+function protosBelow({ path, root }: FoundFolder): FoundFile[] {
+  const found = foldersBelow(path).flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => name.endsWith(".proto") && isFile(join(folder, name)))
+      .map((name) => join(folder, name)),
+  );
+  if (found.length === 0) throw new InputError(`${path}: no .proto file is in this folder or below it`);
+  return found.toSorted().map((file) => ({ path: file, folder: root, name: nameBelow(root, file) }));
+}
+
+function foldersBelow(folder: string): string[] {
+  let entries;
+  try {
+    entries = readdirSync(folder, { withFileTypes: true });
+  } catch (error) {
+    throw new InputError(`cannot read ${folder}: ${(error as Error).message}`);
+  }
+  const inner = entries.filter(
+    (entry) => entry.isDirectory() && entry.name !== "node_modules" && !entry.name.startsWith("."),
+  );
+  return [folder, ...inner.flatMap(({ name }) => foldersBelow(join(folder, name)))];
+}
+
+function nameBelow(folder: string, file: string): string {
+  return relative(resolve(folder), resolve(file)).replaceAll("\\", "/");
+}
+
+/** Folders, pipes and devices have names as well, and reading them fails or never ends. */
+function isFile(path: string): boolean {
+  return statOf(path)?.isFile() === true;
+}
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    // A name that the system does not take: too long, a file as a folder.
+    return undefined;
+  }
 }
 
 function isBelow(file: string, folder: string): boolean {

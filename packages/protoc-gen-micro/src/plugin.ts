@@ -10,6 +10,7 @@ import {
 } from "@bufbuild/protobuf/wkt";
 import { generate } from "./generate.ts";
 import { InputError, parseParameter } from "./options.ts";
+import { printable } from "./printable.ts";
 
 /**
  * Answer a `CodeGeneratorRequest`; what is wrong with the input is in the response, as protoc wants it.
@@ -34,12 +35,12 @@ async function fill(
   try {
     const request = fromBinary(CodeGeneratorRequestSchema, bytes);
     const { files, warnings } = await generate(request, parseParameter(request.parameter));
-    warnings.forEach(warn);
+    warnings.forEach((text) => warn(printable(text)));
     answer.file = files.map(({ name, content }) => create(CodeGeneratorResponse_FileSchema, { name, content }));
     return answer;
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
-    answer.error = error.message;
+    answer.error = printable(error.message);
     return answer;
   }
 }
