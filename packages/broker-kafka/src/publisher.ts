@@ -2,7 +2,7 @@
  * Publishes of the same turn to the same topic go out together, and the next ones once those have been answered: that
  * is quick, and keeps them in order whatever has to be repeated.
  */
-import { MicroError, RefusalLog } from "@micro/core";
+import { MicroError, RefusalLog, limitTimer } from "@micro/core";
 import type { Logger } from "@micro/core";
 import { closedError, fromKafka, source, typeOf } from "./errors.ts";
 import type { KafkaLink, OutgoingRecord } from "./kafka-client.ts";
@@ -72,12 +72,15 @@ export class Publisher {
       return Promise.reject(overloaded(topic, this.#pending));
     return new Promise((resolve, reject) => {
       const abort = (): void => pending.settle(aborted(signal!));
-      const late = (): void =>
+      const late = (blocked: boolean): void =>
         pending.settle(
-          new MicroError(`${what}: Kafka did not confirm the message within ${Math.ceil(timeoutMs)} ms`, {
-            id: source,
-            code: "timeout",
-          }),
+          new MicroError(
+            `${what}: Kafka did not confirm the message within ${Math.ceil(timeoutMs)} ms${blocked ? ", and this process was busy" : ""}`,
+            {
+              id: source,
+              code: "timeout",
+            },
+          ),
         );
       const pending: Pending = {
         record,
@@ -86,7 +89,7 @@ export class Publisher {
         settle: (error) => {
           if (pending.settled) return;
           pending.settled = true;
-          clearTimeout(timer);
+          timer.clear();
           signal?.removeEventListener("abort", abort);
           this.#pending--;
           this.#bytes -= bytes;
@@ -97,7 +100,7 @@ export class Publisher {
           this.#onIdle();
         },
       };
-      const timer = setTimeout(late, Math.min(timeoutMs, 0x7fff_ffff));
+      const timer = limitTimer(timeoutMs, late);
       signal?.addEventListener("abort", abort, { once: true });
       this.#pending++;
       this.#bytes += bytes;

@@ -48,6 +48,8 @@ const flushBytes = 512 * 1024;
 const retry = { minDelayMs: 50, maxDelayMs: 2_000 };
 /** Topics known to be allowed; a program that has more of them asks again now and then. */
 const maxAllowed = 10_000;
+/** By which requests to the server outlast the publishes they are made for. */
+const spareMs = 5_000;
 const further = { nats: true } as const;
 
 interface Active {
@@ -284,7 +286,9 @@ class NatsBroker implements Broker {
         if (made !== undefined)
           await publishWithin(made, { ...options, broker: "nats", topic, timeoutMs: remaining() });
         const timeoutMs = remaining();
-        const stored = link.jetstream.publish(topic, payload, { msgID, timeout: Math.ceil(Math.max(1, timeoutMs)) });
+        // The client's own limit would pass before an answer is read that came while this process was busy.
+        const timeout = Math.ceil(timeoutMs) + spareMs;
+        const stored = link.jetstream.publish(topic, payload, { msgID, timeout });
         await publishWithin(stored, { ...options, broker: "nats", topic, timeoutMs });
         return;
       } catch (error) {

@@ -4,8 +4,8 @@
  * be there twice, and is never lost.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { ConnectionGate, MicroError, RefusalLog, publishTimeout } from "@micro/core";
-import type { Logger, PublishOptions } from "@micro/core";
+import { ConnectionGate, MicroError, RefusalLog, limitTimer, publishTimeout } from "@micro/core";
+import type { LimitTimer, Logger, PublishOptions } from "@micro/core";
 import type { AmqpConfirmChannel, AmqpLink, AmqpProperties, Confirmation } from "./amqp-client.ts";
 import { closedError, fromAmqp, isRefusal, reply, replyCode, serverText, source } from "./errors.ts";
 import type { RabbitmqSettings } from "./options.ts";
@@ -61,7 +61,7 @@ export class Publisher {
   /** The last channel was ended by the server because of one of the messages then unconfirmed. */
   #suspicious = false;
   #down: unknown;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: LimitTimer | undefined;
   #wakesAt = Number.POSITIVE_INFINITY;
 
   /** @param onIdle told when nothing is unconfirmed any more. */
@@ -260,13 +260,12 @@ export class Publisher {
 
   /** One timer for all of them: nearly every message is confirmed long before its deadline. */
   #wakeAt(deadline: number): void {
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#wakesAt = deadline;
-    const delayMs = Math.min(Math.ceil(deadline - performance.now()), 0x7fff_ffff);
-    this.#timer = setTimeout(() => this.#expire(), Math.max(0, delayMs));
+    this.#timer = limitTimer(Math.ceil(deadline - performance.now()), (blocked) => this.#expire(blocked));
   }
 
-  #expire(): void {
+  #expire(blocked: boolean): void {
     this.#wakesAt = Number.POSITIVE_INFINITY;
     const now = performance.now();
     let next = Number.POSITIVE_INFINITY;
@@ -276,7 +275,8 @@ export class Publisher {
         continue;
       }
       const { timeoutMs, outgoing } = entry;
-      const text = `no answer within ${Math.ceil(timeoutMs)} ms: the message for ${outgoing.key} may have been published`;
+      const busy = blocked ? ", and this process was busy" : "";
+      const text = `no answer within ${Math.ceil(timeoutMs)} ms${busy}: the message for ${outgoing.key} may have been published`;
       const why = this.#blocked === undefined ? "" : ` (the server takes no messages now: ${this.#blocked})`;
       this.#settle(entry, failure("timeout", text + why, this.#down));
     }
@@ -333,7 +333,7 @@ export class Publisher {
     while (this.#channel !== undefined && isBusy() && performance.now() < deadline) await sleep(5);
     this.gate.fail(closedError(), true);
     for (const entry of this.#unconfirmed) this.#settle(entry, closedError());
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
   }
 }
 

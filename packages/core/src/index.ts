@@ -284,6 +284,7 @@ export {
   type ConnectionGateOptions,
   type PublishWithinOptions,
 } from "./broker/connection-gate.ts";
+export { limitTimer, type LimitTimer } from "./stall.ts";
 export { IdleRelease, type IdleReleaseOptions } from "./broker/idle-release.ts";
 export {
   checkSubscription,

@@ -1,6 +1,7 @@
 /** Where publishes wait for a backend that is away: bounded in number, each up to its deadline. */
 import { currentContext } from "../context.ts";
 import { MicroError, fromError } from "../errors.ts";
+import { limitTimer } from "../stall.ts";
 import type { PublishOptions } from "./broker.ts";
 
 /** Settings of {@link ConnectionGate}. */
@@ -112,17 +113,15 @@ export class ConnectionGate {
     return new Promise((resolve, reject) => {
       const settle = (error: MicroError | undefined): void => {
         this.#waiting.delete(waiting);
-        clearTimeout(timer);
+        timer.clear();
         signal?.removeEventListener("abort", abort);
         if (error === undefined) resolve();
         else reject(error);
       };
       const waiting: Waiting = { settle };
       const abort = () => settle(this.#aborted(signal!));
-      const timer = setTimeout(
-        () =>
-          settle(this.#error("timeout", `${this.#away()}: the message was not sent within ${Math.ceil(timeoutMs)} ms`)),
-        Math.min(timeoutMs, 0x7fff_ffff),
+      const timer = limitTimer(timeoutMs, () =>
+        settle(this.#error("timeout", `${this.#away()}: the message was not sent within ${Math.ceil(timeoutMs)} ms`)),
       );
       signal?.addEventListener("abort", abort, { once: true });
       this.#waiting.add(waiting);
@@ -185,15 +184,16 @@ export async function publishWithin<T>(work: Promise<T>, options: PublishWithinO
   const ended = Promise.withResolvers<never>();
   const abort = (): void => ended.reject(fail("aborted", "the publish was cancelled", signal?.reason));
   if (signal?.aborted === true) abort();
-  const timer = setTimeout(
-    () => ended.reject(fail("timeout", `no answer within ${Math.ceil(timeoutMs)} ms`)),
-    Math.min(timeoutMs, 0x7fff_ffff),
+  const timer = limitTimer(timeoutMs, (blocked) =>
+    ended.reject(
+      fail("timeout", `no answer within ${Math.ceil(timeoutMs)} ms${blocked ? ", and this process was busy" : ""}`),
+    ),
   );
   signal?.addEventListener("abort", abort, { once: true });
   try {
     return await Promise.race([work, ended.promise]);
   } finally {
-    clearTimeout(timer);
+    timer.clear();
     signal?.removeEventListener("abort", abort);
     // When the limit comes first, nobody is left to hear of a late failure.
     work.catch(() => {});

@@ -1022,6 +1022,23 @@ function argumentCases(patience: Patience): Cases {
       assert.equal(text(await inbox.first()), "2");
       await inbox.never(2);
     },
+    "publish: what the backend said while this process was busy past the limit counts": async ({
+      broker,
+      connect,
+      topic,
+    }) => {
+      await using other = await connect();
+      const name = topic();
+      await using inbox = await open(other, name, patience);
+      // Whatever the first message of a topic needs is there.
+      await broker.publish(name, message("0"), { timeoutMs: patience.patienceMs });
+      const published = broker.publish(name, message("1"), { timeoutMs: busyMs / 2 });
+      // It goes out, and nothing comes in: not even time for a server that is slow.
+      for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
+      block(busyMs);
+      await published;
+      await inbox.see("1");
+    },
     "publish: keeps no listener on its signal": async ({ broker, topic }, leaks) => {
       const name = topic();
       await using inbox = await open(broker, name, patience);
@@ -1592,6 +1609,14 @@ function bytes(event: BrokerEvent): Uint8Array {
 
 function numbers(count: number): string[] {
   return Array.from({ length: count }, (_, index) => String(index));
+}
+
+/** Longer than any server takes for a message. */
+const busyMs = 400;
+
+/** Keep the event loop from turning. */
+function block(durationMs: number): void {
+  for (const end = performance.now() + durationMs; performance.now() < end;);
 }
 
 /** What keeps the process alive, by kind. */

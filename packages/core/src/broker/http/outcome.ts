@@ -3,7 +3,8 @@
 /**
  * `accepted`: it has it. `gone`: there is no such subscription any more. `refused`: nobody could be connected to, so
  * nothing was sent. `busy`: it has no room now. `failed`: the connection was lost, or the answer is an error; it may
- * have the message. `impossible`: it will never take this message. `late`: no answer in time.
+ * have the message. `impossible`: it will never take this message. `late`: no answer in time; where that was `blocked`, this
+ * process was busy when the time passed, and nobody is to blame.
  */
 export type Outcome =
   | { readonly kind: "accepted" }
@@ -12,12 +13,13 @@ export type Outcome =
   | { readonly kind: "busy" }
   | { readonly kind: "failed"; readonly reason: string }
   | { readonly kind: "impossible"; readonly reason: string; readonly code: "too_large" | "bad_request" }
-  | { readonly kind: "late" };
+  | { readonly kind: "late"; readonly blocked: boolean };
 
 export const accepted: Outcome = Object.freeze({ kind: "accepted" });
 export const gone: Outcome = Object.freeze({ kind: "gone" });
 export const busy: Outcome = Object.freeze({ kind: "busy" });
-export const late: Outcome = Object.freeze({ kind: "late" });
+export const late: Outcome = Object.freeze({ kind: "late", blocked: false });
+export const lateHere: Outcome = Object.freeze({ kind: "late", blocked: true });
 
 /** The header line by which a subscription of ours is known: whoever else answers at its address is not it. */
 export const receiverLine = "Micro-Broker: http\r\n";
@@ -52,7 +54,7 @@ export function textOf(outcome: Outcome): string {
     case "busy":
       return "it has no room for further messages";
     case "late":
-      return "it did not answer in time";
+      return outcome.blocked ? "this process was busy past the limit" : "it did not answer in time";
     case "gone":
       return "it has ended";
     case "accepted":

@@ -12,6 +12,7 @@ import type { DialAddress } from "../../net/address.ts";
 import { dialError, openSocket } from "../../transport/http/dial.ts";
 import type { Head } from "../../transport/http/head.ts";
 import { MessageParser } from "../../transport/http/message-parser.ts";
+import { limitTimer, type LimitTimer } from "../../stall.ts";
 import { SocketWriter } from "../../transport/http/socket-writer.ts";
 import type { RemoteNode } from "./node.ts";
 import { foreignOutcome, gone, outcomeOf, receiverLine } from "./outcome.ts";
@@ -165,7 +166,7 @@ class PeerConnection {
   #sent: Letter[] = [];
   #answered = 0;
   #unansweredBytes = 0;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: LimitTimer | undefined;
   open = false;
   #ended = false;
   heardAt = performance.now();
@@ -181,9 +182,9 @@ class PeerConnection {
       if (head.status < 200) return;
       this.#answer(peer.outcomeOf(head, body), head.close);
     });
-    this.#timer = setTimeout(() => this.#lost(`not connected within ${dialTimeoutMs} ms`, true), dialTimeoutMs);
+    this.#dialFor(dialTimeoutMs);
     socket.once(tls === undefined ? "connect" : "secureConnect", () => {
-      clearTimeout(this.#timer);
+      this.#timer?.clear();
       this.open = true;
       this.heardAt = performance.now();
       peer.pump(this);
@@ -194,6 +195,14 @@ class PeerConnection {
     );
     socket.on("end", () => this.#lost("it closed the connection", false));
     socket.on("close", () => this.#lost("the connection was closed", !this.open));
+  }
+
+  #dialFor(limitMs: number): void {
+    this.#timer = limitTimer(limitMs, (blocked) => {
+      // A handshake takes several turns: it gets its time once more.
+      if (blocked) this.#dialFor(limitMs);
+      else this.#lost(`not connected within ${limitMs} ms`, true);
+    });
   }
 
   get unanswered(): number {
@@ -263,7 +272,7 @@ class PeerConnection {
   #lost(reason: string, refused: boolean): void {
     if (this.#ended) return;
     this.#ended = true;
-    clearTimeout(this.#timer);
+    this.#timer?.clear();
     this.#socket.destroy();
     const unanswered = this.#takeUnanswered();
     this.#peer.lost(this, refused ? reason : undefined);

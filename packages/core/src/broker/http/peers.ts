@@ -2,7 +2,8 @@
 import type { ConnectionOptions } from "node:tls";
 import { MicroError } from "../../errors.ts";
 import type { RemoteNode } from "./node.ts";
-import { gone, late } from "./outcome.ts";
+import { limitTimer, wasBlocked, type LimitTimer } from "../../stall.ts";
+import { gone, late, lateHere } from "./outcome.ts";
 import type { Outcome } from "./outcome.ts";
 import { Peer } from "./peer.ts";
 import type { Letter } from "./peer.ts";
@@ -27,6 +28,7 @@ export class Peers {
   readonly #known = new Map<string, Known>();
   readonly #retired = new Set<Peer>();
   #sweeper: NodeJS.Timeout | undefined;
+  #sweptAt = 0;
 
   /** @param tls settings of connections to a node; undefined for plain ones. */
   constructor(tls: (node: RemoteNode) => ConnectionOptions | undefined) {
@@ -58,27 +60,27 @@ export class Peers {
    * may have been received.
    */
   send(node: RemoteNode, body: Buffer, run: PublishRun, patienceMs?: number): Promise<Outcome> {
-    if (run.ended) return Promise.resolve(late);
+    if (run.ended) return Promise.resolve(run.blocked ? lateHere : late);
     const known = this.#peer(node);
     if (!("peer" in known)) return Promise.resolve(known);
     return new Promise((resolve) => {
-      let timer: NodeJS.Timeout | undefined;
+      let timer: LimitTimer | undefined;
       const letter: Letter = {
         body,
         settle: (outcome) => {
-          clearTimeout(timer);
+          timer?.clear();
           run.forget(wait);
           this.#learn(known, outcome);
           resolve(outcome);
         },
       };
-      const giveUp = (): void => {
+      const giveUp = (blocked: boolean): void => {
         known.peer.withdraw(letter);
-        letter.settle(late);
+        letter.settle(blocked ? lateHere : late);
       };
-      const wait: PublishWait = { cancel: giveUp };
+      const wait: PublishWait = { cancel: () => giveUp(run.blocked) };
       run.wait(wait);
-      if (patienceMs !== undefined && patienceMs < run.remainingMs) timer = setTimeout(giveUp, patienceMs);
+      if (patienceMs !== undefined && patienceMs < run.remainingMs) timer = limitTimer(patienceMs, giveUp);
       known.peer.send(letter);
     });
   }
@@ -109,7 +111,10 @@ export class Peers {
     try {
       const fresh: Known = { peer: new Peer(node, this.#tls(node)), ejectedUntil: 0, ejectionMs: 0, gone: false };
       this.#known.set(node.id, fresh);
-      this.#sweeper ??= setInterval(() => this.#sweep(), sweepMs).unref();
+      if (this.#sweeper === undefined) {
+        this.#sweptAt = performance.now();
+        this.#sweeper = setInterval(() => this.#sweep(), sweepMs).unref();
+      }
       return fresh;
     } catch (error) {
       // An address nobody can dial, or certificates that cannot be read.
@@ -131,6 +136,10 @@ export class Peers {
 
   #sweep(): void {
     const now = performance.now();
+    const blocked = wasBlocked(this.#sweptAt, this.#sweptAt + sweepMs, now);
+    this.#sweptAt = now;
+    // What was said meanwhile is not read yet: the next sweep will see it.
+    if (blocked) return;
     for (const { peer } of this.#known.values()) peer.sweep(now);
     for (const peer of this.#retired) {
       peer.sweep(now);

@@ -1,5 +1,6 @@
 /** One publish while it is under way: how long it may take, and whom to tell when that is over. */
 import { MicroError } from "../../errors.ts";
+import { limitTimer, type LimitTimer } from "../../stall.ts";
 import { id } from "./options.ts";
 
 /** What waits on behalf of a publish. */
@@ -14,10 +15,12 @@ export class PublishRun {
   readonly #deadline: number;
   readonly #signal: AbortSignal | undefined;
   readonly #waits = new Set<PublishWait>();
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: LimitTimer;
   readonly #onAbort: () => void;
   /** True once nothing further is to be tried. */
   ended = false;
+  /** The deadline passed while this process was busy. */
+  blocked = false;
   /** Why, unless it was the deadline. */
   reason: MicroError | undefined;
 
@@ -25,7 +28,10 @@ export class PublishRun {
     this.timeoutMs = timeoutMs;
     this.#deadline = performance.now() + timeoutMs;
     this.#signal = signal;
-    this.#timer = setTimeout(() => this.end(undefined), Math.min(Math.ceil(timeoutMs), 0x7fff_ffff));
+    this.#timer = limitTimer(timeoutMs, (blocked) => {
+      this.blocked = blocked;
+      this.end(undefined);
+    });
     this.#onAbort = () => this.end(abortedBy(signal!));
     signal?.addEventListener("abort", this.#onAbort, { once: true });
   }
@@ -70,7 +76,7 @@ export class PublishRun {
   }
 
   [Symbol.dispose](): void {
-    clearTimeout(this.#timer);
+    this.#timer.clear();
     this.#signal?.removeEventListener("abort", this.#onAbort);
   }
 }

@@ -188,7 +188,7 @@ class MessageDelivery {
         }
         if (outcome.kind === "gone") continue;
         // The next messages go to others first.
-        if (outcome.kind !== "busy" && outcome.kind !== "impossible") this.#peers.eject(member.id);
+        if (isItsFault(outcome)) this.#peers.eject(member.id);
         if (outcome.kind === "impossible") return failed(who(), outcome);
         // That time was up says less than what happened before.
         if (outcome.kind !== "late" || !tried.has(member.id)) tried.set(member.id, outcome);
@@ -244,6 +244,12 @@ function failed(who: string, outcome: Outcome, mayBeDead = true): Failure {
   const code =
     kind === "impossible" ? outcome.code : kind === "refused" || kind === "failed" ? "unavailable" : "timeout";
   return { who, reason: textOf(outcome), code, dead: mayBeDead && kind === "refused" };
+}
+
+/** It is best left alone for a while. */
+function isItsFault(outcome: Outcome): boolean {
+  if (outcome.kind === "late") return !outcome.blocked;
+  return outcome.kind !== "busy" && outcome.kind !== "impossible";
 }
 
 /** Of a queue nobody took the message: because of trouble, or because all were busy. */
