@@ -7,12 +7,15 @@
  * ever becomes an object key.
  */
 
+import { ownText } from "./own-text.ts";
+
 /** What a caller may pass where metadata is asked for. */
 export type MetadataInit = Metadata | Readonly<Record<string, string>> | Iterable<readonly [string, string]>;
 
-const canonicalNames = new Map<string, string>();
+/** Names come from strangers, too: those that are in use move on from one generation to the next, others are forgotten. */
+let canonicalNames = new Map<string, string>();
+let earlierNames = new Map<string, string>();
 const maxCachedNames = 1024;
-/** Names come from peers: a long one is not worth keeping. */
 const maxCachedNameLength = 64;
 
 /** Characters of a header's name: RFC 9110, 5.1. */
@@ -20,24 +23,46 @@ const token = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 // What Go's client refuses in a value (httpguts.ValidHeaderFieldValue).
 // oxlint-disable-next-line no-control-regex
 const control = /[\u0000-\u0008\u000a-\u001f\u007f]/;
-const outerBlanks = /^[ \t]+|[ \t]+$/g;
 
 /** Go's canonical header form: upper case at the start and after `-`, lower case elsewhere. */
 export function canonicalName(name: string): string {
   const known = canonicalNames.get(name);
   if (known !== undefined) return known;
+  if (name.length > maxCachedNameLength) return canonicalForm(name);
+  const canonical = earlierNames.get(name) ?? ownText(canonicalForm(name));
+  if (canonicalNames.size >= maxCachedNames) {
+    earlierNames = canonicalNames;
+    canonicalNames = new Map();
+  }
+  canonicalNames.set(ownText(name), canonical);
+  return canonical;
+}
+
+function canonicalForm(name: string): string {
   // Go leaves a name with a blank or another character that no header may have as it is.
-  const canonical = token.test(name)
+  return token.test(name)
     ? name.toLowerCase().replace(/(^|-)([a-z])/g, (_, dash: string, letter: string) => dash + letter.toUpperCase())
     : name;
-  if (canonicalNames.size < maxCachedNames && name.length <= maxCachedNameLength) canonicalNames.set(name, canonical);
-  return canonical;
+}
+
+/** Without blanks and tabs at either end. Not by a regular expression: those look at a long row of blanks from each of them. */
+export function withoutOuterBlanks(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && isBlank(text.charCodeAt(start))) start++;
+  while (end > start && isBlank(text.charCodeAt(end - 1))) end--;
+  return text.slice(start, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
 }
 
 /** A case-insensitive map of header names to one value each. */
 export class Metadata implements Iterable<[string, string]> {
   #entries: Map<string, string> | undefined;
   #load: (() => Map<string, string>) | undefined;
+  #textBytes = 0;
   /** Counts changes, for whoever keeps something made from these entries. @internal */
   revision = 0;
 
@@ -54,11 +79,21 @@ export class Metadata implements Iterable<[string, string]> {
     for (const [name, value] of entries) this.set(name, value);
   }
 
-  /** Metadata read on first use, for wires that parse headers late. `load` must give canonical names. @internal */
-  static lazy(load: () => Map<string, string>): Metadata {
+  /**
+   * Metadata read on first use, for wires that parse headers late. `load` must give canonical names.
+   * @param textBytes what is kept for it until then, and may be kept by its values afterwards.
+   * @internal
+   */
+  static lazy(load: () => Map<string, string>, textBytes = 0): Metadata {
     const metadata = new Metadata();
     metadata.#load = load;
+    metadata.#textBytes = textBytes;
     return metadata;
+  }
+
+  /** Of the head it is read from, in bytes; 0 where it is from none. For whoever keeps it longer than its message. @internal */
+  get textBytes(): number {
+    return this.#textBytes;
   }
 
   #map(): Map<string, string> {
@@ -99,7 +134,7 @@ export class Metadata implements Iterable<[string, string]> {
       throw new TypeError(
         `metadata ${JSON.stringify(name)}: the value holds a line break or another control character`,
       );
-    return this.keep(name, value.replace(outerBlanks, ""));
+    return this.keep(name, withoutOuterBlanks(value));
   }
 
   /** `set` of what a peer sent, as it came, whatever it holds. The name may be any text but an empty one. @internal */

@@ -2,6 +2,7 @@
 import type { LogFields, LogLevel, Logger } from "../logger/logger.ts";
 import { redacted, type Redact } from "../logger/record-text.ts";
 import { checkOptionNames } from "../option-check.ts";
+import { ownText } from "../own-text.ts";
 
 /** One kept record. */
 export interface LogRecord {
@@ -203,5 +204,5 @@ function fieldText(value: unknown): string {
 }
 
 function shortened(text: string): string {
-  return text.length <= maxTextLength ? text : `${text.slice(0, maxTextLength)}…`;
+  return text.length <= maxTextLength ? text : `${ownText(text.slice(0, maxTextLength))}…`;
 }

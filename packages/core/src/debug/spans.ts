@@ -4,6 +4,7 @@ import type { PublishWrapper } from "../client/publish.ts";
 import { currentContext, type Context } from "../context.ts";
 import type { Metadata } from "../metadata.ts";
 import { checkOptionNames } from "../option-check.ts";
+import { ownText } from "../own-text.ts";
 import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper } from "../server/server.ts";
 import { isThenable } from "../server/messages.ts";
@@ -56,6 +57,8 @@ interface Ids {
 
 const defaultSize = 256;
 const maxTextLength = 1024;
+/** Of headers that are kept with their span until somebody asks for its ids. Larger ones are read at once. */
+const maxKeptText = 4096;
 const traceHeader = "Micro-Trace-Id";
 const spanHeader = "Micro-Span-Id";
 
@@ -81,6 +84,7 @@ export function spanRing(options: SpanRingOptions = {}): SpanRing {
     return ids;
   };
   const keep = (call: RecordedCall): void => {
+    if (call.metadata !== undefined && call.metadata.textBytes > maxKeptText) call.takeIds(idsOf(call.metadata));
     if (calls.length < size) calls.push(call);
     else {
       calls[start] = call;
@@ -114,7 +118,7 @@ export function spanRing(options: SpanRingOptions = {}): SpanRing {
   return {
     read(trace) {
       const ordered = [...calls.slice(start), ...calls.slice(0, start)];
-      const spans = ordered.map((call) => spanOf(call, call.ids ?? idsOf(call.metadata)));
+      const spans = ordered.map((call) => spanOf(call, call.ids ?? idsOf(call.metadata!)));
       return trace === undefined || trace === "" ? spans : spans.filter((span) => span.trace === trace);
     },
     wrapHandler: (next) => (request, context) => {
@@ -131,9 +135,11 @@ export function spanRing(options: SpanRingOptions = {}): SpanRing {
 class RecordedCall {
   readonly service: string;
   readonly endpoint: string;
-  readonly metadata: Metadata;
-  /** Of an outbound call. */
-  readonly ids: Ids | undefined;
+  /** Where its ids are read when somebody asks. */
+  metadata: Metadata | undefined;
+  /** Of an outbound call, or read already. */
+  ids: Ids | undefined;
+  readonly type: SpanType;
   readonly started = performance.now();
   durationMs = 0;
   error: string | undefined;
@@ -150,7 +156,14 @@ class RecordedCall {
     this.endpoint = endpoint;
     this.metadata = metadata;
     this.ids = ids;
+    this.type = ids === undefined ? "inbound" : "outbound";
     this.#keep = keep;
+  }
+
+  /** From now on the headers need not be kept. */
+  takeIds(ids: Ids): void {
+    this.ids = ids;
+    this.metadata = undefined;
   }
 
   succeeded(): void {
@@ -159,16 +172,20 @@ class RecordedCall {
   }
 
   failed(error: unknown): void {
-    this.error = (error instanceof Error ? error.message : String(error)).slice(0, maxTextLength);
+    this.error = cut(error instanceof Error ? error.message : String(error));
     this.succeeded();
   }
 }
 
-function spanOf({ service, endpoint, ids: outbound, started, durationMs, error }: RecordedCall, ids: Ids): Span {
+function cut(text: string): string {
+  return text.length <= maxTextLength ? text : ownText(text.slice(0, maxTextLength));
+}
+
+function spanOf({ service, endpoint, type, started, durationMs, error }: RecordedCall, ids: Ids): Span {
   return {
     ...ids,
     name: `${service}.${endpoint}`,
-    type: outbound === undefined ? "inbound" : "outbound",
+    type,
     startedMs: performance.timeOrigin + started,
     durationMs,
     metadata: new Map(error === undefined ? [] : [["error", error]]),
@@ -177,11 +194,11 @@ function spanOf({ service, endpoint, ids: outbound, started, durationMs, error }
 
 /** Ids of strangers are cut; a parent means nothing without its trace. */
 function incomingIds(metadata: Metadata): Ids {
-  const trace = (metadata.get(traceHeader) ?? "").slice(0, maxTextLength);
+  const trace = cut(metadata.get(traceHeader) ?? "");
   return {
     trace: trace === "" ? crypto.randomUUID() : trace,
     id: crypto.randomUUID(),
-    parent: trace === "" ? "" : (metadata.get(spanHeader) ?? "").slice(0, maxTextLength),
+    parent: trace === "" ? "" : cut(metadata.get(spanHeader) ?? ""),
   };
 }
 

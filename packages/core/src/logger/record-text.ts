@@ -103,14 +103,17 @@ export function goTime(time: Date): string {
   return `${date} ${pad(time.getHours())}:${pad(time.getMinutes())}:${pad(time.getSeconds())}`;
 }
 
-/** A line stays a line, and nothing in it moves a terminal's cursor. */
+/** A line stays a line, and nothing in it moves a terminal's cursor or turns what is read around. */
 export function escaped(text: string): string {
   // oxlint-disable-next-line no-control-regex
-  return text.replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u2028\u2029]/g, (character) => {
-    if (character === "\n") return "\\n";
-    if (character === "\r") return "\\r";
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-  });
+  return text.replace(
+    /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    (character) => {
+      if (character === "\n") return "\\n";
+      if (character === "\r") return "\\r";
+      return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+    },
+  );
 }
 
 /** A value with blanks, quotes or `=` in it is quoted, so that a line can be taken apart again. */

@@ -1,9 +1,9 @@
 /**
- * Bytes that peers make a port keep: of messages that are not complete, of replies that are not taken.
+ * Bytes that peers make a port keep: of messages that are not complete, of replies that are not taken, of heads of streams that run.
  *
- * Each connection is bounded by the largest message; the account bounds all of them together. Where it is full, the connection that
- * has kept bytes for the longest time is given up, until the rest fits: honest messages are complete in moments, so who wants
- * to fill it has to go before those who just came.
+ * Each connection is bounded by the largest message; the account bounds all of them together. Where it is full, a connection is given
+ * up, until the rest fits: the one that has kept bytes for the longest time where honest messages are complete in moments, so
+ * that who wants to fill it has to go before those who just came; the one that keeps most where honest ones keep little for long.
  */
 
 /** A connection whose bytes are counted. */
@@ -15,14 +15,19 @@ export interface ByteHolder {
 export class ByteAccount {
   readonly maxBytes: number;
   readonly #parent: ByteAccount | undefined;
+  readonly #victim: Victim;
   /** In the order in which they began to keep something. */
   readonly #holders = new Map<ByteHolder, number>();
   #bytes = 0;
 
-  /** @param parent is charged as well. Default: none. */
-  constructor(maxBytes: number, parent?: ByteAccount) {
+  /**
+   * @param parent is charged as well. Default: none.
+   * @param victim who is given up where it is full. Default: who has kept something for the longest time.
+   */
+  constructor(maxBytes: number, parent?: ByteAccount, victim: Victim = "oldest") {
     this.maxBytes = maxBytes;
     this.#parent = parent;
+    this.#victim = victim;
   }
 
   /** Kept at the moment. */
@@ -51,20 +56,42 @@ export class ByteAccount {
 
   #makeRoom(holder: ByteHolder, delta: number): boolean {
     while (this.#bytes + delta > this.maxBytes) {
-      const oldest = this.#holders.keys().next();
+      const victim = this.#victim === "oldest" ? this.#oldest() : this.#largest(holder, delta);
       // Who is alone keeps no more than one connection may.
-      if (oldest.done === true) return true;
-      if (oldest.value === holder) return this.#holders.size === 1;
+      if (victim === undefined) return true;
+      if (victim === holder) return this.#holders.size === 1 && this.#holders.has(holder);
       const before = this.#bytes;
-      oldest.value.evict();
+      victim.evict();
       // One that keeps what it was told to give up must not be asked for ever.
       if (this.#bytes >= before) return false;
     }
     return true;
   }
+
+  #oldest(): ByteHolder | undefined {
+    const oldest = this.#holders.keys().next();
+    return oldest.done === true ? undefined : oldest.value;
+  }
+
+  /** `holder` would have `delta` more. */
+  #largest(holder: ByteHolder, delta: number): ByteHolder | undefined {
+    if (this.#holders.size === 0) return undefined;
+    let largest = holder;
+    let most = (this.#holders.get(holder) ?? 0) + delta;
+    for (const [each, bytes] of this.#holders)
+      if (bytes > most) {
+        largest = each;
+        most = bytes;
+      }
+    return largest;
+  }
 }
+
+type Victim = "oldest" | "largest";
 
 /** Of all ports of the process: several services share its memory. */
 export const processUnfinished = new ByteAccount(512 * 1024 * 1024);
 /** As {@link processUnfinished}, for replies that are not taken. */
 export const processUnsent = new ByteAccount(512 * 1024 * 1024);
+/** As {@link processUnfinished}, for large heads of requests whose handlers run. */
+export const processHeads = new ByteAccount(256 * 1024 * 1024, undefined, "largest");

@@ -8,7 +8,7 @@ import type { Server as TlsServer } from "node:tls";
 import { builtin } from "../builtins.ts";
 import { MicroError } from "../errors.ts";
 import { formatAddress, formatPath, parseListenAddress, type ListenAddress } from "./address.ts";
-import { ByteAccount, processUnfinished, processUnsent } from "./byte-account.ts";
+import { ByteAccount, processHeads, processUnfinished, processUnsent } from "./byte-account.ts";
 import { FirstBytes } from "./first-bytes.ts";
 import { PeerCount } from "./peer-count.ts";
 import { sweepLimits, type PortLimits, type SweepLimits } from "./port-limits.ts";
@@ -50,6 +50,7 @@ const backlog = 1024;
 const flushMs = 5_000;
 const lingerMs = 200;
 const handshakeMs = 10_000;
+const maxHeadBytes = 128 * 1024 * 1024;
 
 export class Port implements AsyncDisposable {
   /** Counts up about once a second while there are connections: cheaper to note than the time. */
@@ -59,6 +60,8 @@ export class Port implements AsyncDisposable {
   readonly unfinished: ByteAccount;
   /** Bytes of replies that are not taken, of connections that keep more than their own share. */
   readonly unsent: ByteAccount;
+  /** Bytes of large heads of requests whose handlers run. */
+  readonly heads: ByteAccount;
   readonly #options: PortOptions;
   readonly #sweepLimits: SweepLimits;
   readonly #server: Server;
@@ -86,6 +89,7 @@ export class Port implements AsyncDisposable {
     this.#sweepLimits = sweepLimits(limits);
     this.unfinished = new ByteAccount(limits.maxUnfinishedBytes, processUnfinished);
     this.unsent = new ByteAccount(limits.maxUnsentBytes, processUnsent);
+    this.heads = new ByteAccount(maxHeadBytes, processHeads, "largest");
     this.#peers = new PeerCount(limits.maxConnectionsPerAddress);
     const tlsServer = options.secure
       ? builtin.tls().createServer(certificate(options.tls, host), (socket) => this.#accept(socket))
@@ -134,6 +138,8 @@ export class Port implements AsyncDisposable {
   /** A file that is there, but nobody listens behind it, was left by a process that crashed. */
   async #bindPath(path: string): Promise<NodeJS.ErrnoException | undefined> {
     let failure = await this.#tryBind({ path });
+    if (failure?.code === "EADDRINUSE" && !isSocket(path))
+      return Object.assign(new Error("there is something that is no socket"), { path });
     if (failure?.code === "EADDRINUSE" && (await isAbandoned(path))) {
       try {
         builtin.fs().unlinkSync(path);
@@ -258,6 +264,11 @@ export class Port implements AsyncDisposable {
       clearInterval(timer);
     }
   }
+}
+
+/** Itself, not what a link points to. */
+function isSocket(path: string): boolean {
+  return builtin.fs().lstatSync(path, { throwIfNoEntry: false })?.isSocket() ?? true;
 }
 
 /** A socket file that refuses connections. */

@@ -65,6 +65,26 @@ describe("bytes that are kept for peers", () => {
     expect(first.evicted).toBe(0);
   });
 
+  it("or who keeps most of them, where that is what the account is made for", () => {
+    const process = new ByteAccount(1_000, undefined, "largest");
+    const account = new ByteAccount(100, process, "largest");
+    const [small, large, next] = [new Holder(account), new Holder(account), new Holder(account)];
+    small.keep(10);
+    large.keep(60);
+    expect(next.keep(40)).toBe(true);
+    expect([small.evicted, large.evicted]).toEqual([0, 1]);
+    // It would be the largest itself: it is told so, and nothing is counted.
+    expect(next.keep(60)).toBe(false);
+    expect([small.evicted, next.evicted, account.bytes, process.bytes]).toEqual([0, 0, 50, 50]);
+    next.keep(40);
+    expect(small.keep(15)).toBe(true);
+    expect([next.evicted, account.bytes, account.holders]).toEqual([1, 25, 1]);
+    // Who is alone keeps what one connection may.
+    expect(small.keep(90)).toBe(true);
+    expect(new Holder(account).keep(10)).toBe(true);
+    expect([account.bytes, process.bytes]).toEqual([10, 10]);
+  });
+
   it("who is alone keeps what one connection may", () => {
     const account = new ByteAccount(100);
     const only = new Holder(account);

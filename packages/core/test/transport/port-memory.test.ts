@@ -211,9 +211,17 @@ describe("requests whose handlers run", () => {
       if (way === "answered") running[0]?.reply({ body: Buffer.alloc(0) });
       else first.socket.destroy();
       await waitFor(() => first.received !== "" || running[0]?.cancellation.reason !== undefined, "it is over");
+      if (way === "given up") {
+        // Its handler has the request until it ends.
+        using other = await RawSocket.connect(server.address);
+        other.write(large);
+        await other.until((received) => received.includes("not-run"), "the refusal");
+        running[0]?.reply({ body: Buffer.alloc(0) });
+      }
       using third = await RawSocket.connect(server.address);
       third.write(large);
       await waitFor(() => running.length === 2, "there is room again");
+      for (const exchange of running) exchange.reply({ body: Buffer.alloc(0) });
     }
   });
 

@@ -1,5 +1,5 @@
 /** Heads as text, one character per byte: header values beyond ASCII are written as UTF-8. */
-import { type Metadata, perMessageHeaders } from "../../metadata.ts";
+import { type Metadata, perMessageHeaders, withoutOuterBlanks } from "../../metadata.ts";
 import type { ExchangeRequest, OutgoingMessage } from "../transport.ts";
 
 const tokenPattern = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -11,7 +11,7 @@ const tokenPattern = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 export function headerValue(value: string): string {
   // oxlint-disable-next-line no-control-regex
   if (/^[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?$/.test(value)) return value;
-  const clean = value.replaceAll(/[\r\n\0]/g, " ").replaceAll(/^[ \t]+|[ \t]+$/g, "");
+  const clean = withoutOuterBlanks(value.replaceAll(/[\r\n\0]/g, " "));
   // oxlint-disable-next-line no-control-regex
   return /^[\0-\x7f]*$/.test(clean) ? clean : Buffer.from(clean, "utf8").toString("latin1");
 }

@@ -6,6 +6,7 @@
  * repeated or malformed framing headers are all refused. Go peers send none of these.
  */
 import { canonicalName, Metadata } from "../../metadata.ts";
+import { ownText } from "../../own-text.ts";
 import { FramingError } from "./framing-error.ts";
 
 /** What go-micro's own callers do not send; bits of {@link Head.oddities}. */
@@ -156,7 +157,7 @@ export class Head {
 
   /** All headers, parsed when first looked at. */
   metadata(): Metadata {
-    return Metadata.lazy(() => this.headers());
+    return Metadata.lazy(() => this.headers(), this.text.length);
   }
 }
 
@@ -175,8 +176,13 @@ export function decodeValue(raw: string): string {
 }
 
 const lengthLine = "\r\nContent-Length: ";
-/** Heads beyond this are parsed whole each time, so that a connection keeps little. */
-const maxKeptHead = 4096;
+/**
+ * Heads beyond this are parsed whole each time, so that a connection keeps little, and what is taken out of them is copied: a value
+ * that somebody keeps would keep the head.
+ */
+export const maxKeptHead = 4096;
+/** Go has no limit but that in bytes. Looking at lines costs time, and a message has some dozen. */
+const maxLines = 1024;
 
 /**
  * Parses the heads of one connection's requests. What stands before the length is the same for each call of an endpoint
@@ -265,7 +271,9 @@ export function isTokenByte(byte: number): boolean {
 function parseLines(head: Head, start: number, length: number): void {
   const { text } = head;
   let position = start;
+  let lines = 0;
   while (position < length) {
+    if (++lines > maxLines) throw new FramingError(431, `more than ${maxLines} header lines`);
     let colon = position;
     while (colon < length && kinds[text.charCodeAt(colon)] === 1) colon++;
     if (colon === position || text.charCodeAt(colon) !== 58) throw badLine(text, position, colon);
@@ -382,7 +390,8 @@ function trimmed(text: string, start: number, end: number): string {
   let to = end;
   while (from < to && isBlank(text.charCodeAt(from))) from++;
   while (to > from && isBlank(text.charCodeAt(to - 1))) to--;
-  return text.slice(from, to);
+  const value = text.slice(from, to);
+  return text.length > maxKeptHead ? ownText(value) : value;
 }
 
 function isBlank(code: number): boolean {

@@ -83,6 +83,10 @@ export class HttpListener implements Listener, ConnectionOwner {
     return this.#port.unsent;
   }
 
+  get heads(): ByteAccount {
+    return this.#port.heads;
+  }
+
   #accept(socket: Socket, fast: boolean): AcceptedConnection {
     return fast ? new FastServerConnection(this, socket) : new ServerConnection(this, socket);
   }

@@ -51,6 +51,8 @@ export class MessageParser implements Arriving {
   /** The head of the stream whose messages come one after the other. */
   #repeated: RepeatedHead | undefined;
   #lastStream: string | undefined;
+  /** What could not be parsed. */
+  #refused = "";
   /** Of the chunk that is being read. */
   #text: AsciiText | undefined;
 
@@ -100,9 +102,10 @@ export class MessageParser implements Arriving {
     return this.#head;
   }
 
-  /** What there is of a head that is not complete. */
+  /** What there is of a head that is not complete, or was refused. */
   get headText(): string {
-    return this.#head === undefined ? this.#partial.view().toString("latin1") : "";
+    if (this.#head !== undefined) return "";
+    return this.#refused || this.#partial.view().toString("latin1");
   }
 
   get held(): boolean {
@@ -126,6 +129,7 @@ export class MessageParser implements Arriving {
   /** Ignore everything from now on, and keep nothing. */
   stop(): void {
     this.#state = "failed";
+    this.#refused = "";
     this.#wait(undefined);
     this.#partial.take();
     this.#chunked?.drop();
@@ -246,7 +250,9 @@ export class MessageParser implements Arriving {
   }
 
   #parse(text: string): Head {
+    this.#refused = text;
     const head = this.#requests === undefined ? parseResponseHead(text) : this.#requests.parse(text);
+    this.#refused = "";
     // Calls have an id of their own each: what comes a second time belongs to a stream, and is likely to go on.
     if (head.stream !== undefined && head.stream === this.#lastStream) this.#repeated = RepeatedHead.of(head);
     this.#lastStream = head.stream;

@@ -7,9 +7,10 @@ import { ArrivalWatch } from "../../net/arrival.ts";
 import type { ByteAccount, ByteHolder } from "../../net/byte-account.ts";
 import type { AcceptedConnection } from "../../net/port.ts";
 import type { SweepLimits } from "../../net/port-limits.ts";
+import { ownText } from "../../own-text.ts";
 import { transportId } from "./dial.ts";
 import { FramingError } from "./framing-error.ts";
-import type { Head } from "./head.ts";
+import { type Head, maxKeptHead } from "./head.ts";
 import { headerValue } from "./head-writer.ts";
 import { MessageParser, type MessageLimits } from "./message-parser.ts";
 import type { PlainRequests } from "./plain-requests.ts";
@@ -30,6 +31,8 @@ export interface ConnectionOwner {
   readonly unfinished: ByteAccount;
   /** Bytes of replies that are not taken, of connections that keep more than their own share. */
   readonly unsent: ByteAccount;
+  /** Bytes of large heads of requests whose handlers run. */
+  readonly heads: ByteAccount;
   readonly plain: PlainRequests;
   /** Counts up about once a second: cheaper to note than the time. */
   readonly tick: number;
@@ -43,6 +46,10 @@ const noBytes = new Uint8Array(0);
 /** Unsent replies above this stop the reading of further requests. */
 const maxUnsentBytes = 1024 * 1024;
 const maxEndedStreams = 64;
+/** Of one connection, before others have their turn: whoever sends many at once waits for those who do not. */
+const maxRequestsPerTurn = 32;
+/** Of large heads of one connection's requests. Smaller ones are bounded by the number of calls that may run. */
+const maxHeadBytes = 16 * 1024 * 1024;
 
 export class ServerConnection implements AcceptedConnection {
   readonly #owner: ConnectionOwner;
@@ -57,9 +64,15 @@ export class ServerConnection implements AcceptedConnection {
     evict: () => this.#refuse(new FramingError(503, "the server keeps too many unfinished requests")),
   };
   readonly #unsent: ByteHolder = { evict: () => this.destroy() };
+  readonly #heads: ByteHolder = {
+    evict: () => this.#refuse(new FramingError(503, "the server keeps too many large headers")),
+  };
   #unsentCounted = 0;
   /** Bytes of requests whose handlers run. */
   #runningBytes = 0;
+  #headBytes = 0;
+  /** Requests of this turn of the event loop. */
+  #inTurn = 0;
   /** Ticks for which the peer has taken nothing. */
   #stuck = 0;
   #stuckBytes = 0;
@@ -102,6 +115,7 @@ export class ServerConnection implements AcceptedConnection {
   receive(chunk: Buffer): void {
     if (this.#closing) return;
     this.#lastActive = this.#owner.tick;
+    this.#inTurn = 0;
     this.#read(chunk);
   }
 
@@ -122,6 +136,7 @@ export class ServerConnection implements AcceptedConnection {
     if (head.oddities !== 0 || head.contentType === undefined) {
       const answer = this.#owner.plain.answer(head);
       if (answer !== undefined) {
+        this.#endTurn();
         this.#answerPlain(answer, head);
         return;
       }
@@ -137,6 +152,7 @@ export class ServerConnection implements AcceptedConnection {
       // for anything else, which nobody can want.
       if (head.error === "EOS" || this.#endedStreams.has(streamId)) return;
     }
+    this.#endTurn();
     const key = streamId ?? `\n${this.#unnamed++}`;
     const exchange = new HttpServerExchange(this, key, head, body);
     this.#exchanges.set(key, exchange);
@@ -144,8 +160,11 @@ export class ServerConnection implements AcceptedConnection {
     owner.runningBytes += body.length;
     this.#runningBytes += body.length;
     if (owner.runningBytes > owner.maxRunningBytes && this.#runningBytes < owner.runningBytes) {
-      const error = newError(serverId, "the server works on too many bytes", 503);
-      exchange.reply({ error: stringify(error), notRun: true, body: noBytes });
+      this.#refuseExchange(exchange, "the server works on too many bytes");
+      return;
+    }
+    if (head.text.length > maxKeptHead && !this.#keepsHead(exchange, head.text.length)) {
+      this.#refuseExchange(exchange, "the server keeps too many large headers");
       return;
     }
     if (!this.#heldForExchanges && !this.#mayTakeMore()) {
@@ -161,14 +180,37 @@ export class ServerConnection implements AcceptedConnection {
     }
   }
 
-  /** Called by an exchange that is over. */
+  /** What has arrived after this request may have to wait until others have had their turn. */
+  #endTurn(): void {
+    if (++this.#inTurn < maxRequestsPerTurn) return;
+    this.#inTurn = 0;
+    this.hold();
+    setImmediate(() => this.letGo());
+  }
+
+  #refuseExchange(exchange: HttpServerExchange, detail: string): void {
+    exchange.reply({ error: stringify(newError(serverId, detail, 503)), notRun: true, body: noBytes });
+  }
+
+  /** The head stays until the exchange is over. False: it may not, and is not counted. */
+  #keepsHead(exchange: HttpServerExchange, bytes: number): boolean {
+    if (this.#headBytes + bytes > maxHeadBytes || !this.#owner.heads.change(this.#heads, bytes)) return false;
+    this.#headBytes += bytes;
+    exchange.headBytes = bytes;
+    return true;
+  }
+
+  /** Called by an exchange that is over, be it after the connection's end: its handler has kept its request until now. */
   finished(exchange: HttpServerExchange): void {
-    if (this.#exchanges.get(exchange.key) === exchange) {
-      this.#exchanges.delete(exchange.key);
-      this.bodyGone(exchange);
+    this.bodyGone(exchange);
+    if (exchange.headBytes > 0) {
+      this.#owner.heads.change(this.#heads, -exchange.headBytes);
+      this.#headBytes -= exchange.headBytes;
+      exchange.headBytes = 0;
     }
+    if (this.#exchanges.get(exchange.key) === exchange) this.#exchanges.delete(exchange.key);
     if (exchange.isStream) {
-      this.#endedStreams.add(exchange.key);
+      this.#endedStreams.add(ownText(exchange.key));
       if (this.#endedStreams.size > maxEndedStreams)
         for (const oldest of this.#endedStreams) {
           this.#endedStreams.delete(oldest);
@@ -407,7 +449,5 @@ export class ServerConnection implements AcceptedConnection {
   #cancelAll(reason: MicroError): void {
     for (const exchange of this.#exchanges.values()) exchange.lost(reason);
     this.#exchanges.clear();
-    this.#owner.runningBytes -= this.#runningBytes;
-    this.#runningBytes = 0;
   }
 }

@@ -30,6 +30,8 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   body: Uint8Array;
   /** What its connection counts for the body. */
   bodyBytes: number;
+  /** What its connection counts for the head: nothing for one of the usual size. */
+  headBytes = 0;
   #header: Metadata | undefined;
   #cancellation: Cancellation | undefined;
   #gone: MicroError | undefined;
@@ -189,7 +191,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
       if (this.#queue?.full === true) this.#hold();
     } else if (this.#state === "open") {
       (this.#early ??= []).push({ head, body });
-      this.#earlyBytes += body.length;
+      this.#earlyBytes += head.text.length + body.length;
       if (this.#early.length >= maxEarlyMessages || this.#earlyBytes > maxEarlyBytes) this.#hold();
     }
   }
