@@ -105,8 +105,8 @@ export function goTime(time: Date): string {
 
 /** A line stays a line, and nothing in it moves a terminal's cursor or turns what is read around. */
 export function escaped(text: string): string {
-  // oxlint-disable-next-line no-control-regex
   return text.replace(
+    // oxlint-disable-next-line no-control-regex
     /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
     (character) => {
       if (character === "\n") return "\\n";

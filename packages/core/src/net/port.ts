@@ -138,8 +138,7 @@ export class Port implements AsyncDisposable {
   /** A file that is there, but nobody listens behind it, was left by a process that crashed. */
   async #bindPath(path: string): Promise<NodeJS.ErrnoException | undefined> {
     let failure = await this.#tryBind({ path });
-    if (failure?.code === "EADDRINUSE" && !isSocket(path))
-      return Object.assign(new Error("there is something that is no socket"), { path });
+    if (failure?.code === "EADDRINUSE" && !isSocket(path)) return new Error("what is there is no socket");
     if (failure?.code === "EADDRINUSE" && (await isAbandoned(path))) {
       try {
         builtin.fs().unlinkSync(path);

@@ -3,7 +3,7 @@ import type { Context } from "../context.ts";
 import type { LogRecord, LogRing } from "../debug/log-ring.ts";
 import type { ProcessMeter } from "../debug/process-stats.ts";
 import type { Span, SpanRing } from "../debug/spans.ts";
-import { forbidden } from "../errors.ts";
+import { forbidden, newError } from "../errors.ts";
 import { type OptionNames, checkOptionNames } from "../option-check.ts";
 import type { MessageType, MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
 import {
@@ -27,6 +27,7 @@ import type { ServerStats, ServiceHandlers } from "./server.ts";
 
 const defaultLogCount = 100;
 const streamedBacklog = 10;
+const maxFollowers = 32;
 
 /**
  * The `Debug` service. Register it as internal, which keeps it out of the registry:
@@ -87,6 +88,7 @@ const optionNames: OptionNames<DebugOptions> = { stats: true, process: true, log
 export function debugHandlers(options: DebugOptions): ServiceHandlers<typeof debugDefinition.methods> {
   checkOptionNames("debugHandlers", options, optionNames);
   const access = options.access ?? {};
+  let following = 0;
   checkDebugAccess("debugHandlers: access", access);
   const allowed = async (name: keyof DebugAccess, context: Context): Promise<void> => {
     const permission = access[name] ?? true;
@@ -106,7 +108,23 @@ export function debugHandlers(options: DebugOptions): ServiceHandlers<typeof deb
     },
     async *log(request: LogRequest, context: Context) {
       await allowed("log", context);
-      yield* records(options.logs, request, context);
+      if (!request.stream) {
+        yield* records(options.logs, request, context);
+        return;
+      }
+      // Each gets every record, of which a stranger can cause as many as he likes.
+      if (following >= maxFollowers)
+        throw newError(
+          context.service,
+          `${maxFollowers} follow the log already: ask again when one of them has left`,
+          503,
+        );
+      following++;
+      try {
+        yield* records(options.logs, request, context);
+      } finally {
+        following--;
+      }
     },
   };
 }

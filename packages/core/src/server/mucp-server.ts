@@ -64,7 +64,8 @@ class MucpServer implements Server, CallHost {
   readonly #codecs: ReadonlyMap<string, Codec>;
   readonly #router: Router;
   readonly #subscribers: Subscribers;
-  readonly #limiter: Limiter<QueuedCall>;
+  /** Of calls, and of streams: those may be idle for as long as they like, and must not take the calls' places. */
+  readonly #limiters: { readonly unary: Limiter<QueuedCall>; readonly stream: Limiter<QueuedCall> };
   readonly #maxMessageBytes: number;
   /** Calls whose handlers are running; those that answer at once never get here. */
   readonly #calls = new Set<Call>();
@@ -97,7 +98,8 @@ class MucpServer implements Server, CallHost {
       maxMessageBytes: options.maxMessageBytes,
     });
     this.#maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
-    this.#limiter = new Limiter(options.maxConcurrency ?? defaultMaxConcurrency);
+    const maxConcurrency = options.maxConcurrency ?? defaultMaxConcurrency;
+    this.#limiters = { unary: new Limiter(maxConcurrency), stream: new Limiter(maxConcurrency) };
   }
 
   get address(): string | undefined {
@@ -161,7 +163,8 @@ class MucpServer implements Server, CallHost {
 
   refuse(): void {
     this.#refusing = "stopping";
-    for (const job of this.#limiter.leaveAll()) job.refuse(this.#refusingError());
+    for (const limiter of Object.values(this.#limiters))
+      for (const job of limiter.leaveAll()) job.refuse(this.#refusingError());
   }
 
   async drain(timeoutMs: number): Promise<boolean> {
@@ -298,10 +301,15 @@ class MucpServer implements Server, CallHost {
 
   #enter(call: UnaryCall | StreamCall): void {
     const { exchange, format, plan } = call;
-    if (bypassesLimit(plan) || this.#limiter.tryEnter()) return this.#begin(call);
-    const queued = new QueuedCall(call, this.#limiter, (waited) => this.#begin(waited));
-    if (this.#limiter.wait(queued)) queued.watch(this.service);
+    const limiter = this.#limiterOf(plan);
+    if (bypassesLimit(plan) || limiter.tryEnter()) return this.#begin(call);
+    const queued = new QueuedCall(call, limiter, (waited) => this.#begin(waited));
+    if (limiter.wait(queued)) queued.watch(this.service);
     else this.#refuse(exchange, newError(this.service, "the server is overloaded", 503), format, true);
+  }
+
+  #limiterOf({ method }: Plan): Limiter<QueuedCall> {
+    return method.kind === "unary" ? this.#limiters.unary : this.#limiters.stream;
   }
 
   #begin(call: Call): void {
@@ -322,7 +330,7 @@ class MucpServer implements Server, CallHost {
       this.#inFlight--;
       if (failed) this.#errors++;
     }
-    if (!bypassesLimit(call.plan)) this.#limiter.release();
+    if (!bypassesLimit(call.plan)) this.#limiterOf(call.plan).release();
     if (this.#inFlight === 0 && this.#idle !== undefined) {
       this.#idle.resolve();
       this.#idle = undefined;

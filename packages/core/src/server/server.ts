@@ -138,7 +138,10 @@ export interface ServerOptions {
   plain?: ListenOptions["plain"];
   /** See `ListenOptions`. Default: none. */
   origins?: readonly string[] | undefined;
-  /** Exchanges handled at once; further ones wait in a queue of the same size, then are refused with 503 `notRun`. Default: 10000. */
+  /**
+   * Calls handled at once; further ones wait in a queue of the same size, then are refused with 503 `notRun`. Streams, which may be idle for
+   * long, are counted apart: as many, with a queue of their own. Default: 10000.
+   */
   maxConcurrency?: number | undefined;
   /** Largest message of a caller, in bytes; `HandleOptions` has more for single handlers. Default: 4194304 (4 MiB). */
   maxMessageBytes?: number | undefined;

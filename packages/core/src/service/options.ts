@@ -128,7 +128,7 @@ export interface ServiceOptions {
    * runs nothing. Default: none.
    */
   origins?: readonly string[] | undefined;
-  /** Calls handled at once; see `ServerOptions`. Default: 10000. */
+  /** Calls handled at once, and as many streams; see `ServerOptions`. Default: 10000. */
   maxConcurrency?: number | undefined;
   /** Who is told what by the built-in `Debug` handlers: `debug: { log: false, trace: (context) => … }`. Default: whoever reaches the port, everything. */
   debug?: DebugAccess | undefined;

@@ -723,6 +723,11 @@ const kindCases: Cases = {
   },
 };
 
+async function* stayOpen(_: unknown, { signal }: Context): AsyncGenerator {
+  yield {};
+  await new Promise((resolve) => signal.addEventListener("abort", resolve));
+}
+
 const limitCases: Cases = {
   async "a full server queues as many calls as it runs and refuses the rest as unavailable"(fixture) {
     const gate = new Gate();
@@ -746,6 +751,26 @@ const limitCases: Cases = {
     await Promise.all(calls);
     assert.deepEqual(outcomes, ["unavailable", "answered", "answered"]);
     assert.equal(gate.running.length, 2);
+  },
+
+  async "streams that are idle take no places of calls"(fixture) {
+    const gate = new Gate();
+    const { call, stream } = await start(
+      fixture,
+      (target) => {
+        target.handle("Slow.Call", gate.handler);
+        target.handle("Stay.Open", stayOpen);
+      },
+      { maxConcurrency: 1 },
+    );
+    await using running = await stream("Stay.Open");
+    await running.send({});
+    await using waiting = await stream("Stay.Open");
+    await waiting.send({});
+    const first = call("Slow.Call", { i: 1 });
+    await until(() => gate.running.length === 1, "a call beside them");
+    gate.running[0]?.();
+    assert.deepEqual(await first, { i: 1 });
   },
 
   async "a call whose deadline passes in the queue is never run"(fixture) {

@@ -155,6 +155,28 @@ describe("Debug", () => {
     expect(host.server.stats.requests).toBe(0);
   });
 
+  it("is followed by 32 at once: one more is told so, and may come when another has left", async () => {
+    await using host = await debugged();
+    const follow = () => {
+      const peer = host.exchange("Debug.Log", undefined, { window: 100 });
+      peer.push('{"stream":true}');
+      return peer;
+    };
+    host.logs.logger.warn("before");
+    const peers = Array.from({ length: 32 }, follow);
+    for (const peer of peers) await peer.read();
+    const late = follow();
+    await waitFor(() => late.ended !== undefined);
+    expect(errorOf(late.ended?.error)).toMatchObject({ code: 503 });
+    // Who only reads what is there may do so.
+    const reader = host.exchange("Debug.Log");
+    reader.push("{}");
+    expect(json(await reader.read())).toMatchObject({ message: "before" });
+    peers[0]!.leave();
+    for (let i = 0; i < 5; i++) await turn();
+    expect(json(await follow().read())).toMatchObject({ message: "before" });
+  });
+
   it("answers 400 to requests of a wrong shape", async () => {
     await using host = await debugged();
     for (const body of ["[]", '{"id":7}', "7"])

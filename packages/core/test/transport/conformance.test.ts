@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -129,6 +129,21 @@ describe("unix domain sockets", () => {
     });
     await listener[Symbol.asyncDispose]();
     expect(existsSync(path)).toBe(false);
+    await transport[Symbol.asyncDispose]();
+  });
+
+  it("removes nothing that is no socket, nor a link to anything", async () => {
+    const transport = httpTransport();
+    const file = join(folder, "data.db");
+    const link = join(folder, "link");
+    writeFileSync(file, "precious");
+    symlinkSync(file, link);
+    for (const path of [file, link, folder])
+      await expect(transport.listen(() => {}, { address: `unix:${path}` })).rejects.toMatchObject({
+        code: "unavailable",
+        detail: expect.stringContaining("no socket"),
+      });
+    expect([readFileSync(file, "utf8"), readlinkSync(link)]).toEqual(["precious", file]);
     await transport[Symbol.asyncDispose]();
   });
 

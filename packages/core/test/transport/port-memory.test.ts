@@ -147,6 +147,7 @@ describe("replies that are not taken", () => {
         runningBytes: 0,
         unfinished: new ByteAccount(1e9),
         unsent: new ByteAccount(1e9, processUnsent),
+        heads: new ByteAccount(1_000_000, undefined, "largest"),
         plain: new PlainRequests(undefined, undefined),
         tick: 0,
         handler: (exchange) => exchange.reply({ body: Buffer.alloc(8_000_000) }),
