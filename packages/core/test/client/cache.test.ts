@@ -53,6 +53,18 @@ describe("cacheWrapper", () => {
     await call(1, { "X-User": "b", "Micro-Trace-Id": "1" });
     await call(1, { "Micro-Trace-Id": "2", "x-user": "b" });
     expect(state.calls).toBe(7);
+    // The same question to another process is another one.
+    const servers = ["a", "b"].map((label) =>
+      fleet.start("echo", (handlers) => handlers.handle("Echo", { say: () => ({ label }) })),
+    );
+    const [a = "", b = ""] = (await Promise.all(servers)).map(({ address }) => address);
+    const at = (address: string | readonly string[]) => client.call("echo", "Echo.Say", 1, { address });
+    for (let round = 0; round < 2; round++) {
+      expect(await at(a)).toEqual({ label: "a" });
+      expect(await at(b)).toEqual({ label: "b" });
+      expect(await at([b])).toEqual({ label: "b" });
+    }
+    expect(state.calls).toBe(7);
   });
 
   it("forgets after the time, and the least recently used beyond its bound", async () => {

@@ -32,6 +32,22 @@ function now(answer: CacheSnapshot | Promise<CacheSnapshot>): CacheSnapshot {
   return answer;
 }
 
+describe("two caches", () => {
+  it("share nothing, though their registries have one name: what one knows is at its addresses only", async () => {
+    const [here, there] = [faultyRegistry("etcd"), faultyRegistry("etcd")];
+    await here.register(record("greeter", [["a", "here:80"]]));
+    await there.register(record("greeter", [["a", "there:80"]]));
+    const caches = [here, there].map((registry) => registryCache({ registry, logger: memoryLogger() }));
+    const addresses = async (): Promise<string[][]> =>
+      Promise.all(caches.map(async (cache) => (await cache.get("greeter")).nodes.map(({ node }) => node.address)));
+    expect(await addresses()).toEqual([["here:80"], ["there:80"]]);
+    await there.register(record("greeter", [["b", "new:80"]]));
+    await expect.poll(addresses).toEqual([["here:80"], ["there:80", "new:80"]]);
+    for (const cache of caches) await cache[Symbol.asyncDispose]();
+    expect([here.counts.watching, there.counts.watching]).toEqual([0, 0]);
+  });
+});
+
 describe("registryCache", () => {
   it("asks nothing before the first look-up", async () => {
     const { registry, clock } = setUp();

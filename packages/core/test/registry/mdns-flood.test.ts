@@ -1,9 +1,9 @@
 /** What strangers on the network can make a registry keep, read and send. */
-import { setImmediate, setTimeout as sleep } from "node:timers/promises";
+import { setImmediate } from "node:timers/promises";
 import v8 from "node:v8";
 import { runInNewContext } from "node:vm";
 import { deflateSync } from "node:zlib";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { heldBytes } from "../../src/registry/held-bytes.ts";
 import { Budget } from "../../src/registry/mdns/budget.ts";
 import { EntryCollector, type Entry } from "../../src/registry/mdns/entries.ts";
@@ -16,7 +16,7 @@ import { advertiseNode, question } from "../../src/registry/mdns/records.ts";
 import { decodeTxt, encodeTxt, maxInflatedBytes } from "../../src/registry/mdns/txt.ts";
 import { registryWatcher, type WatchSink } from "../../src/registry/watch-stream.ts";
 import type { Registry, RegistryEvent } from "../../src/registry/registry.ts";
-import { freeUdpPort, greeter, RawSocket, waitFor } from "./mdns-support.ts";
+import { freeUdpPort, greeter, RawSocket, RecordingLogger, waitFor } from "./mdns-support.ts";
 
 const mebibyte = 1024 * 1024;
 const port = await freeUdpPort();
@@ -159,15 +159,16 @@ describe("a flood of forged announcements", () => {
     const ids = await present(registry, "greeter");
     await using sender = await RawSocket.open();
     const stop = new AbortController();
+    let rounds = 0;
     const flooding = (async () => {
-      for (let index = 0; !stop.signal.aborted; index++)
+      for (; !stop.signal.aborted; rounds++)
         await flood(
           sender,
-          Array.from({ length: 50 }, (_, of) => tiny(`n${index}-${of}`, "greeter", domain)),
+          Array.from({ length: 50 }, (_, of) => tiny(`n${rounds}-${of}`, "greeter", domain)),
         );
     })();
     try {
-      await sleep(1_000);
+      await waitFor(() => expect(rounds).toBeGreaterThan(50), 20_000);
       await using other = mdnsRegistry({ ...rest, domain });
       await other.register(greeter("honest", "127.0.0.1:1"));
       await waitFor(() => expect([...ids]).toContain("honest"), 10_000);
@@ -185,7 +186,8 @@ describe("a flood of forged announcements", () => {
 describe("questions of strangers", () => {
   it("are answered with so many bytes a second, however many they are; then again", async () => {
     const { domain, ...rest } = options();
-    await using registry = mdnsRegistry({ ...rest, domain });
+    const logger = new RecordingLogger();
+    await using registry = mdnsRegistry({ ...rest, domain, logger });
     const metadata = {
       noise: Array.from({ length: 2_000 }, () => Math.random().toString(36))
         .join("")
@@ -199,7 +201,13 @@ describe("questions of strangers", () => {
       void asker.multicast(query, port);
       if (index % 10 === 0) await setImmediate();
     }
-    await sleep(200);
+    // What came before this one has been read, and what was answered before that has arrived.
+    await waitFor(async () => {
+      await asker.multicast(Buffer.from("no packet"), port);
+      expect(logger.records.filter(({ message }) => message.includes("ignored"))).not.toEqual([]);
+    });
+    await asker.send(Buffer.from("done"), asker.port);
+    await waitFor(() => expect(asker.received.map(String)).toContain("done"));
     const bytes = asker.received.reduce((sum, packet) => sum + packet.length, 0);
     const seconds = (performance.now() - started) / 1_000;
     expect(asker.received.length).toBeGreaterThan(50);
@@ -209,6 +217,64 @@ describe("questions of strangers", () => {
       await asker.multicast(query, port);
       expect(asker.received.length).toBeGreaterThan(before);
     });
+  });
+
+  it("are read up to so many bytes a second, however many they are; then again", async () => {
+    const { domain, ...rest } = options();
+    await using registry = mdnsRegistry({ ...rest, domain });
+    await registry.register(greeter("a", "127.0.0.1:1"));
+    await registry.register(greeter("b", "127.0.0.1:1", { name: "other" }));
+    await using asker = await RawSocket.open();
+    const questions = [question(`greeter.${domain}.`)];
+    const filler: Record = {
+      type: "TXT",
+      name: "x.",
+      ttl: 1,
+      strings: Array.from({ length: 235 }, () => "x".repeat(250)),
+    };
+    const large = encodeMessage({ id: 1, questions, additionals: [filler] }, { compress: false });
+    const started = performance.now();
+    for (let index = 0; index < 300; index++) {
+      await asker.multicast(large, port);
+      await setImmediate();
+    }
+    // One that is small is passed over like the others, until there is something left for it.
+    const small = encodeMessage({ id: 2, questions: [question(`other.${domain}.`)] }, { compress: false });
+    await waitFor(async () => {
+      await asker.multicast(small, port);
+      expect(asker.received.filter((packet) => packet.includes("other"))).not.toEqual([]);
+    });
+    const seconds = (performance.now() - started) / 1_000;
+    const read = asker.received.filter((packet) => packet.includes("greeter")).length;
+    expect(read).toBeGreaterThan(40);
+    expect(read * large.length).toBeLessThan((4 + seconds) * mebibyte + 2 * large.length);
+  });
+});
+
+describe("answers to questions of ours", () => {
+  it("are read up to so many bytes a second, however many they are; then again", async () => {
+    const { domain, ...rest } = options();
+    await using registry = mdnsRegistry({ ...rest, domain, timeoutMs: 1_000 });
+    await using answerer = await RawSocket.open(port);
+    // Reading one is reckoned as four times its text: 2 MiB.
+    const txt = strings(`{"Service":"greeter","Version":"1"${pad(maxInflatedBytes - 100)}}`);
+    const answers = Array.from({ length: 200 }, (_, index) => forged(`n${index}`, "greeter", domain, txt));
+    const answer = async (asker: number): Promise<void> => {
+      for (const each of answers.splice(0)) {
+        await answerer.send(each, asker);
+        await setImmediate();
+      }
+    };
+    answerer.onPacket = (_question, asker) => void answer(asker);
+    const idsOf = async (): Promise<string[]> =>
+      (await registry.getService("greeter")).flatMap(({ nodes }) => nodes.map(({ id }) => id));
+    const started = performance.now();
+    const found = (await idsOf()).length;
+    const seconds = (performance.now() - started) / 1_000;
+    expect(found).toBeGreaterThan(50);
+    expect(found).toBeLessThan(64 + seconds * 8 + 2);
+    answerer.onPacket = (_question, asker) => void answerer.send(tiny("honest", "greeter", domain), asker);
+    await waitFor(async () => expect(await idsOf()).toContain("honest"), 10_000);
   });
 });
 
@@ -265,6 +331,30 @@ describe("a watch that is read slowly", () => {
       for (let read = 0; read < 2; read++) expect((await iterator.next()).done).toBe(false);
     }
     await watcher[Symbol.asyncDispose]();
+  });
+
+  it("keeps 1024 events and 16 MiB unless it is told otherwise", async () => {
+    for (const [count, make] of [
+      [1_024, (id: string) => greeter(id, "127.0.0.1:1")],
+      // Two bytes a character.
+      [Math.floor((16 * mebibyte) / heldBytes(large("n10"))), large],
+    ] as const) {
+      let sink!: WatchSink;
+      const watcher = registryWatcher({
+        open: async (given) => {
+          sink = given;
+          return () => {};
+        },
+      });
+      for (let index = 0; index < count; index++) sink.emit({ action: "create", service: make(`n${10 + index}`) });
+      const iterator = watcher[Symbol.asyncIterator]();
+      expect((await iterator.next()).done).toBe(false);
+      sink.emit({ action: "create", service: make("n10") });
+      expect((await iterator.next()).done).toBe(false);
+      for (const id of ["n10", "n11"]) sink.emit({ action: "create", service: make(id) });
+      await expect(iterator.next()).rejects.toMatchObject({ code: "unavailable" });
+      await watcher[Symbol.asyncDispose]();
+    }
   });
 });
 
@@ -359,7 +449,10 @@ describe("the local link", () => {
 describe("what is known of the neighbourhood", () => {
   const domain = "micro";
   const opened: (() => void)[] = [];
-  afterEach(() => opened.splice(0).forEach((close) => close()));
+  afterEach(() => {
+    vi.restoreAllMocks();
+    opened.splice(0).forEach((close) => close());
+  });
 
   function neighbourhood(maxBytes?: number, service: string | undefined = "greeter") {
     const events: string[] = [];
@@ -416,6 +509,43 @@ describe("what is known of the neighbourhood", () => {
     known.hear(entryOf("n200"), domain, "answered", from("1", true));
     for (let index = 300; index < 500; index++) known.hear(entryOf(`n${index}`), domain, "announced", from("1"));
     expect(events).not.toContain("delete n200");
+  });
+
+  it("remembers 2000 goodbyes, of which copies are not told of again", () => {
+    vi.spyOn(performance, "now").mockReturnValue(1_000);
+    const { known, events } = neighbourhood();
+    const goodbye = (index: number): void => known.hear(entryOf(`n${index}`, 0), domain, "announced", from("1"));
+    for (let index = 0; index <= 2_000; index++) goodbye(index);
+    expect(events).toHaveLength(2_001);
+    for (let index = 1; index <= 2_000; index++) goodbye(index);
+    expect(events).toHaveLength(2_001);
+    goodbye(0);
+    expect(events.slice(2_001)).toEqual(["delete n0"]);
+  });
+
+  it("asks eight questions at once, the others wait", async () => {
+    let running = 0;
+    let most = 0;
+    const asked: string[] = [];
+    const gate = Promise.withResolvers<void>();
+    const known = new Neighbourhood({
+      settings: {} as never,
+      refresh: async (name) => {
+        most = Math.max(most, ++running);
+        asked.push(name);
+        await gate.promise;
+        running--;
+      },
+      list: async () => [],
+      spend: () => {},
+    });
+    const services = Array.from({ length: 30 }, (_, index) => `service${index}`);
+    for (const service of services) opened.push(known.watch({ domain, service, emit: () => {} }));
+    known.doubt();
+    await waitFor(() => expect(asked).toHaveLength(8));
+    gate.resolve();
+    await waitFor(() => expect(asked).toEqual(services));
+    expect(most).toBe(8);
   });
 
   it("holds nothing when the last watcher has left, and of what remains only what is watched", () => {

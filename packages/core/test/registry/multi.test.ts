@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { MicroError } from "../../src/errors.ts";
 import { silentLogger } from "../../src/logger/console-logger.ts";
 import { memoryNetwork, memoryRegistry } from "../../src/registry/memory.ts";
 import { multiRegistry, type MultiRegistryOptions } from "../../src/registry/multi.ts";
@@ -109,6 +110,30 @@ describe("multi registry", () => {
     await using service = starting({ write: [away], read: [there] });
     await expect(service.start()).rejects.toMatchObject({ code: "unavailable" });
     expect(there.nodesOf("starts")).toEqual([]);
+  });
+
+  it("remembers what each has said last: 10 000 answers, 64 MiB, and the latest", async () => {
+    for (const [count, remembered, metadata] of [
+      [10_050, 10_000, {}],
+      // A character takes two bytes.
+      [40, 31, { padding: "x".repeat(1024 * 1024) }],
+    ] as const) {
+      let down = false;
+      const talkative = Object.assign(memoryRegistry(), {
+        async getService(name: string): Promise<Service[]> {
+          if (down) throw new MicroError("away", { code: "unavailable" });
+          return [{ ...greeter("a"), name, metadata }];
+        },
+      });
+      await using registry = multiRegistry({ write: [talkative] });
+      await using beside = multiRegistry({ write: [memoryRegistry()], read: [registry] });
+      for (let index = 0; index < count; index++) await beside.getService(`s${index}`);
+      down = true;
+      const known = async (index: number): Promise<boolean> =>
+        (await beside.getService(`s${index}`).catch(() => [])).length > 0;
+      expect(await known(count - remembered - 1)).toBe(false);
+      for (const index of [count - remembered, count - 1]) expect(await known(index)).toBe(true);
+    }
   });
 
   it("is released with all that it is made of, whatever one of them does", async () => {
