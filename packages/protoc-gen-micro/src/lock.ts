@@ -4,6 +4,11 @@ import { readFile } from "node:fs/promises";
 import { InputError } from "./options.ts";
 import type { GeneratedFile } from "./ts-proto.ts";
 
+/** Text as it is wherever lines end in `\n`. Git may have changed them on its way: that is no change of a file. */
+export function plainLines(text: string): string {
+  return text.replaceAll("\r\n", "\n");
+}
+
 /** Inputs of a run, by their names. */
 export interface Inputs {
   readonly options: string;
@@ -72,4 +77,4 @@ function sorted(entries: Iterable<readonly [string, string]>): Record<string, st
   );
 }
 
-const hash = (text: string): string => createHash("sha256").update(text).digest("hex");
+const hash = (text: string): string => createHash("sha256").update(plainLines(text)).digest("hex");

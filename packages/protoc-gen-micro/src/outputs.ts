@@ -1,7 +1,7 @@
 /** What the command leaves in the output folder: files, no older ones, a lock. Nothing that was not generated is touched. */
 import { lstat, readFile, realpath } from "node:fs/promises";
 import { dirname, isAbsolute, join, relative, resolve } from "node:path";
-import { lockText, readLock, type Inputs } from "./lock.ts";
+import { lockText, plainLines, readLock, type Inputs } from "./lock.ts";
 import { InputError } from "./options.ts";
 import { isGenerated, staleFiles, type Sources } from "./stale.ts";
 import type { GeneratedFile } from "./ts-proto.ts";
@@ -39,7 +39,7 @@ export async function writeOutputs(outputs: Outputs, { folder, check, clean, loc
     const path = join(folder, name);
     const there = await outputAt(folder, path);
     if (typeof there === "object") refused.push(there.refused);
-    else if (there !== content) changes.push({ path, content });
+    else if (!isSame(there, content)) changes.push({ path, content });
   }
   const earlier = lock === undefined ? undefined : await readLock(lock);
   if (lock !== undefined && files.some(({ name }) => resolve(folder, name) === resolve(lock)))
@@ -53,10 +53,14 @@ export async function writeOutputs(outputs: Outputs, { folder, check, clean, loc
   }
   if (lock !== undefined) {
     const content = lockText(files, inputs);
-    if (earlier?.text !== content) changes.push({ path: lock, content });
+    if (!isSame(earlier?.text, content)) changes.push({ path: lock, content });
   }
   if (!check) await applyChanges(changes);
   return changes.map(({ path }) => path);
+}
+
+function isSame(there: string | undefined, content: string): boolean {
+  return there !== undefined && plainLines(there) === plainLines(content);
 }
 
 /** The text of an earlier output, undefined for none, or why nothing may be written there. */

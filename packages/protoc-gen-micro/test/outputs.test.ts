@@ -353,3 +353,39 @@ describe("a failure leaves everything as it was", () => {
     if (process.platform !== "win32") expect((await stat(join(work.path, "gen/greeter.ts"))).mode & 0o777).toBe(0o640);
   });
 });
+
+describe("a checkout with other line ends", () => {
+  const commented = `// Detached.
+
+// About the service.
+// Two lines.
+${greeter.slice(greeter.indexOf("service"))}`;
+  const source = `syntax = "proto3";\npackage greeter;\n/* A block\n * of lines. */\n${commented}// Behind.\n`;
+  const crlf = (text: string) => text.replaceAll("\n", "\r\n");
+
+  it.each([[[]], [["--messages", "ts-proto"]]])(
+    "is current, keeps its bytes, and gives the same files: %j",
+    async (options) => {
+      await using work = await folder({ "lf/greeter.proto": source, "crlf/greeter.proto": crlf(source) });
+      const run = (root: string, ...more: string[]) => {
+        const at = join(work.path, root);
+        const args = ["--out", join(at, "gen"), "--lock", join(at, "proto.lock"), "--clean", ...options];
+        return command("-I", at, "greeter.proto", ...args, ...more);
+      };
+      expect(await run("lf")).toEqual({ code: 0, out: "", errors: "" });
+      expect(await run("crlf")).toEqual({ code: 0, out: "", errors: "" });
+      const { "greeter.proto": _, ...written } = await filesBelow(join(work.path, "lf"));
+      expect(await filesBelow(join(work.path, "crlf"))).toEqual({ ...written, "greeter.proto": crlf(source) });
+      for (const [name, text] of Object.entries(written)) await writeFile(join(work.path, "lf", name), crlf(text));
+      const before = await filesBelow(join(work.path, "lf"));
+      expect(await run("lf", "--check")).toEqual({ code: 0, out: "", errors: "" });
+      expect(await run("lf")).toEqual({ code: 0, out: "", errors: "" });
+      expect(await filesBelow(join(work.path, "lf"))).toEqual(before);
+      // What differs in more is written as it is generated.
+      await writeFile(join(work.path, "lf/gen/greeter.ts"), crlf(`${written[join("gen", "greeter.ts")]!}// More.\n`));
+      expect(await run("lf", "--check")).toMatchObject({ code: 1 });
+      expect(await run("lf")).toMatchObject({ code: 0 });
+      expect(await readFile(join(work.path, "lf/gen/greeter.ts"), "utf8")).toBe(written[join("gen", "greeter.ts")]);
+    },
+  );
+});
