@@ -13,6 +13,9 @@ import type {
 
 type SourceLocation = NonNullable<DescFile["proto"]["sourceCodeInfo"]>["location"][number];
 
+/** Field of the options in what describes an rpc. */
+const optionsOf = 4;
+
 export class SourceNotes {
   readonly #file: DescFile;
   #locations: Map<string, SourceLocation> | undefined;
@@ -26,10 +29,15 @@ export class SourceNotes {
     return commentOf(this.#find(described));
   }
 
-  /** `greeter.proto:12:3`, as compilers write it. */
-  placeOf(described: Described): string {
+  /** `greeter.proto:12:3`, as compilers write it: of an option of it, by the option's number, or of all of it. */
+  placeOf(described: Described, option?: number): string {
     const { name } = this.#file.proto;
-    const [line, column] = this.#find(described)?.span ?? [];
+    const found = this.#find(described);
+    const place =
+      found === undefined || option === undefined
+        ? undefined
+        : this.#locations!.get([...found.path, optionsOf, option].join());
+    const [line, column] = (place ?? found)?.span ?? [];
     return line === undefined ? name : `${name}:${line + 1}:${(column ?? 0) + 1}`;
   }
 

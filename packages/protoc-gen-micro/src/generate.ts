@@ -4,6 +4,7 @@ import { FileDescriptorSetSchema, type CodeGeneratorRequest } from "@bufbuild/pr
 import { generateMessageFile } from "./message-file.ts";
 import { filesWithMessages, messagesPath, stubsPath } from "./messages.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
+import { checkRoutes } from "./route-check.ts";
 import { generateStubs } from "./stub.ts";
 import { generateMessages, type GeneratedFile } from "./ts-proto.ts";
 import { refuseForTsProto } from "./ts-proto-limits.ts";
@@ -25,6 +26,7 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
     return file;
   });
   const warnings: string[] = [];
+  const context = { options, registry, warn: (text: string): void => void warnings.push(text) };
   const needed = filesWithMessages(asked, options).filter((file) => options.imports || asked.includes(file));
   const withServices = asked.filter(({ services }) => services.length > 0);
   const places = {
@@ -36,6 +38,7 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   };
   // Whatever is written today: the other half may be written by another run.
   refuseSamePaths([...places.messages, ...places.stubs]);
+  if (options.emit !== "messages") checkRoutes(withServices, context);
   const withMessages = options.emit === "stubs" ? [] : needed;
   if (options.messages === "ts-proto" && options.emit !== "stubs") refuseForTsProto(withMessages.filter(isUsers));
   const messages =
@@ -51,7 +54,7 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   const files: GeneratedFile[] = [];
   if (options.emit !== "messages") {
     for (const file of withServices) {
-      const content = generateStubs(file, { options, registry, warn: (text) => warnings.push(text) });
+      const content = generateStubs(file, context);
       files.push({ name: stubsPath(file, options), content });
     }
   }

@@ -9,7 +9,8 @@ export interface Route {
   readonly responseBody?: string;
 }
 
-interface HttpRule {
+/** The option as it is written: one binding, and more of them. */
+export interface HttpRule {
   readonly pattern:
     | { readonly case: "get" | "put" | "post" | "delete" | "patch"; readonly value: string }
     | { readonly case: "custom"; readonly value: { readonly kind: string; readonly path: string } }
@@ -29,15 +30,20 @@ export interface HttpBinding {
   readonly metadata: Readonly<Record<string, string>> | undefined;
 }
 
-/** The routes of an rpc. The annotation is found in the files of the request, so its own file has to be among them. */
-export function httpBinding(method: DescMethod, endpoint: string, registry: FileRegistry): HttpBinding {
+/** The option of an rpc. The annotation is found in the files of the request, so its own file has to be among them. */
+export function httpRule(method: DescMethod, registry: FileRegistry): HttpRule | undefined {
   const extension = registry.getExtension("google.api.http");
   const { options } = method.proto;
-  if (extension === undefined || options === undefined || !hasExtension(options, extension))
-    return { routes: [], metadata: undefined };
+  if (extension === undefined || options === undefined || !hasExtension(options, extension)) return undefined;
   // The message of an extension that is known only at run time.
   const rule: unknown = getExtension(options, extension);
-  return bindingOf(rule as HttpRule, endpoint);
+  return rule as HttpRule;
+}
+
+/** The routes of an rpc. */
+export function httpBinding(method: DescMethod, endpoint: string, registry: FileRegistry): HttpBinding {
+  const rule = httpRule(method, registry);
+  return rule === undefined ? { routes: [], metadata: undefined } : bindingOf(rule, endpoint);
 }
 
 function bindingOf(rule: HttpRule, endpoint: string): HttpBinding {

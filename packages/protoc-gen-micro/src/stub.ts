@@ -31,6 +31,11 @@ interface ServiceNames {
   readonly register: string;
 }
 
+/** The micro service that has a service of a .proto file. */
+export function serviceName({ file, name }: DescService, options: GenerateOptions): string {
+  return options.service ?? (file.proto.package || name.toLowerCase());
+}
+
 /** Text of the stubs of a file that has services. @throws {InputError} for rpcs that cannot be told apart */
 export function generateStubs(file: DescFile, context: StubContext): string {
   return new StubFile(file, context).text();
@@ -101,7 +106,7 @@ class StubFile {
     const deprecated = isDeprecated(service) || isDeprecated(this.#file);
     const comment = this.#notes.commentOf(service);
     const doc = (lines: readonly string[]): string[] => docComment(deprecated ? [...lines, "@deprecated"] : lines);
-    const name = options.service ?? (this.#file.proto.package || service.name.toLowerCase());
+    const name = serviceName(service, options);
     return [
       ...docComment([`Methods of {@link ${definition}}, by their names in code.`]),
       ...(described.length === 0

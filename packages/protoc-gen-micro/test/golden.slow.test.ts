@@ -108,10 +108,11 @@ describe("real .proto files", () => {
       googleFolders.map(async (name) => (await protosBelow(join(root, name))).map((file) => `${name}/${file}`)),
     );
     expect(found.flat().length).toBeGreaterThan(50);
-    expect(await command(...google(), ...found.flat(), "--out", join(work, "google"))).toMatchObject({
-      code: 0,
-      errors: "",
-    });
+    const { code, errors } = await command(...google(), ...found.flat(), "--out", join(work, "google"));
+    expect(code, errors).toBe(0);
+    // BigQuery's storage has one route for several rpcs.
+    for (const line of errors.split("\n"))
+      expect(line).toMatch(/^google\/cloud\/bigquery\/storage\/v1\/.*: warning: .* is a route of rpc .* already/);
     expect(await typeCheck(work, "google")).toBe("");
   });
 
