@@ -30,6 +30,9 @@ function isEnvelope(value: Buffer): boolean {
   }
 }
 
+/** As in an envelope. */
+const maxHeaders = 1024;
+
 /** The value as it is, with the record's headers: what programs that know no envelope write. */
 export function rawMessage(topic: string, record: KafkaRecord): BrokerMessage {
   const header = new Metadata();
@@ -41,9 +44,14 @@ export function rawMessage(topic: string, record: KafkaRecord): BrokerMessage {
 
 /**
  * Envelope or raw value, as go-micro v4's plugin reads them; record headers count before those of the envelope.
- * @throws {MicroError} `codec` for an envelope that is broken.
+ * @throws {MicroError} `codec` for an envelope that is broken, and for more than 1024 headers.
  */
 export function readRecord(topic: string, record: KafkaRecord): BrokerMessage {
+  if (Object.keys(record.headers ?? {}).length > maxHeaders)
+    throw new MicroError(`broker kafka: record ${record.offset} of ${topic}: more than ${maxHeaders} headers`, {
+      id: source,
+      code: "codec",
+    });
   if (record.value === null || !isEnvelope(record.value)) return rawMessage(topic, record);
   try {
     const message = decodeEnvelope(record.value);
@@ -59,7 +67,7 @@ export function readRecord(topic: string, record: KafkaRecord): BrokerMessage {
 
 function copyHeaders({ headers }: KafkaRecord, into: Metadata): void {
   if (headers === undefined) return;
-  for (const name of Object.keys(headers)) {
+  for (const name of Object.keys(headers).slice(0, maxHeaders)) {
     const given = headers[name];
     const value = Array.isArray(given) ? given.at(-1) : given;
     if (name !== "" && value !== undefined && value !== null) into.keep(name, value.toString());

@@ -85,7 +85,7 @@ function decodeUsual(text: string): BrokerMessage | undefined {
 }
 
 /** Arrays, objects and members of an envelope; a parser cannot be interrupted. */
-const maxParts = 20_000;
+const maxParts = 1024;
 
 function parse(text: string): unknown {
   try {

@@ -2,13 +2,14 @@
 import type { Broker, BrokerEvent, BrokerMessage, Subscriber, SubscriberStats } from "../broker/broker.ts";
 import { Cancellation, Context, runInContext } from "../context.ts";
 import type { ContextKey, ContextSource } from "../context.ts";
-import { MicroError, fromError } from "../errors.ts";
+import { MicroError, fromError, newError } from "../errors.ts";
 import type { Metadata } from "../metadata.ts";
 import type { Endpoint, Value } from "../registry/registry.ts";
 import { anyValue } from "./endpoints.ts";
 import { valueOf } from "../registry/values.ts";
 import type { EventReader } from "./event-messages.ts";
 import { brokerEvent } from "./events.ts";
+import { type Job, Limiter } from "./limiter.ts";
 import { isThenable } from "./messages.ts";
 import type { EventMethod, SubscriptionArguments } from "./subscription-arguments.ts";
 
@@ -20,6 +21,9 @@ export interface SubscriptionHost {
   /** A subscription will not be made again. */
   readonly ended: (subscription: EventSubscription) => void;
 }
+
+/** Events that came over the transport and wait for their turn. */
+const maxWaiting = 1024;
 
 const noStats: SubscriberStats = { received: 0, handled: 0, failed: 0, deadLettered: 0, dropped: 0, inFlight: 0 };
 
@@ -34,6 +38,8 @@ export class EventSubscription implements Subscriber {
   #removeAbort: (() => void) | undefined;
   /** Of several methods, those that have handled an event which others failed on. */
   readonly #handled = new WeakMap<BrokerEvent, Set<EventMethod>>();
+  /** Places of events that come over the transport: as many as the broker has for its own. */
+  readonly #places: Limiter<Job> | undefined;
   #cancellation = new Cancellation();
   #signal: AbortSignal | undefined;
 
@@ -41,7 +47,8 @@ export class EventSubscription implements Subscriber {
     this.#host = host;
     this.#given = given;
     this.#ready.promise.catch(() => {}); // Need not be awaited.
-    const { signal } = given.options;
+    const { signal, concurrency } = given.options;
+    this.#places = concurrency === undefined ? undefined : new Limiter(concurrency, maxWaiting);
     if (signal === undefined) return;
     const abort = () => void this.unsubscribe();
     this.#removeAbort = () => signal.removeEventListener("abort", abort);
@@ -131,6 +138,24 @@ export class EventSubscription implements Subscriber {
 
   /** An event that came over the transport: handled once, and refused with what its handler throws. */
   async deliver(context: Context): Promise<void> {
+    if (this.#places === undefined) return this.#deliver(context);
+    if (!this.#places.tryEnter()) await this.#turn(this.#places);
+    try {
+      context.signal.throwIfAborted();
+      await this.#deliver(context);
+    } finally {
+      this.#places.release();
+    }
+  }
+
+  #turn(places: Limiter<Job>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (!places.wait({ start: resolve }))
+        reject(newError(this.#host.service, `the subscription to ${this.topic} is overloaded`, 503));
+    });
+  }
+
+  async #deliver(context: Context): Promise<void> {
     const event = new TransportEvent(context);
     await this.#run(context.with(brokerEvent, event), event);
     if (event.refusal !== undefined) throw event.refusal;

@@ -7,17 +7,19 @@ export interface Job {
 }
 
 /**
- * Runs at most `maxConcurrency` jobs and keeps at most as many waiting, in order of arrival. A job that has run calls
+ * Runs at most `maxConcurrency` jobs and keeps some waiting, in order of arrival: as many, unless told otherwise. A job that has run calls
  * {@link Limiter.release} once.
  */
 export class Limiter<Waiting extends Job> {
   readonly #maxConcurrency: number;
+  readonly #maxWaiting: number;
   readonly #waiting = new Set<Waiting>();
   #running = 0;
   #handingOut = false;
 
-  constructor(maxConcurrency: number) {
+  constructor(maxConcurrency: number, maxWaiting = maxConcurrency) {
     this.#maxConcurrency = maxConcurrency;
+    this.#maxWaiting = maxWaiting;
   }
 
   /** Take a place at once. False: all are taken. */
@@ -29,7 +31,7 @@ export class Limiter<Waiting extends Job> {
 
   /** Wait in the queue. False: it is full. */
   wait(job: Waiting): boolean {
-    if (this.#waiting.size >= this.#maxConcurrency) return false;
+    if (this.#waiting.size >= this.#maxWaiting) return false;
     this.#waiting.add(job);
     return true;
   }

@@ -543,6 +543,32 @@ describe("an event over the transport", () => {
     expect(host.server.stats).toMatchObject({ requests: 1, errors: 1, inFlight: 0 });
   });
 
+  it("waits where as many run as may, and never runs when its caller has left meanwhile", async () => {
+    const running: { readonly id: number; end(): void }[] = [];
+    const host = await site((server) => {
+      server.subscribe(
+        "t",
+        ({ id }: { id: number }) => new Promise<void>((resolve) => void running.push({ id, end: resolve })),
+        { concurrency: 2 },
+      );
+    });
+    const calls = [1, 2, 3, 4].map((id) => host.exchange("", { id }, event("t")));
+    await waitFor(() => running.length === 2);
+    calls[2]!.leave();
+    running[0]!.end();
+    await waitFor(() => running.length === 3);
+    expect(running.map(({ id }) => id)).toEqual([1, 2, 4]);
+    for (const each of running) each.end();
+    for (const index of [0, 1, 3]) expect((await calls[index]!.answer).error).toBeUndefined();
+    const flood = Array.from({ length: 1_030 }, (_, id) => host.exchange("", { id }, event("t")));
+    const late = await flood.at(-1)!.answer;
+    expect(late.error).toContain("the subscription to t is overloaded");
+    expect(running.length).toBe(5);
+    for (const each of flood) each.leave();
+    for (const each of running) each.end();
+    await waitFor(() => host.server.stats.inFlight === 0);
+  });
+
   it("of an unknown topic is a success, of an unreadable body an error", async () => {
     const host = await site((server) => void server.subscribe(UserCreated, () => {}));
     expect(await host.call("", {}, event("nobody", { contentType: "application/x" }))).toEqual({
