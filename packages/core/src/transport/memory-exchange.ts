@@ -32,7 +32,7 @@ class Channel<T extends { readonly length: number } | { readonly body: Uint8Arra
     this.#release();
   }
 
-  fail(error: MicroError, drop: boolean): void {
+  fail(error: MicroError | (() => MicroError), drop: boolean): void {
     this.queue.fail(error, drop);
     this.#release();
   }
@@ -244,7 +244,7 @@ class MemoryServerEnd implements ServerExchange, ServerStream {
     if (this.#state !== "stream") return;
     this.#state = "ended";
     this.cancellation.end();
-    this.#incoming.fail(new MicroError("the stream has ended", { id: this.service, code: "closed" }), true);
+    this.#incoming.fail(() => new MicroError("the stream has ended", { id: this.service, code: "closed" }), true);
     if (error !== undefined) void this.#client.deliver(received(error));
     this.#client.finish();
   }

@@ -10,7 +10,8 @@ export abstract class ReaderQueue<Item, Kept = Item> {
   #kept: (Kept | undefined)[] = [];
   #first = 0;
   #ended = false;
-  #failure: Error | undefined;
+  /** A function makes it when somebody asks: most queues are closed behind a reader who has left. */
+  #failure: Error | (() => Error) | undefined;
   #waiting: Waiting<Item> | undefined;
 
   /** The first item, taken; only while there is one. */
@@ -73,20 +74,29 @@ export abstract class ReaderQueue<Item, Kept = Item> {
     this.#waiting = undefined;
   }
 
-  /** What is queued can still be read unless `drop`, then the error. */
-  fail(error: Error, drop: boolean): void {
+  /** What is queued can still be read unless `drop`, then the error. Given as a function, it is made for its first reader only. */
+  fail(error: Error | (() => Error), drop: boolean): void {
     if (drop) this.clear();
     if (this.#failure !== undefined || (this.#ended && !drop)) return;
     this.#failure = error;
-    this.#waiting?.reject(error);
+    const waiting = this.#waiting;
+    if (waiting === undefined) return;
     this.#waiting = undefined;
+    waiting.reject(this.#madeFailure(error));
+  }
+
+  #madeFailure(failure: Error | (() => Error)): Error {
+    if (typeof failure !== "function") return failure;
+    const error = failure();
+    this.#failure = error;
+    return error;
   }
 
   receive(): Promise<Item | undefined> {
     if (this.#waiting !== undefined)
       return Promise.reject(new TypeError("receive() is called while an earlier call is waiting: one at a time"));
     if (this.length > 0) return Promise.resolve(this.take());
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    if (this.#failure !== undefined) return Promise.reject(this.#madeFailure(this.#failure));
     if (this.#ended) return Promise.resolve(undefined);
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };

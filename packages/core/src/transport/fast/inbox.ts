@@ -155,7 +155,7 @@ export class Inbox<T extends InboxItem> {
     return ++this.#ticks > graceTicks && parts.length < this.#ticks * bytesPerTick;
   }
 
-  fail(error: MicroError, drop: boolean): void {
+  fail(error: MicroError | (() => MicroError), drop: boolean): void {
     this.close();
     this.queue.fail(error, drop);
   }

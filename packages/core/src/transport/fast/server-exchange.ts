@@ -173,7 +173,7 @@ export class FastServerExchange implements ServerExchange, ServerStream {
     if (this.#state !== "stream") return;
     this.#state = "ended";
     this.#cancellation?.end();
-    this.#inbox?.fail(new MicroError("the stream has ended", { id: this.service, code: "closed" }), true);
+    this.#inbox?.fail(() => new MicroError("the stream has ended", { id: this.service, code: "closed" }), true);
     if (this.#gone === undefined) {
       if (error === undefined) this.#outgoing().end();
       else this.#last(error);

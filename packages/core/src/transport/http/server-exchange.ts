@@ -244,7 +244,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     if (this.#state !== "stream") return;
     this.#state = "ended";
     this.#cancellation?.end();
-    this.#queue?.fail(new MicroError("the stream has ended", { id: this.service, code: "closed" }), true);
+    this.#queue?.fail(() => new MicroError("the stream has ended", { id: this.service, code: "closed" }), true);
     if (this.#gone === undefined) {
       const last: OutgoingMessage = error ?? { body: noBytes };
       const lines = error?.error === undefined ? `${replyLines(last)}Micro-Error: EOS\r\n` : replyLines(last);
