@@ -14,7 +14,7 @@ export interface PortLimitOptions {
    * a sidecar proxy speaks for everybody. Default: half of `maxConnections`.
    */
   maxConnectionsPerAddress?: number | undefined;
-  /** The first request must begin so soon after connecting, in milliseconds. Default: 10000. */
+  /** The first request must begin so soon after connecting, or after a TLS handshake, which may take as long itself; in milliseconds. Default: 10000. */
   firstRequestTimeoutMs?: number | undefined;
   /** A message that has begun must make progress within this time, and its headers be complete, in milliseconds. Default: 30000. */
   stalledTimeoutMs?: number | undefined;

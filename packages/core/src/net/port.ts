@@ -7,6 +7,7 @@ import { networkInterfaces } from "node:os";
 import type { Server as TlsServer } from "node:tls";
 import { builtin } from "../builtins.ts";
 import { MicroError } from "../errors.ts";
+import { timerDelay } from "../option-check.ts";
 import { formatAddress, formatPath, parseListenAddress, type ListenAddress } from "./address.ts";
 import { ByteAccount, processHeads, processUnfinished, processUnsent } from "./byte-account.ts";
 import { FirstBytes } from "./first-bytes.ts";
@@ -49,7 +50,6 @@ const backlog = 1024;
 /** How long disposal waits for peers to take what was written for them, and to close their end. */
 const flushMs = 5_000;
 const lingerMs = 200;
-const handshakeMs = 10_000;
 const maxHeadBytes = 128 * 1024 * 1024;
 
 export class Port implements AsyncDisposable {
@@ -92,7 +92,12 @@ export class Port implements AsyncDisposable {
     this.heads = new ByteAccount(maxHeadBytes, processHeads, "largest");
     this.#peers = new PeerCount(limits.maxConnectionsPerAddress);
     const tlsServer = options.secure
-      ? builtin.tls().createServer(certificate(options.tls, host), (socket) => this.#accept(socket))
+      ? builtin
+          .tls()
+          .createServer(
+            { ...certificate(options.tls, host), handshakeTimeout: timerDelay(limits.firstRequestTimeoutMs) },
+            (socket) => this.#accept(socket),
+          )
       : undefined;
     tlsServer?.on("tlsClientError", (_error, socket) => socket.destroy());
     this.#server = createServer({ noDelay: true }, (socket) => {
@@ -175,7 +180,7 @@ export class Port implements AsyncDisposable {
     this.#handshakes.add(socket);
     socket.once("close", () => this.#handshakes.delete(socket));
     socket.on("error", () => socket.destroy());
-    socket.setTimeout(handshakeMs, () => socket.destroy());
+    socket.setTimeout(timerDelay(this.limits.firstRequestTimeoutMs), () => socket.destroy());
     socket.once("readable", () => {
       const bytes = socket.read() as Buffer | null;
       if (bytes === null) {

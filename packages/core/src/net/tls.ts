@@ -53,7 +53,6 @@ export function serverTls(options: HttpTlsOptions | undefined, hosts: readonly s
     ALPNProtocols: ["http/1.1"],
     requestCert: options?.requestClientCert === true,
     rejectUnauthorized: options?.requestClientCert === true,
-    handshakeTimeout: 10_000,
   };
   return options?.cert === undefined ? { ...base, ...selfSigned({ hosts }) } : base;
 }

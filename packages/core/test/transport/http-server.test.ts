@@ -137,6 +137,8 @@ function short(length: number, type = ""): string {
 
 describe("streams of Go clients", () => {
   const stream = { ...call, "Micro-Id": "3", "Micro-Stream": "3" };
+  const messageOf = (id: number): string =>
+    goRequest({ ...call, "Micro-Id": String(id), "Micro-Stream": String(id) }, "x");
 
   it("opening message, items, end marker: each reply names the stream", async () => {
     handle = echo;
@@ -208,15 +210,30 @@ describe("streams of Go clients", () => {
     expect(seen.map(({ id }) => id)).toEqual(["3", "9"]);
   });
 
+  it("the last 64 that have ended on a connection are remembered, and no more", async () => {
+    handle = (exchange) => exchange.stream().end();
+    using raw = await RawSocket.connect(listener.address);
+    const ids = Array.from({ length: 65 }, (_, index) => index);
+    for (const id of ids) raw.write(messageOf(id));
+    await waitFor(() => seen.length === ids.length, "all have ended");
+    // Late ones of all, the first last: that is forgotten, and a new exchange.
+    for (const id of [...ids.slice(1), 0]) raw.write(messageOf(id));
+    raw.write(messageOf(99));
+    await waitFor(() => seen.at(-1)?.id === "99", "the next exchange");
+    expect(seen.slice(ids.length).map(({ id }) => id)).toEqual(["0", "99"]);
+  });
+
   it("closing at once after the end marker lets the handler finish", async () => {
     const all: string[] = [];
     let done = false;
+    const gone = Promise.withResolvers<void>();
     handle = (exchange) => {
       const open = exchange.stream();
       void (async () => {
         for (let body = await open.receive(); body !== undefined; body = await open.receive()) {
           all.push(Buffer.from(body).toString());
-          await new Promise((resolve) => setTimeout(resolve, 5));
+          // At the first message still when the caller has gone.
+          await gone.promise;
         }
         done = exchange.cancellation.reason === undefined;
         open.end();
@@ -225,7 +242,9 @@ describe("streams of Go clients", () => {
     using raw = await RawSocket.connect(listener.address);
     raw.write(goRequest(stream, "x") + ["a", "b", "c"].map((item) => goRequest(stream, item)).join(""));
     raw.write(goRequest({ ...stream, "Micro-Error": "EOS" }));
-    raw.socket.end();
+    raw.socket.destroySoon();
+    await waitFor(() => raw.closed, "the caller has gone");
+    gone.resolve();
     await waitFor(() => done, "the handler ends by itself");
     expect(all).toEqual(["a", "b", "c"]);
   });

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { MicroError } from "../../src/errors.ts";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
 import { selfSigned } from "../../src/net/self-signed.ts";
+import { RawSocket, waitFor } from "../support/raw-socket.ts";
 
 const request = {
   service: "s",
@@ -38,6 +39,45 @@ describe("TLS", () => {
     const error = await attempt({ secure: true }, { secure: true });
     expect(error).toMatchObject({ code: "unavailable", notRun: true });
     expect(String(error)).toContain("self-signed certificate");
+  });
+
+  it("a handshake that does not end is given up, however busily it comes, and keeps nobody else from theirs", async () => {
+    const serving = httpTransport({ tls: authority, firstRequestTimeoutMs: 1_000 });
+    const calling = httpTransport({ tls: { ca: authority.cert } });
+    await using listener = await serving.listen((exchange) => exchange.reply({ body: exchange.body }), {
+      address: "127.0.0.1:0",
+    });
+    using silent = await RawSocket.connect(listener.address);
+    using begun = await RawSocket.connect(listener.address);
+    using busy = await RawSocket.connect(listener.address);
+    // A record that says it has 16 KiB.
+    const record = Buffer.from([22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3]);
+    begun.write(record);
+    busy.write(record);
+    const since = performance.now();
+    const drip = setInterval(() => busy.write("x"), 50);
+    try {
+      for (const raw of [silent, begun, busy]) {
+        const reply = await calling.call(listener.address, request, {
+          deadline: performance.now() + 5_000,
+          freshConnection: true,
+        });
+        expect(Buffer.from(reply.body).toString()).toBe("x");
+        await waitFor(() => raw.closed, "it is closed");
+      }
+    } finally {
+      clearInterval(drip);
+    }
+    expect(performance.now() - since).toBeGreaterThan(900);
+    // Not Node's own limit, which is minutes, nor the one by default.
+    expect(performance.now() - since).toBeLessThan(8_000);
+    await calling.call(listener.address, request, { deadline: performance.now() + 5_000 });
+    await calling[Symbol.asyncDispose]();
+  });
+
+  it("a handshake may have all the time there is", async () => {
+    const body = await attempt({ tls: authority, firstRequestTimeoutMs: Infinity }, { tls: { ca: authority.cert } });
+    expect(body).toBe("x");
   });
 
   it("a given authority is trusted, for the names of its certificate", async () => {
