@@ -15,6 +15,11 @@ export interface LeakWatch {
   /** An emitter that is handed to what is tested: it must have the listeners at the end that it has now. */
   emitter<Emitter extends EventEmitter>(emitter: Emitter): Emitter;
   /**
+   * Timers, sockets, bound ports and listeners that began since the watch did and are there now. Of work that goes on, to see that
+   * it does not take more and more.
+   */
+  standing(): number;
+  /**
    * Wait until nothing is left that began since the watch did.
    * @throws {AssertionError} naming what is still there after two seconds, and the code that started it.
    */
@@ -44,7 +49,7 @@ const foreign = /^[^\n]*node_modules[\\/](?:@vitest|vitest|jest|mocha|tinypool)/
  * noted, and so are listeners on the process. One watch at a time: what other work of the process starts meanwhile counts, too.
  */
 export function watchLeaks(): LeakWatch {
-  const seen: Sighting[] = [];
+  let seen: Sighting[] = [];
   const controllers: { readonly signal: AbortSignal; readonly stack: string }[] = [];
   const emitters: { readonly emitter: EventEmitter; readonly before: number; readonly stack: string }[] = [];
   const before = new Map(processEvents.map((event) => [event, process.listenerCount(event)]));
@@ -99,8 +104,13 @@ export function watchLeaks(): LeakWatch {
     globalThis.setInterval = realInterval;
   }
 
+  /** What is gone does not come back. */
+  function there(): Sighting[] {
+    return (seen = seen.filter((sighting) => !sighting.gone()));
+  }
+
   function left(): string[] {
-    const handles = seen.filter((sighting) => !sighting.gone()).map(({ what, stack }) => `${what}, from\n${stack}`);
+    const handles = there().map(({ what, stack }) => `${what}, from\n${stack}`);
     const signals = controllers
       .map(({ signal, stack }) => ({ count: getEventListeners(signal, "abort").length, stack }))
       .filter(({ count }) => count > 0)
@@ -124,6 +134,11 @@ export function watchLeaks(): LeakWatch {
     emitter(emitter) {
       emitters.push({ emitter, before: listenersOf(emitter), stack: caller() });
       return emitter;
+    },
+    standing() {
+      const onSignals = controllers.map(({ signal }) => getEventListeners(signal, "abort").length);
+      const onEmitters = emitters.map(({ emitter, before: had }) => listenersOf(emitter) - had);
+      return [...onSignals, ...onEmitters].reduce((sum, count) => sum + count, there().length);
     },
     async end() {
       stop();

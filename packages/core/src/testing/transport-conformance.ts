@@ -14,6 +14,7 @@ import type {
   ServerStream,
   Transport,
 } from "../transport/transport.ts";
+import { Keepsakes, watchEntries } from "./kept.ts";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
 /** What a suite is handed for each test. Disposed after it. */
@@ -135,6 +136,210 @@ async function readAll(stream: ClientExchange): Promise<string[]> {
     if (message === undefined) return all;
     assert.equal(message.error, undefined);
     all.push(text(message.body));
+  }
+}
+
+/** Deadlines so far that a timer left behind does not end by itself while it is looked for. */
+const lastingMs = 60_000;
+
+/** Every way in which a call or a stream can end, to be taken again and again on transports that live on. */
+class Ends {
+  readonly #fixture: TransportFixture;
+  readonly #bench: Bench;
+  readonly #kept: Keepsakes;
+  readonly #running: ServerExchange[];
+
+  /** @param running gets the exchanges of `T.Silent` and `T.Stays` in turn, which answer nothing by themselves. */
+  constructor(fixture: TransportFixture, bench: Bench, kept: Keepsakes, running: ServerExchange[]) {
+    this.#fixture = fixture;
+    this.#bench = bench;
+    this.#kept = kept;
+    this.#running = running;
+  }
+
+  /** Handles what {@link all} sends. */
+  static handler(kept: Keepsakes, running: ServerExchange[]): ExchangeHandler {
+    const streams: Readonly<Record<string, (stream: ServerStream) => Promise<void>>> = {
+      "T.Echo": echoAll,
+      "T.Stays": async (stream) => {
+        await stream.send({ body: bytes("first") });
+        await stream.receive();
+      },
+      "T.Breaks": async (stream) => {
+        await stream.send({ body: bytes("first") });
+        stream.end({ error: "no", body: noBytes });
+      },
+      "T.Leaves": async (stream) => {
+        await stream.receive();
+        stream.end();
+      },
+    };
+    return (exchange) => {
+      kept.add(exchange);
+      // An empty one may be the same for all.
+      if (exchange.body.length > 0) kept.add(exchange.body);
+      // Asked for, it may have a timer for the deadline.
+      kept.add(exchange.cancellation.signal);
+      kept.add(exchange.header);
+      const stream = streams[exchange.endpoint];
+      if (exchange.endpoint === "T.Silent" || exchange.endpoint === "T.Stays") running.push(exchange);
+      if (stream !== undefined) stream(kept.add(exchange.stream())).catch(() => {});
+      else if (exchange.endpoint === "T.Error") exchange.reply({ error: "no", body: noBytes });
+      else if (exchange.endpoint === "T.Refused") exchange.reply({ error: "no", notRun: true, body: noBytes });
+      else if (exchange.endpoint === "T.Throws") throw new Error("bug");
+      else if (exchange.endpoint !== "T.Silent") exchange.reply({ body: exchange.body });
+    };
+  }
+
+  readonly all: Readonly<Record<string, () => Promise<unknown>>> = {
+    "a reply": () => this.#call("T.M"),
+    "a large reply": () => this.#call("T.M", {}, new Uint8Array(100_000)),
+    "a reply on a connection of its own": () => this.#call("T.M", { freshConnection: true }),
+    "an error": () => this.#call("T.Error"),
+    "a refusal": () => this.#call("T.Refused"),
+    "a handler that throws": () => this.#call("T.Throws"),
+    "a request that is too large": () => fails(this.#call("T.M", {}, new Uint8Array(200_001)), "too_large"),
+    "an address where nobody listens": () =>
+      fails(this.#call("T.M", {}, noBytes, this.#fixture.unreachable ?? "127.0.0.1:1"), "unavailable"),
+    "a call cancelled before it begins": async () => {
+      const controller = this.#controller();
+      controller.abort();
+      await fails(this.#call("T.M", { signal: controller.signal }), "aborted");
+    },
+    "a call cancelled while it is dialled": async () => {
+      const controller = this.#controller();
+      const failed = fails(this.#call("T.M", { signal: controller.signal, freshConnection: true }), "aborted");
+      controller.abort();
+      await failed;
+    },
+    "a call cancelled while it runs": async () => {
+      const controller = this.#controller();
+      const failed = fails(this.#call("T.Silent", { signal: controller.signal }), "aborted");
+      await this.#runs();
+      controller.abort();
+      await failed;
+      this.#answerLate();
+    },
+    "a call whose deadline passes": async () => {
+      await fails(this.#call("T.Silent", within(30)), "timeout");
+      this.#answerLate();
+    },
+    "a stream that is read to its end": async () => {
+      const stream = await this.#open("T.Echo");
+      await stream.send(bytes("a"));
+      stream.closeSend();
+      assert.deepEqual(await readAll(stream), ["a"]);
+    },
+    "a stream that ends with an error": async () => {
+      const stream = await this.#open("T.Breaks");
+      await stream.receive();
+      assert.equal((await stream.receive())?.error, "no");
+    },
+    "a stream that ends with an error nobody reads": async () => {
+      const stream = await this.#open("T.Breaks");
+      await stream.receive();
+      stream.cancel();
+    },
+    "a stream that ends while its caller sends": async () => {
+      const stream = await this.#open("T.Leaves");
+      await stream.send(bytes("a"));
+      assert.deepEqual(await readAll(stream), []);
+      await Promise.resolve(stream.send(bytes("late"))).catch(() => {});
+    },
+    "a stream that is left early": async () => {
+      const stream = await this.#open("T.Stays");
+      await stream.receive();
+      stream.cancel();
+      await this.#cancelled();
+    },
+    "a stream that is left unread": async () => {
+      const stream = await this.#open("T.Stays");
+      await this.#runs();
+      stream.cancel();
+      await this.#cancelled();
+    },
+    "a stream whose signal is aborted": async () => {
+      const controller = this.#controller();
+      const stream = await this.#open("T.Stays", { signal: controller.signal });
+      await stream.receive();
+      const failed = fails(stream.receive(), "aborted");
+      controller.abort();
+      await failed;
+      await this.#cancelled();
+    },
+    "a stream whose deadline passes": async () => {
+      // On a busy machine it may pass before the stream is open.
+      const reading = async (): Promise<void> => {
+        const stream = await this.#open("T.Stays", within(100));
+        while ((await stream.receive()) !== undefined);
+      };
+      await fails(reading(), "timeout");
+      this.#running.length = 0;
+    },
+    "a caller who goes away": async () => {
+      const client = this.#fixture.connect?.();
+      if (client === undefined) return;
+      const options = { ...within(lastingMs), signal: this.#controller().signal };
+      const call = client.call(this.#bench.address, request("T.Silent"), options).catch(() => {});
+      const stream = await client.open(this.#bench.address, request("T.Stays"), options);
+      await until(() => this.#running.length === 2, "both run");
+      await client[Symbol.asyncDispose]();
+      await call;
+      this.#kept.add(stream).cancel();
+      await this.#cancelled();
+    },
+    "a listener that goes away": async () => {
+      const running: ServerExchange[] = [];
+      const address = this.#fixture.address === undefined ? "127.0.0.1:0" : `${this.#fixture.address}-other`;
+      const listener = await this.#fixture.transport.listen(Ends.handler(this.#kept, running), { address });
+      const call = this.#call("T.Silent", {}, noBytes, listener.address).catch(() => {});
+      const stream = await this.#open("T.Stays", {}, listener.address);
+      await until(() => running.length === 2, "both run");
+      await listener[Symbol.asyncDispose]();
+      await call;
+      while ((await stream.receive().catch(() => undefined)) !== undefined);
+      stream.cancel();
+    },
+  };
+
+  #controller(): AbortController {
+    const controller = new AbortController();
+    this.#kept.add(controller.signal);
+    return controller;
+  }
+
+  async #call(endpoint: string, options: ExchangeOptions = {}, body: Uint8Array = bytes("{}"), address?: string) {
+    // Not added, nor shared: what was sent last to an address may be remembered with it, as that is sent again.
+    const metadata = new Metadata({ "X-Some": "thing" });
+    const asked = this.#kept.add(request(endpoint, this.#kept.add(body.slice()), metadata));
+    const reply = await this.#bench.client.call(address ?? this.#bench.address, asked, {
+      ...within(lastingMs),
+      ...options,
+    });
+    this.#kept.add(reply);
+    this.#kept.add(reply.header);
+  }
+
+  async #open(endpoint: string, options: ExchangeOptions = {}, address?: string): Promise<ClientExchange> {
+    const asked = this.#kept.add(request(endpoint));
+    return this.#kept.add(
+      await this.#bench.client.open(address ?? this.#bench.address, asked, { ...within(lastingMs), ...options }),
+    );
+  }
+
+  #runs(): Promise<void> {
+    return until(() => this.#running.length > 0, "it runs");
+  }
+
+  async #cancelled(): Promise<void> {
+    const reason = () => this.#running.every(({ cancellation }) => cancellation.reason !== undefined);
+    await until(reason, "the handler is cancelled");
+    this.#running.length = 0;
+  }
+
+  /** A handler that notices nothing ends all the same; on a busy machine it may not have begun. */
+  #answerLate(): void {
+    for (const exchange of this.#running.splice(0)) exchange.reply({ body: noBytes });
   }
 }
 
@@ -907,6 +1112,38 @@ const cases: Readonly<Record<string, SuiteCase<TransportFixture>>> = {
     many.abort();
   },
 
+  "what calls and streams take is given back while the transport lives on, however they end": async (
+    fixture,
+    leaks,
+  ) => {
+    using entries = watchEntries();
+    const kept = new Keepsakes();
+    const running: ServerExchange[] = [];
+    await using bench = await Bench.start(fixture, Ends.handler(kept, running), 200_000);
+    for (const [name, end] of Object.entries(new Ends(fixture, bench, kept, running).all)) {
+      // The first ones may make what all share.
+      for (let index = 0; index < 3; index++) await end();
+      running.length = 0;
+      const before = { standing: leaks.standing(), entries: entries.count() };
+      kept.clear();
+      const rounds = 15;
+      for (let index = 0; index < rounds; index++) await end();
+      running.length = 0;
+      await until(
+        () => leaks.standing() <= before.standing + 2,
+        `timers, sockets and listeners are given back after ${name}`,
+      );
+      // Addresses may be remembered, with what is said to them.
+      if (name !== "a listener that goes away")
+        await until(
+          () => entries.count() < before.entries + rounds / 2,
+          `entries of maps and sets are taken out again after ${name}`,
+        );
+      // The last ones may still be in the hands of whoever ran them.
+      await kept.atMost((3 * kept.added) / rounds, `objects that served ${name}`);
+    }
+  },
+
   "a call that is said not to have run has not, whenever it was cancelled": async (fixture, leaks) => {
     let ran = 0;
     await using bench = await Bench.start(fixture, (exchange) => {
@@ -966,6 +1203,7 @@ const cases: Readonly<Record<string, SuiteCase<TransportFixture>>> = {
       if (exchange.endpoint === "T.Stream") return handler(exchange);
       left = exchange.timeoutMs;
       const { cancellation } = exchange;
+      // Behind a timer of 1 ms, which is what Node makes of one that is too far.
       setTimeout(() => {
         cancelled = cancellation.reason ?? (cancellation.signal.aborted || undefined);
         exchange.reply({ body: noBytes });
@@ -981,6 +1219,7 @@ const cases: Readonly<Record<string, SuiteCase<TransportFixture>>> = {
       assert.equal(cancelled, undefined);
       const stream = await bench.client.open(bench.address, request("T.Stream"), options);
       await stream.send(bytes("a"));
+      // As above.
       await new Promise((resolve) => setTimeout(resolve, 30));
       assert.equal(text((await stream.receive())?.body ?? noBytes), "a");
       stream.closeSend();

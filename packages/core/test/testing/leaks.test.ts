@@ -68,4 +68,20 @@ describe("leaks", () => {
     await expect(leaks.end()).rejects.toThrow("1 listeners of the process's SIGQUIT");
     process.off("SIGQUIT", listener);
   });
+
+  it("tells what is there while the work goes on", async () => {
+    const leaks = watchLeaks();
+    const { signal } = leaks.controller();
+    const emitter = leaks.emitter(new EventEmitter());
+    expect(leaks.standing()).toBe(0);
+    const timer = setTimeout(() => {}, 60_000);
+    signal.addEventListener("abort", listener);
+    emitter.on("data", listener);
+    expect(leaks.standing()).toBe(3);
+    clearTimeout(timer);
+    signal.removeEventListener("abort", listener);
+    expect(leaks.standing()).toBe(1);
+    emitter.off("data", listener);
+    await leaks.end();
+  });
 });

@@ -34,8 +34,8 @@ export class PooledAddress {
   connections = 0;
   /** Set once the peer is known to speak the fast wire. */
   fast: FastAddress | undefined;
-  /** The listener of this process that is meant, as of `directRevision`. */
-  direct: DirectListener | undefined;
+  /** The listener of this process that is meant, as of `directRevision`: an address is remembered longer than a listener and all its handler holds. */
+  direct: WeakRef<DirectListener> | undefined;
   directRevision = 0;
 
   constructor(address: string) {

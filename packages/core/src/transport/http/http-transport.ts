@@ -219,10 +219,11 @@ class HttpTransport implements Transport {
     if (revision === 0 || this.#direct === undefined) return undefined;
     if (options.wire !== this.wire || options.freshConnection === true) return undefined;
     if (known.directRevision !== revision) {
-      known.direct = findDirect(known.target);
+      const direct = findDirect(known.target);
+      known.direct = direct && new WeakRef(direct);
       known.directRevision = revision;
     }
-    return known.direct;
+    return known.direct?.deref();
   }
 
   readonly #fallback = (known: PooledAddress): FastAddress["fallback"] => ({
