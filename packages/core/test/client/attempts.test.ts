@@ -14,8 +14,8 @@ const fail = (handlers: HandlerRegistration) =>
 const deadAddresses = ["127.0.0.2:1", "127.0.0.2:2", "127.0.0.2:3", "127.0.0.2:4"];
 
 /** A policy that takes longer to decide than the call has. */
-const slowly = async (): Promise<boolean> => {
-  await new Promise((resolve) => setTimeout(resolve, 250));
+const slowly = async (_error: unknown, { deadline }: CallContext): Promise<boolean> => {
+  while (performance.now() <= deadline!) await new Promise((resolve) => setImmediate(resolve));
   return true;
 };
 
@@ -180,7 +180,8 @@ describe("attempts on other nodes", () => {
     await fleet.register("echo", "dead", deadAddresses[0]!);
     const controller = new AbortController();
     const backoff = (): number => {
-      setTimeout(() => controller.abort(), 5);
+      // By the next turn it waits.
+      setImmediate(() => controller.abort());
       return 4_000;
     };
     const error = await errorOf(fleet.connect().call("echo", "Echo.Say", {}, { backoff, signal: controller.signal }));
@@ -281,7 +282,7 @@ describe("addresses given by the caller", () => {
 describe("the selector", () => {
   it("is told once of every attempt, with an error only where the node is to blame", async () => {
     await using fleet = new Fleet({ transport: "http" });
-    const started = Promise.withResolvers<void>();
+    let started = Promise.withResolvers<void>();
     await fleet.serve("echo", (handlers) =>
       handlers.handle("Echo", {
         say: () => ({}),
@@ -299,8 +300,10 @@ describe("the selector", () => {
     await errorOf(client.call("echo", "Echo.Fail", {}));
     await errorOf(client.call("echo", "Echo.Wait", {}, { timeoutMs: 30 }));
     const controller = new AbortController();
+    started = Promise.withResolvers<void>();
     const call = client.call("echo", "Echo.Wait", {}, { signal: controller.signal });
-    setTimeout(() => controller.abort(), 20);
+    await started.promise;
+    controller.abort();
     await errorOf(call);
     const circular: Record<string, unknown> = {};
     circular["self"] = circular;

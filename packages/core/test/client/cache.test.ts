@@ -4,8 +4,8 @@ import { badRequest, MicroError } from "../../src/errors.ts";
 import { watchLeaks } from "../../src/testing/leaks.ts";
 import { errorOf, Fleet, waitFor } from "./support/fleet.ts";
 
-async function counting(fleet: Fleet): Promise<{ calls: number }> {
-  const state = { calls: 0 };
+async function counting(fleet: Fleet): Promise<{ calls: number; go: PromiseWithResolvers<void> }> {
+  const state = { calls: 0, go: Promise.withResolvers<void>() };
   await fleet.serve("echo", (handlers) =>
     handlers.handle("Echo", {
       say: (request: unknown) => ({ request, call: ++state.calls }),
@@ -15,7 +15,7 @@ async function counting(fleet: Fleet): Promise<{ calls: number }> {
       },
       slow: async () => {
         state.calls += 1;
-        await waitFor(() => state.calls >= 100 || false, 50).catch(() => {});
+        await state.go.promise;
         return { call: state.calls };
       },
     }),
@@ -86,14 +86,17 @@ describe("cacheWrapper", () => {
     await using fleet = new Fleet();
     const state = await counting(fleet);
     const client = fleet.connect({ wrapClient: [cacheWrapper()], cacheMs: 60_000 });
-    const answers = await Promise.all(Array.from({ length: 10 }, () => client.call("echo", "Echo.Slow", {})));
+    const calls = Array.from({ length: 10 }, () => client.call("echo", "Echo.Slow", {}));
+    await waitFor(() => state.calls > 0);
+    state.go.resolve();
+    const answers = await Promise.all(calls);
     expect(state.calls).toBe(1);
     expect(new Set(answers).size).toBe(10);
   });
 
   it("does not let one caller's cancellation or deadline end the others' calls", async () => {
     await using fleet = new Fleet();
-    await counting(fleet);
+    const state = await counting(fleet);
     const client = fleet.connect({ wrapClient: [cacheWrapper()], cacheMs: 60_000 });
     const controller = new AbortController();
     const first = client.call("echo", "Echo.Slow", {}, { signal: controller.signal });
@@ -102,6 +105,7 @@ describe("cacheWrapper", () => {
     expect((await errorOf(third)).code).toBe("timeout");
     controller.abort();
     expect((await errorOf(first)).code).toBe("aborted");
+    state.go.resolve();
     expect(await second).toHaveProperty("call");
   });
 
@@ -126,7 +130,7 @@ describe("what the cache keeps of calls that are over", () => {
     await fleet.serve("echo", (handlers) =>
       handlers.handle("Echo.Say", async () => {
         calls++;
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await new Promise((resolve) => setImmediate(resolve));
         if (calls === 1) throw new MicroError("no", { id: "echo", code: "conflict" });
         return { calls };
       }),

@@ -365,11 +365,18 @@ describe("what callers have sent", () => {
     await using server = await listening(echo, { stalledTimeoutMs: 1_000 });
     using peer = await FastPeer.connect(server.address);
     peer.write(open(1, 1), open(3, 1, [1]));
-    const timer = setInterval(() => peer.write(frame(3, 1, 3, "x"), frame(3, 1, 5, Buffer.alloc(300))), 100);
+    const trickling = [3];
+    const timer = setInterval(
+      () => peer.write(frame(3, 1, 5, Buffer.alloc(300)), ...trickling.map((id) => frame(3, 1, id, "x"))),
+      100,
+    );
     peer.write(open(5, 1));
     await peer.reset(1, 4);
     await peer.reset(3, 4);
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    // Another one has its whole time and is given up as well, while the steady one goes on.
+    peer.write(open(7, 1, [1]));
+    trickling.splice(0, 1, 7);
+    await peer.reset(7, 4);
     clearInterval(timer);
     peer.write(frame(3, 2, 5, "end"));
     await peer.until(({ type, id }) => type === 3 && id === 5, "the reply");

@@ -229,7 +229,8 @@ describe("the fast wire", () => {
           }
         }
       });
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      const before = answered;
+      await waitFor(() => answered > before, "calls are under way");
       await listener[Symbol.asyncDispose]();
       await Promise.all(running);
     }
