@@ -1,7 +1,10 @@
 /** Where something happened: stacks as a person wants them, with the program's own files first. */
 
+/** Bundlers that write CommonJS leave `import.meta` empty. */
+const ownUrl: string | undefined = import.meta.url;
+
 /** The folder whose siblings are packages of this library; undefined where it was bundled into the program. */
-const family = /^(.*[\\/])core[\\/](?:src|dist)[\\/]/.exec(pathOf(import.meta.url))?.[1];
+const family = /^(.*[\\/])core[\\/](?:src|dist)[\\/]/.exec(pathOf(ownUrl ?? ""))?.[1];
 
 /** A stack frame of Node or V8 itself. */
 const ofNode = /(?:^\s*at |\()(?:async )?(?:node:|<anonymous>|native\b)|\(index \d+\)$/;

@@ -30,16 +30,46 @@ beforeAll(async () => {
   folder = resources.use(await temporaryFolder("micro-bundle-")).path;
   const tarballs = await packTarballs(folder, ["core", ...Object.keys(attempts)]);
   project = join(folder, "app");
-  await npmProject(project, [...tarballs.values()]);
+  await npmProject(project, [...tarballs.values(), "esbuild@~0.28.2"]);
 });
 afterAll(() => resources.disposeAsync());
 
+/** Bundle a program into a folder. @returns what the bundler warns of */
+type Bundle = (source: string, target: string) => Promise<string>;
+
+const withRolldown =
+  (format: "esm" | "cjs", extension: string): Bundle =>
+  async (source, target) => {
+    const bundle = await rolldown({ input: source, platform: "node", logLevel: "silent" });
+    await bundle.write({
+      dir: target,
+      format,
+      entryFileNames: `main.${extension}`,
+      chunkFileNames: `[name].${extension}`,
+    });
+    await bundle.close();
+    return "";
+  };
+
+/** Its defaults for Node, as most people type them: CommonJS, where `import.meta` is empty. */
+const withEsbuild: Bundle = async (source, target) => {
+  const args = [source, "--bundle", "--platform=node", `--outfile=${join(target, "main.cjs")}`, "--log-level=warning"];
+  const ended = await execute(join(project, "node_modules/.bin/esbuild"), args, project);
+  expect(ended.code, ended.stderr).toBe(0);
+  return ended.stderr;
+};
+
+const bundlers: Readonly<Record<string, { readonly extension: string; readonly bundle: Bundle }>> = {
+  "rolldown-esm": { extension: "mjs", bundle: withRolldown("esm", "mjs") },
+  "rolldown-cjs": { extension: "cjs", bundle: withRolldown("cjs", "cjs") },
+  "esbuild-cjs": { extension: "cjs", bundle: withEsbuild },
+};
+
 describe("a bundled program", () => {
-  for (const format of ["esm", "cjs"] as const)
+  for (const [bundler, { extension, bundle }] of Object.entries(bundlers))
     for (const [name, attempt] of Object.entries(attempts))
-      it(`with ${name} starts as ${format}, without anything beside it`, async () => {
-        const extension = format === "esm" ? "mjs" : "cjs";
-        const source = `${name}-${format}.mjs`;
+      it(`with ${name} starts as ${bundler} makes it, without anything beside it`, async () => {
+        const source = `${name}-${bundler}.mjs`;
         await writeFiles(project, {
           [source]: `import { createService, memoryRegistry, memoryTransport, silentLogger } from "@micro/core";
 import { plugins } from "@micro/${name}";
@@ -62,17 +92,10 @@ const run = async () => {
 run().catch((error) => { console.error(error); process.exitCode = 1; });
 `,
         });
-        const bundle = await rolldown({ input: join(project, source), platform: "node", logLevel: "silent" });
-        const bundled = join(project, `out-${name}-${format}`);
-        await bundle.write({
-          dir: bundled,
-          format,
-          entryFileNames: `main.${extension}`,
-          chunkFileNames: `[name].${extension}`,
-        });
-        await bundle.close();
+        const bundled = join(project, `out-${name}-${bundler}`);
+        expect(await bundle(join(project, source), bundled)).toBe("");
         // Where no node_modules is above it.
-        const elsewhere = join(folder, `run-${name}-${format}`);
+        const elsewhere = join(folder, `run-${name}-${bundler}`);
         await mkdir(elsewhere);
         for (const file of await readdir(bundled)) await copyFile(join(bundled, file), join(elsewhere, file));
         const ended = await execute(process.execPath, [`main.${extension}`, nowhere], elsewhere, 30_000);
