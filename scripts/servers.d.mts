@@ -143,6 +143,10 @@ export function runningServer(name: ServerName): string | undefined;
 export function freePorts(count: number): Promise<number[]>;
 export function startEtcd(options: EtcdOptions & Logged & { readonly members: number }): Promise<TestServer[]>;
 export function startEtcd(options?: EtcdOptions & Logged): Promise<TestServer>;
+/** Members of a cluster are ready once they answer, with or without a leader. */
+export function startConsul(
+  options: ConsulOptions & Logged & { readonly members: 2 | 3 },
+): Promise<readonly [TestServer, ...TestServer[]]>;
 export function startConsul(options?: ConsulOptions & Logged): Promise<TestServer & { readonly httpsUrl: string }>;
 export function startNats(options?: NatsOptions & Logged): Promise<NatsServer>;
 export function startKafka(options?: KafkaOptions & Logged): Promise<KafkaServer>;

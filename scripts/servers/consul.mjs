@@ -15,8 +15,8 @@ const recipe = {
 export const ensureConsul = (log = () => {}) => ensureGoServer("consul", recipe, log);
 
 /**
- * One Consul server.
- * @param options `dev`: in memory, fast; `config`: further lines of HCL; `token`: its management token, turns ACLs
+ * One Consul server, or the members of a cluster.
+ * @param options `members` (default 1): each is ready once it answers, with or without a leader; `dev`: in memory, fast; `config`: further lines of HCL; `token`: its management token, turns ACLs
  *   on; `tls: { cert, key, ca }` adds an HTTPS port with client certificates
  * @throws {Unavailable}
  */
@@ -24,9 +24,27 @@ export function startConsul(options = {}) {
   return withFreshPorts(() => startConsulOnce(options));
 }
 
-async function startConsulOnce({ dev = false, config = "", token, tls, log }) {
+async function startConsulOnce({ members = 1, log, ...options }) {
   const program = await ensureConsul(log);
-  const [http, rpc, serf, https] = await freePorts(4);
+  const ports = await freePorts(members * 4);
+  const addresses = Array.from({ length: members }, (_, index) => [
+    "-retry-join",
+    `127.0.0.1:${ports[index * 4 + 2]}`,
+  ]).flat();
+  const cluster = ["-retry-interval", "500ms", ...addresses];
+  const servers = Array.from({ length: members }, (_, index) =>
+    member(program, ports.slice(index * 4, index * 4 + 4), { ...options, members, index, cluster }),
+  );
+  try {
+    await Promise.all(servers.map((server) => server.start()));
+  } catch (error) {
+    await Promise.all(servers.map((server) => server.dispose()));
+    throw error;
+  }
+  return members === 1 ? servers[0] : servers;
+}
+
+function member(program, [http, rpc, serf, https], { members, index, cluster, dev = false, config = "", token, tls }) {
   const folder = scratch("consul");
   const lines = ["performance { raft_multiplier = 1 }", "disable_update_check = true", config];
   if (token !== undefined)
@@ -53,13 +71,15 @@ async function startConsulOnce({ dev = false, config = "", token, tls, log }) {
       "}",
     );
   writeFileSync(join(folder, "consul.hcl"), `${lines.join("\n")}\n`);
-  const mode = dev ? ["-dev"] : ["-server", "-bootstrap-expect=1", "-data-dir", join(folder, "data")];
+  const mode = dev ? ["-dev"] : ["-server", `-bootstrap-expect=${members}`, "-data-dir", join(folder, "data")];
+  const others = members === 1 ? [] : cluster;
   const command = [
     program,
     "agent",
     ...mode,
+    ...others,
     "-node",
-    "t",
+    members === 1 ? "t" : `t${index}`,
     "-datacenter",
     "dc1",
     "-bind",
@@ -87,11 +107,13 @@ async function startConsulOnce({ dev = false, config = "", token, tls, log }) {
   ].map(String);
   const url = `http://127.0.0.1:${http}`;
   const headers = token === undefined ? {} : { "X-Consul-Token": token };
-  const ready = async () =>
+  const alone = async () =>
     (await tcpOpen(http)) &&
     (await answers(`${url}/v1/status/leader`, { headers, expect: (text) => text !== '""' })) &&
     answers(`${url}/v1/kv/micro-test-ready`, { headers, method: "PUT", expect: (text) => text.trim() === "true" });
-  const server = new ServerProcess({
+  // A member may have to wait for the others.
+  const ready = members === 1 ? alone : () => answers(`${url}/v1/agent/self`, { headers });
+  return new ServerProcess({
     name: "consul",
     folder,
     ports: { http, https },
@@ -101,10 +123,4 @@ async function startConsulOnce({ dev = false, config = "", token, tls, log }) {
     address: `127.0.0.1:${http}`,
     httpsUrl: `https://127.0.0.1:${https}`,
   });
-  try {
-    return await server.start();
-  } catch (error) {
-    await server.dispose();
-    throw error;
-  }
 }

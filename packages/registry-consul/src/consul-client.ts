@@ -140,7 +140,8 @@ export class ConsulClient {
       const onClose = (): void => finish(this.#closed.signal.reason as MicroError);
       const timer = setTimeout(
         () => {
-          const text = `registry consul: ${what}: no answer within ${Math.round(timeoutMs)} ms`;
+          // Consul's `rpc_hold_timeout` is 7 s: longer than most wait.
+          const text = `registry consul: ${what}: no answer within ${Math.round(timeoutMs)} ms; an agent whose servers have no leader holds requests for 7 s`;
           finish(new MicroError(text, { id: source, code: "timeout" }));
         },
         Math.max(0, timeoutMs),

@@ -68,7 +68,8 @@ describe.skipIf(missing !== undefined)("a service on Consul", { timeout: 60_000 
     try {
       expect(await ended).toEqual([1, null]);
       expect(log()).toContain(`registry consul: look-up of example.service at `);
-      expect(log()).toContain(`http://127.0.0.1:${closed}: connect ECONNREFUSED`);
+      expect(log()).toContain(`http://127.0.0.1:${closed}: no Consul agent answers there: see \`addresses\``);
+      expect(log()).toContain(`connect ECONNREFUSED 127.0.0.1:${closed}`);
     } finally {
       child.kill("SIGKILL");
     }

@@ -30,6 +30,13 @@ const texts: readonly (readonly [RegExp, ErrorCode, string])[] = [
   ],
   [/database space exceeded/, "unavailable", "etcd is out of space (its quota is used up)"],
   [/requested lease not found|is expired or revoked/, "not_found", "the lease is gone"],
+  [
+    /no leader|request timed out|leader changed/,
+    "unavailable",
+    "the cluster has no leader: most of its members may be away",
+  ],
+  [/ECONNREFUSED/, "unavailable", "no etcd answers there: see `endpoints`, or --registry_address"],
+  [/Name resolution failed/, "unavailable", "no such host: see `endpoints`, or --registry_address"],
   [/certificate|self.signed|TLS|SSL|alert|wrong version number|EPROTO/i, "unavailable", "TLS failed, see `tls`"],
 ];
 
@@ -41,7 +48,10 @@ export function fromEtcd(cause: unknown, what: string): MicroError {
   const status = (cause as { code?: unknown } | null)?.code;
   const code = known?.[1] ?? (typeof status === "number" ? statuses.get(status) : undefined) ?? "internal";
   // gRPC prefixes its texts with number and name of the status.
-  const plain = text.replace(/^(?:Error: )?\d+ [A-Z_]+: /, "").replace(/^etcdserver: /, "");
+  const plain = text
+    .replace(/^(?:Error: )?\d+ [A-Z_]+: /, "")
+    .replace(/^etcdserver: /, "")
+    .replace(/^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: $/s, "$1");
   const detail = known === undefined ? plain : `${known[2]} (${plain})`;
   return new MicroError(`registry etcd: ${what}: ${detail}`, { id: source, code, cause });
 }

@@ -29,7 +29,7 @@ import type { ListenOptions, Transport } from "../transport/transport.ts";
 import { brokerAdvertise, brokerListenAddress } from "./broker-address.ts";
 import { isModule, pluginName } from "./aliases.ts";
 import type { PluginKind } from "./aliases.ts";
-import type { FlagValues } from "./flags.ts";
+import type { FlagDefinition, FlagValues } from "./flags.ts";
 import { UsageError } from "./flags.ts";
 import { followingLogger } from "./following-logger.ts";
 import type { ServiceSettings } from "./options.ts";
@@ -54,6 +54,8 @@ export interface PieceSource {
   readonly settings: ServiceSettings;
   readonly plugins: PluginTable;
   readonly flags: FlagValues | undefined;
+  /** The variable or flag that set an option. */
+  readonly sources: ReadonlyMap<string, string>;
   readonly logLevel: LogLevel | undefined;
   readonly logFormat: LogFormat | undefined;
 }
@@ -354,7 +356,8 @@ function makeRegistry(chosen: string, pieces: Pieces, { settings }: PieceSource)
   const given = pieces.source.plugins.get("registry", chosen) !== undefined;
   if (chosen === "mdns" && !given) return mdnsRegistry({ logger: pieces.logger });
   if (chosen === "memory" && !given) return memoryRegistry();
-  return plugin(pieces, "registry", chosen).create(pieces.context(settings.registryAddress));
+  const found = plugin(pieces, "registry", chosen);
+  return usable(pieces, "registry", found.flags, () => found.create(pieces.context(settings.registryAddress)));
 }
 
 function makeTransport(chosen: string, pieces: Pieces, { settings }: PieceSource): Transport {
@@ -370,7 +373,8 @@ function makeTransport(chosen: string, pieces: Pieces, { settings }: PieceSource
     });
   }
   if (chosen === "memory") return memoryTransport();
-  return plugin(pieces, "transport", chosen).create(pieces.context(settings.transportAddress));
+  const found = plugin(pieces, "transport", chosen);
+  return usable(pieces, "transport", found.flags, () => found.create(pieces.context(settings.transportAddress)));
 }
 
 function makeBroker(chosen: string, pieces: Pieces, { settings }: PieceSource): Broker {
@@ -391,7 +395,10 @@ function makeBroker(chosen: string, pieces: Pieces, { settings }: PieceSource): 
     });
   }
   if (chosen === "memory") return memoryBroker({ logger });
-  return plugin(pieces, "broker", chosen).create({ ...pieces.context(settings.brokerAddress), registry });
+  const found = plugin(pieces, "broker", chosen);
+  return usable(pieces, "broker", found.flags, () =>
+    found.create({ ...pieces.context(settings.brokerAddress), registry }),
+  );
 }
 
 function makeLogger(chosen: string, pieces: Pieces, { settings, logLevel, logFormat }: PieceSource): Logger {
@@ -454,6 +461,23 @@ function plugin<Kind extends PieceName & PluginKind>(pieces: Pieces, kind: Kind,
       code: "unavailable",
     });
   return found;
+}
+
+/** What a plugin cannot use is for whoever starts the program, where a flag or a variable said it; else for its author. */
+function usable<Piece>(
+  { source: { sources, flags } }: Pieces,
+  kind: PieceName,
+  own: readonly FlagDefinition[] | undefined,
+  make: () => Piece,
+): Piece {
+  try {
+    return make();
+  } catch (error) {
+    const address = sources.get(`${kind}Address`);
+    const said = address !== undefined || sources.has(kind) || own?.some(({ name }) => flags?.isSet(name)) === true;
+    if (!said || !(error instanceof TypeError)) throw error;
+    throw new UsageError(address === undefined ? error.message : `${address}: ${error.message}`, { cause: error });
+  }
 }
 
 function same(a: unknown, b: unknown): boolean {

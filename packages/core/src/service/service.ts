@@ -332,6 +332,7 @@ class ComposedService implements MicroService {
       settings: this.#settings,
       plugins: this.#plugins,
       flags: this.#flags,
+      sources: this.#sources,
       logLevel: this.#logLevel,
       logFormat: this.#logFormat,
     };

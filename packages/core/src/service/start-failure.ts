@@ -10,7 +10,10 @@ import { UsageError } from "./flags.ts";
  */
 export function tellFailedStart(service: string, error: unknown, logger: Logger): string | undefined {
   // As `init()` tells of it.
-  if (error instanceof UsageError) return `${service}: ${error.message}\n`;
+  if (error instanceof UsageError) {
+    const shown = error.cause instanceof Error && logger.enabled("debug") ? `${error.cause.stack}\n` : "";
+    return `${service}: ${error.message}\n${shown}`;
+  }
   if (!MicroError.is(error)) return undefined;
   const text = `${service} cannot start: ${error.detail}`;
   if (!logger.enabled("fatal")) return `${text}\n`;

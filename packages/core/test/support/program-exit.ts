@@ -53,3 +53,22 @@ export async function expectProgramExit({ program, resolve, args, signal: sent }
     child.kill("SIGKILL");
   }
 }
+
+/** Start the program, and see it end with code 1 and one line that says why. */
+export async function expectRefusedStart(
+  { program, resolve, args }: Omit<ExitingProgram, "signal">,
+  why: RegExp,
+): Promise<void> {
+  const child = spawn(process.execPath, ["--import", fileURLToPath(resolve), fileURLToPath(program), ...args], {
+    stdio: ["ignore", "ignore", "pipe"],
+    env: { ...process.env, NODE_ENV: "production" },
+  });
+  const limit = setTimeout(() => child.kill("SIGKILL"), startMs);
+  let errors = "";
+  child.stderr.on("data", (chunk: Buffer) => (errors += chunk.toString()));
+  const [code] = (await once(child, "close")) as [number | null];
+  clearTimeout(limit);
+  const lines = errors.split("\n").filter((line) => line !== "" && !line.includes("level=info"));
+  expect(lines).toEqual([expect.stringMatching(why)]);
+  expect(code).toBe(1);
+}

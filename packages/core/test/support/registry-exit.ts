@@ -1,6 +1,6 @@
 /** Real processes that use a registry: they end by themselves, whoever made the registry. */
 import { it } from "vitest";
-import { expectProgramExit } from "./program-exit.ts";
+import { expectProgramExit, expectRefusedStart } from "./program-exit.ts";
 
 /** What of a registry package is to be used. */
 export interface RegistryExitOptions {
@@ -23,6 +23,19 @@ const uses = {
   name: ["found", "calls", "watch"],
 } as const;
 
+const program = new URL("./registry-exit-program.ts", import.meta.url);
+
+/** Declare tests of command lines with which nothing can start: by what is tested, flags and the line that is printed. */
+export function registryRefusalTests(
+  { module, factory, resolve }: Pick<RegistryExitOptions, "module" | "factory" | "resolve">,
+  commands: Readonly<Record<string, readonly [flags: readonly string[], why: RegExp]>>,
+): void {
+  for (const [name, [flags, why]] of Object.entries(commands))
+    it(name, () =>
+      expectRefusedStart({ program, resolve, args: [module, factory, "{}", "name", "found", ...flags] }, why),
+    );
+}
+
 /** Declare the tests. `prepare` may start the server. */
 export function registryExitTests(
   prepare: () => RegistryExitOptions | Promise<RegistryExitOptions>,
@@ -33,7 +46,7 @@ export function registryExitTests(
       it(`${form}, used for: ${use}`, async () => {
         const { module, factory, resolve, options, flags = [] } = await prepare();
         await expectProgramExit({
-          program: new URL("./registry-exit-program.ts", import.meta.url),
+          program,
           resolve,
           args: [module, factory, JSON.stringify(options), form, use, ...(form === "name" ? flags : [])],
           signal: use === "alone" ? undefined : "SIGTERM",

@@ -1,6 +1,6 @@
 /** What every registry with a server has to survive, run with services that call each other all the time. */
 import assert from "node:assert/strict";
-import { createService, silentLogger, type Registry, type ServiceOptions } from "@micro/core";
+import { createService, MicroError, silentLogger, type Registry, type ServiceOptions } from "@micro/core";
 import { faultProxy } from "@micro/core/testing";
 import { keepingLogger } from "./service.ts";
 
@@ -165,6 +165,42 @@ export function registryFaults(options: RegistryFaultOptions): Readonly<Record<s
       }
     };
   return {
+    "its start while the server is away: told of at once, it goes on when the server is there": async () => {
+      const server = await start();
+      const stack = new AsyncDisposableStack();
+      try {
+        await server.kill();
+        const make = (): Registry => stack.use(connect(server.address));
+        const advice = /answers there: see `\w+`, or --registry_address \(connect ECONNREFUSED/;
+        const failing = instance(make(), "failing");
+        await assert.rejects(
+          failing.start(),
+          (error) => MicroError.is(error) && error.code === "unavailable" && advice.test(error.message),
+        );
+        const log = keepingLogger();
+        const told = (text: RegExp): number => log.lines.filter((line) => text.test(line)).length;
+        const service = instance(make(), "first", { logger: log, startWait: true });
+        stack.defer(() => service.stop());
+        const starting = service.start();
+        await eventually("it says that it waits", slackMs, async () => told(/Not there, the start waits/) === 1);
+        assert.equal(told(advice), 1);
+        assert.equal(service.ready, false);
+        await server.start();
+        await starting;
+        const probe = make();
+        await eventually("registered", patienceMs, async () => (await probe.getService("greeter")).length === 1);
+        // And later: it says so, and that it is well again.
+        await server.kill();
+        const refused = new RegExp(`it is retried: registry \\w+: refresh of .* at http://${server.address}: `);
+        await eventually("it says what is wrong", patienceMs, async () => told(refused) === 1);
+        await server.start();
+        await eventually("it says that it is well", patienceMs, async () => told(/Registered again/) === 1);
+        assert.equal(service.ready, true);
+      } finally {
+        await stack.disposeAsync();
+        await server.dispose();
+      }
+    },
     "restart of the server": withServer(async (server) => {
       await server.stop();
       await server.start();
