@@ -18,7 +18,10 @@ export const Void: $.ProtoType<Void> = /* @__PURE__ */ $.message<Void>("Void", {
   base: () => ({}),
   write: $.writeUnknown,
   read: $.readUnknown,
-  json: () => ({}),
+  json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Void, m);
+    return {};
+  },
   fields: [],
 });
 
@@ -29,6 +32,7 @@ export interface Description {
 export const Description: $.ProtoType<Description> = /* @__PURE__ */ $.message<Description>("Description", {
   base: () => ({ text: "" }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Description, m);
     if (m.text) { w.tag(10); w.string(m.text); }
     $.writeUnknown(m, w);
   },
@@ -42,6 +46,7 @@ export const Description: $.ProtoType<Description> = /* @__PURE__ */ $.message<D
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Description, m);
     const j: $.JsonObject = {};
     if (m.text) j["text"] = $.jsonString(m.text);
     return j;
@@ -93,6 +98,7 @@ export interface Everything {
 export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Everything>("Everything", {
   base: () => ({ aDouble: 0, aFloat: 0, anInt32: 0, anInt64: 0n, aUint32: 0, aUint64: 0n, aSint32: 0, aSint64: 0n, aFixed32: 0, aFixed64: 0n, anSfixed32: 0, anSfixed64: 0n, aBool: false, aString: "", someBytes: $.emptyBytes(), colour: 0, inner: undefined, manyInt64: [], manyStrings: [], manyBytes: [], manyColours: [], manyInner: [], manyDoubles: [], byString: {}, byInt32: {}, byUint64: $.newMap(), byBool: $.newMap(), bytesByString: {}, choice: undefined, at: undefined, took: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Everything, m);
     if (m.aDouble != null && $.isSet(m.aDouble)) { w.tag(9); w.double(m.aDouble); }
     if (m.aFloat != null && $.isSet(m.aFloat)) { w.tag(21); w.float(m.aFloat); }
     if (m.anInt32 != null && m.anInt32 !== 0) { w.tag(24); w.int32(m.anInt32); }
@@ -265,6 +271,7 @@ export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Eve
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Everything, m);
     const j: $.JsonObject = {};
     if (m.aDouble != null && $.isSet(m.aDouble)) j["aDouble"] = $.jsonDouble(m.aDouble);
     if (m.aFloat != null && $.isSet(m.aFloat)) j["aFloat"] = $.jsonFloat(m.aFloat);
@@ -299,6 +306,7 @@ export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Eve
       case "chosenNumber": j["chosenNumber"] = $.jsonInt64(m.choice.value); break;
       case "chosenInner": j["chosenInner"] = $.jsonMessage(Everything_Inner, m.choice.value, o); break;
       case "chosenFlag": j["chosenFlag"] = $.jsonBool(m.choice.value); break;
+      default: $.noCase(m.choice);
     }
     if (m.at != null) j["at"] = $.jsonMessage($.Timestamp, m.at, o);
     if (m.took != null) j["took"] = $.jsonMessage($.Duration, m.took, o);
@@ -350,6 +358,7 @@ export interface Everything_Inner {
 export const Everything_Inner: $.ProtoType<Everything_Inner> = /* @__PURE__ */ $.message<Everything_Inner>("Everything.Inner", {
   base: () => ({ text: "", inner: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Everything_Inner, m);
     if (m.text) { w.tag(10); w.string(m.text); }
     if (m.inner != null) { w.tag(18); w.message(Everything_Inner, m.inner); }
     $.writeUnknown(m, w);
@@ -365,6 +374,7 @@ export const Everything_Inner: $.ProtoType<Everything_Inner> = /* @__PURE__ */ $
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Everything_Inner, m);
     const j: $.JsonObject = {};
     if (m.text) j["text"] = $.jsonString(m.text);
     if (m.inner != null) j["inner"] = $.jsonMessage(Everything_Inner, m.inner, o);

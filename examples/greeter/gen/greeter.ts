@@ -11,6 +11,7 @@ export interface HelloRequest {
 export const HelloRequest: $.ProtoType<HelloRequest> = /* @__PURE__ */ $.message<HelloRequest>("greeter.HelloRequest", {
   base: () => ({ name: "" }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(HelloRequest, m);
     if (m.name) { w.tag(10); w.string(m.name); }
     $.writeUnknown(m, w);
   },
@@ -24,6 +25,7 @@ export const HelloRequest: $.ProtoType<HelloRequest> = /* @__PURE__ */ $.message
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(HelloRequest, m);
     const j: $.JsonObject = {};
     if (m.name) j["name"] = $.jsonString(m.name);
     return j;
@@ -40,6 +42,7 @@ export interface HelloResponse {
 export const HelloResponse: $.ProtoType<HelloResponse> = /* @__PURE__ */ $.message<HelloResponse>("greeter.HelloResponse", {
   base: () => ({ msg: "" }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(HelloResponse, m);
     if (m.msg) { w.tag(10); w.string(m.msg); }
     $.writeUnknown(m, w);
   },
@@ -53,6 +56,7 @@ export const HelloResponse: $.ProtoType<HelloResponse> = /* @__PURE__ */ $.messa
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(HelloResponse, m);
     const j: $.JsonObject = {};
     if (m.msg) j["msg"] = $.jsonString(m.msg);
     return j;
@@ -69,6 +73,7 @@ export interface CountRequest {
 export const CountRequest: $.ProtoType<CountRequest> = /* @__PURE__ */ $.message<CountRequest>("greeter.CountRequest", {
   base: () => ({ to: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(CountRequest, m);
     if (m.to != null && m.to !== 0) { w.tag(8); w.int32(m.to); }
     $.writeUnknown(m, w);
   },
@@ -82,6 +87,7 @@ export const CountRequest: $.ProtoType<CountRequest> = /* @__PURE__ */ $.message
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(CountRequest, m);
     const j: $.JsonObject = {};
     if (m.to != null && m.to !== 0) j["to"] = $.jsonInt32(m.to);
     return j;
@@ -98,6 +104,7 @@ export interface CountResponse {
 export const CountResponse: $.ProtoType<CountResponse> = /* @__PURE__ */ $.message<CountResponse>("greeter.CountResponse", {
   base: () => ({ i: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(CountResponse, m);
     if (m.i != null && m.i !== 0) { w.tag(8); w.int32(m.i); }
     $.writeUnknown(m, w);
   },
@@ -111,6 +118,7 @@ export const CountResponse: $.ProtoType<CountResponse> = /* @__PURE__ */ $.messa
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(CountResponse, m);
     const j: $.JsonObject = {};
     if (m.i != null && m.i !== 0) j["i"] = $.jsonInt32(m.i);
     return j;

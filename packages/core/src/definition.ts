@@ -42,6 +42,8 @@ export interface MessageType<In = unknown, Out = In> {
    * @throws {MicroError} or rejects with `bad_request` that names the field.
    */
   readonly validate?: ((message: unknown) => Out | Promise<Out>) | undefined;
+  /** Nothing (undefined, null) is no message: a handler that answers with it is told. Default: it travels as the empty message. */
+  readonly required?: boolean | undefined;
   /** Description for the registry. Default: name and type are `name`, no fields. */
   readonly value?: Value | undefined;
 }

@@ -126,6 +126,8 @@ function ownMessage<T>(
 ): MessageType<ProtoInput<T>, T> {
   let json: ProtoMessageJson | undefined;
   let described = value;
+  // A handler of `Empty` has nothing to return.
+  const orNothing = (message: unknown): unknown => (message === undefined && type.fields.length === 0 ? {} : message);
   const settings = (): ProtoMessageJson =>
     (json ??= {
       ignoreUnknownFields,
@@ -135,14 +137,17 @@ function ownMessage<T>(
   return {
     name,
     binary: {
-      encode: (message) => type.encode(message ?? {}),
+      encode: (message) => type.encode(orNothing(message)),
       decode: (bytes, limits) => type.decode(bytes, limits),
     },
     json: {
-      encode: (message) => type.toJSON(message ?? {}, settings()),
+      encode: (message) => type.toJSON(orNothing(message), settings()),
       decode: (found, limits) => type.fromJSON(found, limits === undefined ? settings() : { ...settings(), ...limits }),
       integers: "bigint",
       uniqueMembers: true,
+    },
+    get required() {
+      return type.fields.length > 0;
     },
     // On first use: types may need each other, and only servers ask.
     get value() {

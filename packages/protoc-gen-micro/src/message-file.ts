@@ -36,6 +36,8 @@ class MessageFile implements TypeNames {
   readonly boxed: boolean;
   readonly bytes: string;
   readonly #map: string;
+  /** True if the name of the language's is one of the file's own. */
+  readonly #hasObject: boolean;
   readonly #file: DescFile;
   readonly #notes: SourceNotes;
   /** Names from other files, by module and name there. */
@@ -47,10 +49,11 @@ class MessageFile implements TypeNames {
     this.options = options;
     this.boxed = !runtimeFiles.has(file.proto.name);
     this.#notes = new SourceNotes(file);
-    this.#taken = new Set(["$types", "Map", "Uint8Array", ...namesOf(file).values()]);
+    this.#taken = new Set(["$types", "Map", "Object", "Uint8Array", ...namesOf(file).values()]);
     const own = new Set(namesOf(file).values());
     this.bytes = own.has("Uint8Array") ? "$.Bytes" : "Uint8Array";
     this.#map = own.has("Map") ? "$.MapOf" : "Map";
+    this.#hasObject = own.has("Object");
   }
 
   name(type: DescMessage | DescEnum): string {
@@ -136,7 +139,7 @@ class MessageFile implements TypeNames {
         ...this.#base(message, members),
         ...this.#write(message, fields, members),
         ...this.#read(fields, members),
-        ...this.#json(message, members),
+        ...this.#json(message, members, this.#check(message, members)),
         ...this.#rows(message, members),
         "});",
       ].join("\n"),
@@ -231,6 +234,13 @@ class MessageFile implements TypeNames {
     return field.fieldKind === "scalar" ? zeroText(field.scalar, this.options.int64) : "0";
   }
 
+  /** What is not by a literal is looked at. TypeScript knows better where a field has the name of what is looked at. */
+  #check(message: DescMessage, members: MemberNames): string {
+    const name = typeName(message);
+    const isTaken = this.#hasObject || [...members.fields.values(), ...members.oneofs.values()].includes("constructor");
+    return `    ${isTaken ? "" : "if (m.constructor !== Object) "}$.checkMessage(${name}, m);`;
+  }
+
   #write(message: DescMessage, fields: readonly DescField[], members: MemberNames): string[] {
     const lines = ["  write: (m, w) => {"];
     const done = new Set<DescOneof>();
@@ -242,6 +252,7 @@ class MessageFile implements TypeNames {
       }
     }
     lines.splice(1, lines.length - 1, ...inParts(lines.slice(1)));
+    lines.splice(1, 0, this.#check(message, members));
     lines.push("    $.writeUnknown(m, w);", "  },");
     return fields.length === 0 ? ["  write: $.writeUnknown,"] : lines;
   }
@@ -428,7 +439,7 @@ class MessageFile implements TypeNames {
     ];
   }
 
-  #json(message: Pick<DescMessage, "members">, members: MemberNames): string[] {
+  #json(message: Pick<DescMessage, "members">, members: MemberNames, check?: string): string[] {
     const lines: string[] = [];
     for (const member of message.members) {
       if (member.kind !== "oneof") lines.push(...this.#jsonField(member, `m.${members.fields.get(member.name)!}`));
@@ -438,16 +449,18 @@ class MessageFile implements TypeNames {
           (field) =>
             `      case ${JSON.stringify(members.fields.get(field.name)!)}: ${jsonSet(field, this.#value(field).json(`${oneof}.value`))} break;`,
         );
-        lines.push(`    switch (${oneof}?.$case) {`, ...cases, "    }");
+        lines.push(`    switch (${oneof}?.$case) {`, ...cases, `      default: $.noCase(${oneof});`, "    }");
       }
     }
-    if (lines.length === 0) return ["  json: () => ({}),"];
+    if (lines.length === 0)
+      return check === undefined ? ["  json: () => ({}),"] : ["  json: (m) => {", check, "    return {};", "  },"];
     const fields = message.members.flatMap((member) => (member.kind === "oneof" ? member.fields : [member]));
     // Options are for what is inside: `noUnusedParameters` minds those that nobody asks for.
     const takesOptions = fields.some((field) => field.fieldKind === "map" || this.#value(field).jsonTakesOptions);
     const parameters = takesOptions ? "(m, o)" : "(m)";
     return [
       `  json: ${parameters} => {`,
+      ...(check === undefined ? [] : [check]),
       "    const j: $.JsonObject = {};",
       ...inParts(lines),
       "    return j;",

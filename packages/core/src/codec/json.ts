@@ -74,7 +74,7 @@ export function jsonCodecWith(options: JsonCodecOptions): Codec {
 
 /** The JSON text of a message, without a newline. @throws {MicroError} `codec` */
 export function encodeJsonText(message: unknown, type: MessageType | undefined): string {
-  if (message === undefined) return "{}";
+  if (message === undefined && type?.required !== true) return "{}";
   let text: string | undefined;
   try {
     const value = type?.json === undefined ? message : type.json.encode(message);

@@ -1,17 +1,19 @@
 /** Where a message cannot be written: looked for only after it has failed. */
 import { inside, ProtoJsonError } from "./json.ts";
 import { entriesOf } from "./maps.ts";
+import { caseFault } from "./oneofs.ts";
+import { isMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { maxDepth } from "./reader.ts";
 import type { Field } from "./table.ts";
-import { nestedTooDeep, wrong, Writer } from "./writer.ts";
+import { nestedTooDeep, Writer } from "./writer.ts";
 
 /** The error with the path of the field, where that can be found. */
 export function explain(type: ProtoType<any>, message: unknown, error: unknown): unknown {
   // The stack ends before the writer's own bound where frames are large.
   if (error instanceof RangeError && /call stack/i.test(error.message)) return nestedTooDeep(error);
   if (!(error instanceof TypeError)) return error;
-  if (typeof message !== "object" || message === null) return wrong(message, `an object (${type.$type})`);
+  if (!isMessage(message)) return error;
   const found = faultOf(type, message as Record<string, unknown>, 0);
   return found === undefined ? error : new TypeError(found.message, { cause: error });
 }
@@ -22,22 +24,18 @@ export function explain(type: ProtoType<any>, message: unknown, error: unknown):
  */
 function faultOf(type: ProtoType<any>, message: Record<string, unknown>, depth: number): ProtoJsonError | undefined {
   if (depth === maxDepth) return undefined;
+  const wrongCase = caseFault(type, message);
+  if (wrongCase !== undefined) return wrongCase;
   for (const field of type.table.fields) {
     const key = field.oneof ?? field.key;
     const part = message[key];
     if (part === undefined || part === null) continue;
-    if (field.oneof !== undefined && isOther(field, part)) continue;
+    if (field.oneof !== undefined && (part as { $case?: unknown }).$case !== field.key) continue;
     const error = errorOf(type, { [key]: part });
     if (error === undefined) continue;
     return inside(field.key, faultInField(type, field, part, depth) ?? error);
   }
   return undefined;
-}
-
-/** True if a oneof has another of its fields. One that has none of them is the fault of the first. */
-function isOther(field: Field, part: unknown): boolean {
-  const { $case } = part as { $case?: unknown };
-  return typeof $case === "string" && $case !== field.key;
 }
 
 function faultInField(type: ProtoType<any>, field: Field, part: unknown, depth: number): ProtoJsonError | undefined {
@@ -50,6 +48,7 @@ function faultInField(type: ProtoType<any>, field: Field, part: unknown, depth: 
     return undefined;
   }
   if (field.map !== undefined) {
+    if (!(part instanceof Map) && !isMessage(part)) return undefined;
     for (const [key, entry] of entriesOf(part)) {
       const map = part instanceof Map ? new Map([[key, entry]]) : { [key as string]: entry };
       const error = errorOf(type, { [field.key]: map });
@@ -61,7 +60,7 @@ function faultInField(type: ProtoType<any>, field: Field, part: unknown, depth: 
 }
 
 function faultInValue(field: Field, value: unknown, depth: number): ProtoJsonError | undefined {
-  if (field.type !== "message" || typeof value !== "object" || value === null) return undefined;
+  if (field.type !== "message" || !isMessage(value)) return undefined;
   return faultOf(field.of!() as ProtoType<any>, value as Record<string, unknown>, depth + 1);
 }
 

@@ -1,5 +1,5 @@
 /** Small functions and types of generated code: names that no message can take. */
-import { entriesOf, setEntry } from "./maps.ts";
+import { entriesOf, memberName, setEntry } from "./maps.ts";
 import type { Reader } from "./reader.ts";
 import { enumNames, type EnumValues } from "./table.ts";
 import { unknownFields } from "./unknown.ts";
@@ -20,6 +20,7 @@ export const hasNumber = (values: EnumValues, number: number): boolean => enumNa
 /** True for a real number that is written: all but zero, which is not the one below it. */
 export const isSet = (value: number): boolean => value !== 0 || Object.is(value, -0);
 
+export { checkMessage } from "./plain.ts";
 export { int64Number } from "./scalars.ts";
 
 /** Elements of a list, none of what is not there. @throws {TypeError} if it is no array */
@@ -30,9 +31,16 @@ export function list<T>(value: readonly T[] | null | undefined): readonly T[] {
 }
 const none: readonly never[] = [];
 
-/** Entries of a map by text or 32-bit integers. */
-export const entries: <T>(map: { readonly [key: string]: T } | undefined) => [key: string, value: T][] =
-  entriesOf as never;
+/** Entries of a map by text or 32-bit integers. @throws {TypeError} for the key that no reader takes */
+export function entries<T>(map: { readonly [key: string]: T } | undefined): [key: string, value: T][] {
+  const found = entriesOf(map) as [key: string, value: T][];
+  if (found.length > 0 && hasProto(map!)) memberName("__proto__");
+  return found;
+}
+
+function hasProto(map: object): boolean {
+  return map instanceof Map ? map.has("__proto__") : Object.hasOwn(map, "__proto__");
+}
 /** Entries of a map by anything else. */
 export const mapEntries: <Key, T>(map: ReadonlyMap<Key, T> | undefined) => [key: Key, value: T][] = entriesOf as never;
 

@@ -6,6 +6,7 @@ import type { Boxed } from "./boxed.ts";
 import type { JsonObject, JsonValue, JsonWriteOptions } from "./json.ts";
 import { scalarToJson } from "./json-scalars.ts";
 import { entriesOf, memberName } from "./maps.ts";
+import { isMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { enumNames, type EnumValues } from "./table.ts";
 
@@ -35,7 +36,8 @@ export function jsonEnum(values: EnumValues, value: number): string | number {
 export function jsonMessage<T extends object>(type: ProtoType<T>, value: T, options: JsonWriteOptions): JsonValue {
   if (typeof value !== "object" || value === null) return fail();
   const { special } = type;
-  return special === undefined ? type.json(value, options) : special.write(value, options);
+  if (special === undefined) return type.json(value, options);
+  return isMessage(value) ? special.write(value, options) : fail();
 }
 
 export function jsonBoxed<T>(box: Boxed<T, any>, value: T, options: JsonWriteOptions): JsonValue {
@@ -56,5 +58,6 @@ export function jsonMap(
 export function hasEntries(map: object | null | undefined): boolean {
   if (map instanceof Map) return map.size > 0;
   for (const _ in map) return true;
-  return false;
+  // What is no map at all is told when its entries are asked for.
+  return map !== undefined && map !== null && !isMessage(map);
 }

@@ -5,6 +5,7 @@ import { inside, ProtoJsonError, type JsonReadOptions } from "./json.ts";
 import { keyFromJson, scalarFromJson } from "./json-scalars.ts";
 import { setEntry } from "./maps.ts";
 import { take } from "./memory.ts";
+import { isMessage, notMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { maxDepth } from "./reader.ts";
 import { bare, enumNames, type EnumValues, type Field } from "./table.ts";
@@ -41,7 +42,7 @@ export function fieldsFromJson<T extends object>(
   except: string | undefined,
 ): T {
   if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new ProtoJsonError("", wrong(value, `an object (${type.$type})`).message);
+    throw new ProtoJsonError("", notMessage(value, type.$type).message);
   if (depth >= maxDepth) throw new ProtoJsonError("", `messages are nested deeper than ${maxDepth} levels`);
   const { byName } = type.table;
   take(type.memory);
@@ -73,10 +74,13 @@ export function fieldsFromJson<T extends object>(
       setField(target, field, source[key], options);
     }
   } catch (error) {
+    if (!isMessage(value)) throw new ProtoJsonError("", notMessage(value, type.$type).message);
     throw inside(current, error);
   } finally {
     depth--;
   }
+  // A Date, a Map, a promise have no members at all.
+  if (current === "" && !isMessage(value)) throw new ProtoJsonError("", notMessage(value, type.$type).message);
   return message;
 }
 
@@ -115,7 +119,7 @@ function listFromJson(field: Field, value: unknown, options: JsonReadOptions): u
 }
 
 function mapFromJson(map: unknown, field: Field, value: unknown, options: JsonReadOptions): void {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(value, "an object (a map)");
+  if (!isMessage(value)) throw wrong(value, "an object (a map)");
   let current = "";
   try {
     for (const [key, entry] of Object.entries(value)) {
@@ -192,7 +196,7 @@ function oneofOfGo(
   const members = /^[A-Z]/.test(key) ? type.table.oneofs.get(bare(key)) : undefined;
   if (members === undefined) return false;
   if (value === null) return true;
-  if (typeof value !== "object" || Array.isArray(value)) throw wrong(value, "an object (a oneof)");
+  if (!isMessage(value)) throw wrong(value, "an object (a oneof)");
   for (const [name, member] of Object.entries(value)) {
     const field = members.get(bare(name));
     if (field === undefined) throw inside(name, new TypeError("the oneof has no field of this name"));

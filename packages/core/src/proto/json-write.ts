@@ -4,6 +4,8 @@ import { getExtension, hasExtension } from "./extension.ts";
 import { inside, ProtoJsonError, setMember, type JsonObject, type JsonValue, type JsonWriteOptions } from "./json.ts";
 import { scalarToJson } from "./json-scalars.ts";
 import { entriesOf, memberName } from "./maps.ts";
+import { checkCases } from "./oneofs.ts";
+import { isMessage, notMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { enumNames, type EnumValues, type Field } from "./table.ts";
 import { unknownFields } from "./unknown.ts";
@@ -11,6 +13,7 @@ import { wrong } from "./writer.ts";
 
 /** JSON of a message. @throws {ProtoJsonError} */
 export function toJson<T extends object>(type: ProtoType<T>, message: T, options: JsonWriteOptions): JsonValue {
+  if (!isMessage(message)) throw new ProtoJsonError("", notMessage(message, type.$type).message);
   if (type.special === undefined) return fieldsToJson(type, message, options);
   try {
     return type.special.write(message, options);
@@ -20,8 +23,7 @@ export function toJson<T extends object>(type: ProtoType<T>, message: T, options
 }
 
 export function fieldsToJson<T extends object>(type: ProtoType<T>, message: T, options: JsonWriteOptions): JsonObject {
-  if (typeof message !== "object" || message === null)
-    throw new ProtoJsonError("", wrong(message, `an object (${type.$type})`).message);
+  checkCases(type, message);
   const json: JsonObject = {};
   const source = message as Record<string, unknown>;
   const byProto = options.names === "proto";

@@ -1,6 +1,8 @@
 /** Maps: plain objects by text and 32-bit integers, `Map`s by all others. */
 import { checkPlaces } from "./collisions.ts";
 import { entryBytes, take } from "./memory.ts";
+import { isMessage } from "./plain.ts";
+import { wrong } from "./writer.ts";
 
 /**
  * @throws {Error} for the one key that a plain object cannot have without harm to whoever copies it, and for keys that were
@@ -12,7 +14,7 @@ export function setEntry(map: unknown, key: unknown, value: unknown): void {
     map.set(key, value);
     if (typeof key === "bigint" || typeof key === "number") checkPlaces(map, key);
   } else {
-    if (key === "__proto__") throw new Error('the map key "__proto__" is not allowed');
+    if (key === "__proto__") throw new TypeError('the map key "__proto__" is not allowed');
     if (isIndex(key)) keepSparse(map as Record<number, unknown>, Number(key));
     (map as Record<string, unknown>)[key as string] = value;
   }
@@ -42,12 +44,12 @@ function keepSparse(map: Record<number, unknown>, index: number): void {
 export function entriesOf(map: unknown): [key: unknown, value: unknown][] {
   if (map === undefined || map === null) return [];
   if (map instanceof Map) return [...map];
-  if (typeof map !== "object" || Array.isArray(map)) throw new TypeError("a map is an object or a Map");
+  if (!isMessage(map)) throw wrong(map, "an object or a Map");
   return Object.entries(map);
 }
 
 /** A key as the name of a member of JSON. @throws {Error} for the one that is none */
 export function memberName(key: unknown): string {
-  if (key === "__proto__") throw new Error('the map key "__proto__" is not allowed');
+  if (key === "__proto__") throw new TypeError('the map key "__proto__" is not allowed');
   return String(key);
 }

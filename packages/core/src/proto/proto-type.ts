@@ -1,9 +1,11 @@
 /** A message type: what generated code declares for each message, and everything that can be done with one. */
+import { ProtoJsonError } from "./json.ts";
 import type { JsonObject, JsonReadOptions, JsonWriteOptions, JsonValue } from "./json.ts";
 import { explain } from "./explain.ts";
 import { fromJson } from "./json-read.ts";
 import { toJson } from "./json-write.ts";
 import { copyOf } from "./copy.ts";
+import { isMessage, notMessage } from "./plain.ts";
 import { counted, memoryOf, uncounted } from "./memory.ts";
 import { readWhole, type Reader } from "./reader.ts";
 import { checkRequired } from "./required.ts";
@@ -80,6 +82,7 @@ export class ProtoType<T extends object> {
   /**
    * A message with all its fields, those left out at their zero values. Nothing of `input` is shared with it, bytes
    * apart.
+   * @throws {TypeError} that names what is no message, list or map where one belongs, or is of no field of a oneof
    */
   create(input?: ProtoInput<T>): T {
     return input === undefined ? this.base() : copyOf(this, input as T);
@@ -91,6 +94,7 @@ export class ProtoType<T extends object> {
    */
   encode(message: ProtoInput<T>): Uint8Array<ArrayBuffer> {
     try {
+      if (!isMessage(message)) throw notMessage(message, this.$type);
       checkRequired(this, message);
       return Writer.encode(this, message as T);
     } catch (error) {
@@ -127,6 +131,7 @@ export class ProtoType<T extends object> {
 
   /** Proto3 JSON of a message, for `JSON.stringify`. @throws {ProtoJsonError} if a value has no JSON */
   toJSON(message: ProtoInput<T>, options: JsonWriteOptions = {}): JsonValue {
+    if (!isMessage(message)) throw new ProtoJsonError("", notMessage(message, this.$type).message);
     checkRequired(this, message);
     // Types are given for what generated code does not know: extensions.
     if (options.names !== "proto" && options.types === undefined) {

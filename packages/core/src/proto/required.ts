@@ -1,5 +1,6 @@
 /** Fields that proto2 calls required: a message without one is no message. */
 import { entriesOf } from "./maps.ts";
+import { isMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
 import type { Field } from "./table.ts";
 
@@ -52,7 +53,8 @@ function settle(root: ProtoType<any>): void {
 const pathOf = (path: string, { key }: Field): string => (path === "" ? key : `${path}.${key}`);
 
 function check(type: ProtoType<any>, message: object, path: string): void {
-  if (typeof message !== "object" || message === null) return;
+  // What is none is told by who writes it.
+  if (!isMessage(message)) return;
   const source = message as Record<string, unknown>;
   for (const field of type.table.fields) {
     const chosen = field.oneof === undefined ? undefined : (source[field.oneof] as { $case?: string; value?: unknown });
@@ -66,11 +68,13 @@ function check(type: ProtoType<any>, message: object, path: string): void {
     const inner = field.of!() as ProtoType<any>;
     if (inner.table.required !== true) continue;
     const where = pathOf(path, field);
-    if (field.map !== undefined)
+    if (field.map !== undefined) {
+      if (!isMessage(value) && !(value instanceof Map)) continue;
       for (const [key, entry] of entriesOf(value))
         check(inner, entry as object, `${where}[${JSON.stringify(String(key))}]`);
-    else if (field.list === true)
-      (value as object[]).forEach((entry, index) => check(inner, entry, `${where}[${index}]`));
-    else check(inner, value, where);
+    } else if (field.list === true) {
+      if (!Array.isArray(value)) continue;
+      value.forEach((entry, index) => check(inner, entry as object, `${where}[${index}]`));
+    } else check(inner, value, where);
   }
 }

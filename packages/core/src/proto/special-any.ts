@@ -3,6 +3,7 @@ import { ProtoJsonError, type JsonValue, type ProtoTypes } from "./json.ts";
 import { scalarFromJson } from "./json-scalars.ts";
 import { fieldsFromJson, fromJson } from "./json-read.ts";
 import { fieldsToJson, toJson } from "./json-write.ts";
+import { isMessage } from "./plain.ts";
 import type { ProtoType, SpecialJson } from "./proto-type.ts";
 import { readWhole } from "./reader.ts";
 import { wrong } from "./writer.ts";
@@ -19,7 +20,10 @@ function typeOf(url: string, types: ProtoTypes | undefined, wellKnown: WellKnown
   const name = url.slice(slash + 1);
   // A name alone is no URL of a type.
   const type = slash === -1 || name === "" ? undefined : (types?.get(name) ?? wellKnown().get(name));
-  if (type === undefined || "holder" in type) throw new TypeError(`the type ${JSON.stringify(url)} is not known here`);
+  if (type === undefined || "holder" in type)
+    throw new TypeError(
+      `the type ${JSON.stringify(url.slice(0, 200).toWellFormed())} is not known here: hand it over, as in protoMessage(X, { types: () => protoTypes([Y]) }) or toJSON(message, { types: protoTypes([Y]) })`,
+    );
   return type;
 }
 
@@ -29,7 +33,7 @@ const isSpecial = (type: ProtoType<any>): boolean => type.special !== undefined;
 /** @param wellKnown types that every `Any` may hold */
 export const anyJson = (wellKnown: WellKnown): SpecialJson<Any> => ({
   read(value, options) {
-    if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(value, "an object (Any)");
+    if (!isMessage(value)) throw wrong(value, "an object (Any)");
     const members = value as Record<string, unknown>;
     const keys = Object.keys(members);
     if (keys.length === 0) return { typeUrl: "", value: new Uint8Array(0) };

@@ -2,6 +2,7 @@
 import type { JsonObject, JsonValue } from "./json.ts";
 import { inside } from "./json.ts";
 import { setEntry } from "./maps.ts";
+import { isMessage } from "./plain.ts";
 import type { SpecialJson } from "./proto-type.ts";
 import { maxDepth } from "./reader.ts";
 import type { ListValue, Struct, Value } from "./gen/struct.ts";
@@ -18,12 +19,12 @@ export function packValue(value: unknown, depth = 0): Value {
   // An integer of more digits than a number holds, from the JSON codec.
   if (typeof value === "bigint") return { kind: { $case: "numberValue", value: Number(value) } };
   if (Array.isArray(value)) return { kind: { $case: "listValue", value: packList(value, depth + 1) } };
-  if (typeof value === "object") return { kind: { $case: "structValue", value: packStruct(value, depth + 1) } };
+  if (isMessage(value)) return { kind: { $case: "structValue", value: packStruct(value, depth + 1) } };
   throw wrong(value, "a value of JSON");
 }
 
 export function packStruct(value: unknown, depth = 0): Struct {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(value, "an object");
+  if (!isMessage(value)) throw wrong(value, "an object");
   const fields: Struct["fields"] = {};
   for (const [key, member] of Object.entries(value)) {
     if (member === undefined) continue;
@@ -59,8 +60,14 @@ export function unpackValue({ kind }: Value): JsonValue {
       return unpackStruct(kind.value);
     case "listValue":
       return unpackList(kind.value);
-    default:
+    case "numberValue":
+    case "stringValue":
+    case "boolValue":
       return kind.value;
+    default:
+      throw new TypeError(
+        `a oneof has $case ${shown((kind as { $case?: unknown }).$case)}, which is none of its fields`,
+      );
   }
 }
 

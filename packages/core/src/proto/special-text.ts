@@ -1,6 +1,7 @@
 /** Well-known types whose JSON is a text: `Timestamp`, `Duration`, `FieldMask`. */
 import { inside } from "./json.ts";
 import { scalarFromJson } from "./json-scalars.ts";
+import { isMessage } from "./plain.ts";
 import type { SpecialJson } from "./proto-type.ts";
 import { int64Of } from "./scalars.ts";
 import { shown, wrong } from "./writer.ts";
@@ -17,7 +18,7 @@ const mostSeconds = 315_576_000_000n;
 
 /** Up to v5.13 Go writes the message as it is. */
 function secondsOfGo(value: unknown, what: string): Seconds {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw wrong(value, what);
+  if (!isMessage(value)) throw wrong(value, what);
   const result: Seconds = { seconds: 0n, nanos: 0 };
   for (const [key, member] of Object.entries(value)) {
     if (key === "seconds") result.seconds = scalarFromJson("int64", member, "bigint") as bigint;

@@ -1,5 +1,6 @@
 /** Wrappers: a scalar that may be absent. */
 import { scalarFromJson, scalarToJson } from "./json-scalars.ts";
+import { isMessage } from "./plain.ts";
 import type { SpecialJson } from "./proto-type.ts";
 import { zeroOf, type ScalarName } from "./scalars.ts";
 
@@ -12,7 +13,7 @@ export function wrapperJson(scalar: ScalarName): SpecialJson<{ value: unknown }>
 
 /** The value inside a wrapper. Up to v5.13 Go writes the message as it is. */
 export function wrappedFromJson(scalar: ScalarName, value: unknown): unknown {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+  if (isMessage(value)) {
     const keys = Object.keys(value);
     if (keys.length === 0) return zeroOf(scalar, undefined);
     if (keys.length === 1 && keys[0] === "value")

@@ -51,6 +51,8 @@ export interface Table {
   readonly byName: ReadonlyMap<string, Field>;
   /** By the names that Go up to v5.13 gives a oneof and its members, `Choice` and `ChosenText`: see `json-read.ts`. */
   readonly oneofs: ReadonlyMap<string, ReadonlyMap<string, Field>>;
+  /** Names in code of the fields of each oneof, by its own. */
+  readonly cases: ReadonlyMap<string, readonly string[]>;
   /** True if it, or a message inside it, has a field that is required. */
   required: boolean | undefined;
 }
@@ -81,14 +83,18 @@ export function tableOf(rows: readonly FieldRow[]): Table {
   for (const field of fields) byName.set(field.name, field);
   for (const field of fields) byName.set(field.json, field);
   const oneofs = new Map<string, Map<string, Field>>();
+  const cases = new Map<string, string[]>();
   for (const field of fields) {
     if (field.oneof === undefined) continue;
+    const others = cases.get(field.oneof);
+    if (others === undefined) cases.set(field.oneof, [field.key]);
+    else others.push(field.key);
     const name = bare(field.oneof);
     let members = oneofs.get(name);
     if (members === undefined) oneofs.set(name, (members = new Map()));
     members.set(bare(field.name), field);
   }
-  return { fields, byName, oneofs, required: undefined };
+  return { fields, byName, oneofs, cases, required: undefined };
 }
 
 /** protoc's JSON name of a field: `first_name` is `firstName`. */

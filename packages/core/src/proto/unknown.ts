@@ -18,7 +18,8 @@ export function unknownFields(message: object): Uint8Array | undefined {
 /** Replace the fields of a message that its type does not know; undefined forgets them. */
 export function setUnknownFields(message: object, bytes: Uint8Array | undefined): void {
   if (bytes === undefined || bytes.length === 0) delete (message as Keeping)[unknown];
-  else (message as Keeping)[unknown] = bytes;
+  // A `Buffer` that somebody passes becomes what reading leaves.
+  else (message as Keeping)[unknown] = Buffer.isBuffer(bytes) ? new Uint8Array(bytes) : bytes;
 }
 
 /** @internal Add one field, copied: what is read from may be used again. */

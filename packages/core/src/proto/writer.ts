@@ -1,5 +1,6 @@
 /** Writing protobuf: one growing buffer, nested messages in place. */
 import type { Boxed } from "./boxed.ts";
+import { isMessage, notMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { int64Of, mostFloat } from "./scalars.ts";
 
@@ -251,17 +252,21 @@ export class Writer {
   }
 
   message<T extends object>(type: ProtoType<T>, value: T): void {
-    if (typeof value !== "object" || value === null) throw wrong(value, type.$type);
+    if (typeof value !== "object" || value === null) throw notMessage(value, type.$type);
     const start = this.fork();
     type.write(value, this);
+    // Generated code looks at what it reads of a message, if that is anything.
+    if (this.#position === start && !isMessage(value)) throw notMessage(value, type.$type);
     this.join(start);
   }
 
   /** A message between two tags; the first one is written. */
   group<T extends object>(type: ProtoType<T>, value: T, endTag: number): void {
-    if (typeof value !== "object" || value === null) throw wrong(value, type.$type);
+    if (typeof value !== "object" || value === null) throw notMessage(value, type.$type);
     if (++this.#depth > 10_000) throw nestedTooDeep();
+    const start = this.#position;
     type.write(value, this);
+    if (this.#position === start && !isMessage(value)) throw notMessage(value, type.$type);
     this.#depth--;
     this.tag(endTag);
   }
@@ -297,5 +302,14 @@ export function shown(value: unknown): string {
   if (value === null || typeof value === "number" || typeof value === "boolean" || value === undefined)
     return String(value);
   if (typeof value === "bigint") return `${value}n`;
-  return Array.isArray(value) ? "an array" : typeof value === "object" ? "an object" : `a ${typeof value}`;
+  return typeof value === "object" ? shownObject(value) : `a ${typeof value}`;
+}
+
+/** `an object`, `an array`, `a Date`. */
+function shownObject(value: object): string {
+  if (Array.isArray(value)) return "an array";
+  if (value instanceof Uint8Array) return "a Uint8Array";
+  const kind = Object.prototype.toString.call(value).slice("[object ".length, -1);
+  if (kind === "Object") return "an object";
+  return `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind.length > 40 ? `${kind.slice(0, 40)}…` : kind}`;
 }

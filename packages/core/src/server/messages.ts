@@ -81,7 +81,7 @@ export function invalid(service: string, error: unknown): MicroError {
   });
 }
 
-/** Encode what a handler gave; undefined is the empty message. @throws {MicroError} 500 of `service`. */
+/** Encode what a handler gave; undefined is the empty message, but where its type requires one. @throws {MicroError} 500 of `service`. */
 export function encodeResult(
   codec: Codec,
   message: unknown,
@@ -113,6 +113,10 @@ export function encodeResultText(
 function orEmpty(codec: Codec, message: unknown, type: MessageType | undefined): unknown {
   // A validator has let null pass as what it is.
   const nothing = message === undefined || (message === null && type !== undefined && type.validate === undefined);
+  if (nothing && type?.required === true)
+    throw new TypeError(
+      `the handler answered ${String(message)}: it has to return its ${type.name}, {} for one with nothing set`,
+    );
   return nothing ? emptyMessage(codec, type) : message;
 }
 

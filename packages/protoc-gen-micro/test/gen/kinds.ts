@@ -13,6 +13,7 @@ export interface Pair {
 export const Pair: $.ProtoType<Pair> = /* @__PURE__ */ $.message<Pair>("test.kinds.v1.Pair", {
   base: () => ({ a: 0, b: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Pair, m);
     if (m.a != null && $.isSet(m.a)) { w.tag(9); w.double(m.a); }
     if (m.b != null && $.isSet(m.b)) { w.tag(17); w.double(m.b); }
     $.writeUnknown(m, w);
@@ -28,6 +29,7 @@ export const Pair: $.ProtoType<Pair> = /* @__PURE__ */ $.message<Pair>("test.kin
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Pair, m);
     const j: $.JsonObject = {};
     if (m.a != null && $.isSet(m.a)) j["a"] = $.jsonDouble(m.a);
     if (m.b != null && $.isSet(m.b)) j["b"] = $.jsonDouble(m.b);
@@ -46,6 +48,7 @@ export interface Number {
 export const Number: $.ProtoType<Number> = /* @__PURE__ */ $.message<Number>("test.kinds.v1.Number", {
   base: () => ({ value: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Number, m);
     if (m.value != null && $.isSet(m.value)) { w.tag(9); w.double(m.value); }
     $.writeUnknown(m, w);
   },
@@ -59,6 +62,7 @@ export const Number: $.ProtoType<Number> = /* @__PURE__ */ $.message<Number>("te
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Number, m);
     const j: $.JsonObject = {};
     if (m.value != null && $.isSet(m.value)) j["value"] = $.jsonDouble(m.value);
     return j;
@@ -77,6 +81,7 @@ export interface Client {
 export const Client: $.ProtoType<Client> = /* @__PURE__ */ $.message<Client>("test.kinds.v1.Client", {
   base: () => ({ name: "", Proto: "" }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Client, m);
     if (m.name) { w.tag(10); w.string(m.name); }
     if (m.Proto) { w.tag(18); w.string(m.Proto); }
     $.writeUnknown(m, w);
@@ -92,6 +97,7 @@ export const Client: $.ProtoType<Client> = /* @__PURE__ */ $.message<Client>("te
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Client, m);
     const j: $.JsonObject = {};
     if (m.name) j["name"] = $.jsonString(m.name);
     if (m.Proto) j["Proto"] = $.jsonString(m.Proto);
@@ -110,6 +116,7 @@ export interface message {
 export const message: $.ProtoType<message> = /* @__PURE__ */ $.message<message>("test.kinds.v1.message", {
   base: () => ({ clients: {} }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(message, m);
     for (const [k, v] of $.entries(m.clients)) {
       w.tag(10); const start = w.fork();
       w.tag(10); w.string(k);
@@ -138,6 +145,7 @@ export const message: $.ProtoType<message> = /* @__PURE__ */ $.message<message>(
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(message, m);
     const j: $.JsonObject = {};
     if ($.hasEntries(m.clients)) j["clients"] = $.jsonMap(m.clients, (v) => $.jsonMessage(Client, v, o), o);
     return j;
@@ -157,6 +165,7 @@ export interface CalculatorHandler {
 export const CalculatorHandler: $.ProtoType<CalculatorHandler> = /* @__PURE__ */ $.message<CalculatorHandler>("test.kinds.v1.CalculatorHandler", {
   base: () => ({ result: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(CalculatorHandler, m);
     switch (m.result?.$case) {
       case "text": w.tag(10); w.string(m.result.value); break;
       case "data": w.tag(18); w.bytes(m.result.value); break;
@@ -175,10 +184,12 @@ export const CalculatorHandler: $.ProtoType<CalculatorHandler> = /* @__PURE__ */
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(CalculatorHandler, m);
     const j: $.JsonObject = {};
     switch (m.result?.$case) {
       case "text": j["text"] = $.jsonString(m.result.value); break;
       case "data": j["data"] = $.jsonBytes(m.result.value); break;
+      default: $.noCase(m.result);
     }
     return j;
   },
@@ -196,6 +207,7 @@ export interface Class {
 export const Class: $.ProtoType<Class> = /* @__PURE__ */ $.message<Class>("test.kinds.v1.Class", {
   base: () => ({ new: undefined, delete: [] }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Class, m);
     if (m.new != null) { w.tag(8); w.int64(m.new); }
     if ($.list(m.delete).length > 0) {
       w.tag(18); const start = w.fork();
@@ -216,6 +228,7 @@ export const Class: $.ProtoType<Class> = /* @__PURE__ */ $.message<Class>("test.
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Class, m);
     const j: $.JsonObject = {};
     if (m.new != null) j["new"] = $.jsonInt64(m.new);
     if ($.list(m.delete).length > 0) j["delete"] = m.delete.map((v) => $.jsonBool(v));
@@ -234,7 +247,10 @@ export const Date: $.ProtoType<Date> = /* @__PURE__ */ $.message<Date>("test.kin
   base: () => ({}),
   write: $.writeUnknown,
   read: $.readUnknown,
-  json: () => ({}),
+  json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Date, m);
+    return {};
+  },
   fields: [],
 });
 
@@ -245,7 +261,10 @@ export const Error: $.ProtoType<Error> = /* @__PURE__ */ $.message<Error>("test.
   base: () => ({}),
   write: $.writeUnknown,
   read: $.readUnknown,
-  json: () => ({}),
+  json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Error, m);
+    return {};
+  },
   fields: [],
 });
 
@@ -256,7 +275,10 @@ export const snake_name: $.ProtoType<snake_name> = /* @__PURE__ */ $.message<sna
   base: () => ({}),
   write: $.writeUnknown,
   read: $.readUnknown,
-  json: () => ({}),
+  json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(snake_name, m);
+    return {};
+  },
   fields: [],
 });
 
@@ -267,6 +289,7 @@ export interface snake_name_inner_name {
 export const snake_name_inner_name: $.ProtoType<snake_name_inner_name> = /* @__PURE__ */ $.message<snake_name_inner_name>("test.kinds.v1.snake_name.inner_name", {
   base: () => ({ kind: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(snake_name_inner_name, m);
     if (m.kind != null && m.kind !== 0) { w.tag(8); w.enum(m.kind); }
     $.writeUnknown(m, w);
   },
@@ -280,6 +303,7 @@ export const snake_name_inner_name: $.ProtoType<snake_name_inner_name> = /* @__P
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(snake_name_inner_name, m);
     const j: $.JsonObject = {};
     if (m.kind != null && m.kind !== 0) j["kind"] = $.jsonEnum(snake_name_inner_name_Kind, m.kind);
     return j;

@@ -38,6 +38,7 @@ export interface Known {
 export const Known: $.ProtoType<Known> = /* @__PURE__ */ $.message<Known>("test.known.Known", {
   base: () => ({ text: undefined, number: undefined, data: undefined, moreData: [], struct: undefined, value: undefined, list: undefined, mask: undefined, at: undefined, took: [], notANumber: 0, infinite: [], levels: $.newMap(), moreLevels: [], any: undefined, moreAny: [], dataByName: {}, choice: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Known, m);
     if (m.text != null) { w.tag(10); w.boxed($.boxedString, m.text); }
     if (m.number != null) { w.tag(18); w.boxed($.boxedInt64, m.number); }
     if (m.data != null) { w.tag(26); w.boxed($.boxedBytes, m.data); }
@@ -132,6 +133,7 @@ export const Known: $.ProtoType<Known> = /* @__PURE__ */ $.message<Known>("test.
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Known, m);
     const j: $.JsonObject = {};
     if (m.text != null) j["text"] = $.jsonBoxed($.boxedString, m.text, o);
     if (m.number != null) j["number"] = $.jsonBoxed($.boxedInt64, m.number, o);
@@ -154,6 +156,7 @@ export const Known: $.ProtoType<Known> = /* @__PURE__ */ $.message<Known>("test.
       case "chosenNull": j["chosenNull"] = null; break;
       case "chosenValue": j["chosenValue"] = $.jsonBoxed($.boxedValue, m.choice.value, o); break;
       case "chosenNumber": j["chosenNumber"] = $.jsonBoxed($.boxedInt64, m.choice.value, o); break;
+      default: $.noCase(m.choice);
     }
     return j;
   },
@@ -189,6 +192,7 @@ export interface Deep {
 export const Deep: $.ProtoType<Deep> = /* @__PURE__ */ $.message<Deep>("test.known.Deep", {
   base: () => ({ text: "", inner: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Deep, m);
     if (m.text) { w.tag(10); w.string(m.text); }
     if (m.inner != null) { w.tag(18); w.message(Deep, m.inner); }
     $.writeUnknown(m, w);
@@ -204,6 +208,7 @@ export const Deep: $.ProtoType<Deep> = /* @__PURE__ */ $.message<Deep>("test.kno
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Deep, m);
     const j: $.JsonObject = {};
     if (m.text) j["text"] = $.jsonString(m.text);
     if (m.inner != null) j["inner"] = $.jsonMessage(Deep, m.inner, o);
@@ -231,6 +236,7 @@ export interface Lists {
 export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.known.Lists", {
   base: () => ({ a: [], b: [], c: [], d: {}, e: $.newMap(), f: {}, inner: [], one: undefined, g: $.newMap() }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Lists, m);
     for (const v of $.list(m.a)) { w.tag(10); w.string(v); }
     for (const v of $.list(m.b)) { w.tag(18); w.string(v); }
     for (const v of $.list(m.c)) { w.tag(26); w.string(v); }
@@ -320,6 +326,7 @@ export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Lists, m);
     const j: $.JsonObject = {};
     if ($.list(m.a).length > 0) j["a"] = m.a.map((v) => $.jsonString(v));
     if ($.list(m.b).length > 0) j["b"] = m.b.map((v) => $.jsonString(v));

@@ -14,6 +14,7 @@ export interface Query {
 export const Query: $.ProtoType<Query> = /* @__PURE__ */ $.message<Query>("Query", {
   base: () => ({ text: undefined!, limit: undefined, hit: [] }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Query, m);
     if (m.text != null) { w.tag(10); w.string(m.text); }
     if (m.limit != null) { w.tag(16); w.int32(m.limit); }
     for (const v of $.list(m.hit)) { w.tag(27); w.group(Query_Hit, v, 28); }
@@ -31,6 +32,7 @@ export const Query: $.ProtoType<Query> = /* @__PURE__ */ $.message<Query>("Query
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Query, m);
     const j: $.JsonObject = {};
     if (m.text != null) j["text"] = $.jsonString(m.text);
     if (m.limit != null) j["limit"] = $.jsonInt32(m.limit);
@@ -51,6 +53,7 @@ export interface Query_Hit {
 export const Query_Hit: $.ProtoType<Query_Hit> = /* @__PURE__ */ $.message<Query_Hit>("Query.Hit", {
   base: () => ({ title: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Query_Hit, m);
     if (m.title != null) { w.tag(10); w.string(m.title); }
     $.writeUnknown(m, w);
   },
@@ -64,6 +67,7 @@ export const Query_Hit: $.ProtoType<Query_Hit> = /* @__PURE__ */ $.message<Query
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Query_Hit, m);
     const j: $.JsonObject = {};
     if (m.title != null) j["title"] = $.jsonString(m.title);
     return j;
@@ -81,6 +85,7 @@ export interface Leaf {
 export const Leaf: $.ProtoType<Leaf> = /* @__PURE__ */ $.message<Leaf>("Leaf", {
   base: () => ({ id: undefined! }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Leaf, m);
     if (m.id != null) { w.tag(10); w.string(m.id); }
     $.writeUnknown(m, w);
   },
@@ -94,6 +99,7 @@ export const Leaf: $.ProtoType<Leaf> = /* @__PURE__ */ $.message<Leaf>("Leaf", {
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Leaf, m);
     const j: $.JsonObject = {};
     if (m.id != null) j["id"] = $.jsonString(m.id);
     return j;
@@ -110,6 +116,7 @@ export interface Flat {
 export const Flat: $.ProtoType<Flat> = /* @__PURE__ */ $.message<Flat>("Flat", {
   base: () => ({ leaf: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Flat, m);
     if (m.leaf != null) { w.tag(10); w.message(Leaf, m.leaf); }
     $.writeUnknown(m, w);
   },
@@ -123,6 +130,7 @@ export const Flat: $.ProtoType<Flat> = /* @__PURE__ */ $.message<Flat>("Flat", {
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Flat, m);
     const j: $.JsonObject = {};
     if (m.leaf != null) j["leaf"] = $.jsonMessage(Leaf, m.leaf, o);
     return j;
@@ -139,6 +147,7 @@ export interface Above {
 export const Above: $.ProtoType<Above> = /* @__PURE__ */ $.message<Above>("Above", {
   base: () => ({ flat: {} }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Above, m);
     for (const [k, v] of $.entries(m.flat)) {
       w.tag(10); const start = w.fork();
       w.tag(10); w.string(k);
@@ -167,6 +176,7 @@ export const Above: $.ProtoType<Above> = /* @__PURE__ */ $.message<Above>("Above
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Above, m);
     const j: $.JsonObject = {};
     if ($.hasEntries(m.flat)) j["flat"] = $.jsonMap(m.flat, (v) => $.jsonMessage(Flat, v, o), o);
     return j;
@@ -184,6 +194,7 @@ export interface Node {
 export const Node: $.ProtoType<Node> = /* @__PURE__ */ $.message<Node>("Node", {
   base: () => ({ next: undefined, other: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Node, m);
     if (m.next != null) { w.tag(10); w.message(Node, m.next); }
     if (m.other != null) { w.tag(18); w.message(Other, m.other); }
     $.writeUnknown(m, w);
@@ -199,6 +210,7 @@ export const Node: $.ProtoType<Node> = /* @__PURE__ */ $.message<Node>("Node", {
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Node, m);
     const j: $.JsonObject = {};
     if (m.next != null) j["next"] = $.jsonMessage(Node, m.next, o);
     if (m.other != null) j["other"] = $.jsonMessage(Other, m.other, o);
@@ -218,6 +230,7 @@ export interface Other {
 export const Other: $.ProtoType<Other> = /* @__PURE__ */ $.message<Other>("Other", {
   base: () => ({ nodes: [], leaves: [] }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Other, m);
     for (const v of $.list(m.nodes)) { w.tag(10); w.message(Node, v); }
     for (const v of $.list(m.leaves)) { w.tag(18); w.message(Leaf, v); }
     $.writeUnknown(m, w);
@@ -233,6 +246,7 @@ export const Other: $.ProtoType<Other> = /* @__PURE__ */ $.message<Other>("Other
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Other, m);
     const j: $.JsonObject = {};
     if ($.list(m.nodes).length > 0) j["nodes"] = m.nodes.map((v) => $.jsonMessage(Node, v, o));
     if ($.list(m.leaves).length > 0) j["leaves"] = m.leaves.map((v) => $.jsonMessage(Leaf, v, o));

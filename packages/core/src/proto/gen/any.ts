@@ -76,6 +76,7 @@ export interface Any {
 export const Any: $.ProtoType<Any> = /* @__PURE__ */ $.message<Any>("google.protobuf.Any", {
   base: () => ({ typeUrl: "", value: $.emptyBytes() }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Any, m);
     if (m.typeUrl) { w.tag(10); w.string(m.typeUrl); }
     if (m.value != null && m.value.length !== 0) { w.tag(18); w.bytes(m.value); }
     $.writeUnknown(m, w);
@@ -91,6 +92,7 @@ export const Any: $.ProtoType<Any> = /* @__PURE__ */ $.message<Any>("google.prot
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Any, m);
     const j: $.JsonObject = {};
     if (m.typeUrl) j["typeUrl"] = $.jsonString(m.typeUrl);
     if (m.value != null && m.value.length !== 0) j["value"] = $.jsonBytes(m.value);

@@ -85,6 +85,7 @@ export interface Duration {
 export const Duration: $.ProtoType<Duration> = /* @__PURE__ */ $.message<Duration>("google.protobuf.Duration", {
   base: () => ({ seconds: 0n, nanos: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Duration, m);
     if (m.seconds != null && m.seconds !== 0n) { w.tag(8); w.int64(m.seconds); }
     if (m.nanos != null && m.nanos !== 0) { w.tag(16); w.int32(m.nanos); }
     $.writeUnknown(m, w);
@@ -100,6 +101,7 @@ export const Duration: $.ProtoType<Duration> = /* @__PURE__ */ $.message<Duratio
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Duration, m);
     const j: $.JsonObject = {};
     if (m.seconds != null && m.seconds !== 0n) j["seconds"] = $.jsonInt64(m.seconds);
     if (m.nanos != null && m.nanos !== 0) j["nanos"] = $.jsonInt32(m.nanos);

@@ -20,6 +20,9 @@ export const Empty: $.ProtoType<Empty> = /* @__PURE__ */ $.message<Empty>("googl
   base: () => ({}),
   write: $.writeUnknown,
   read: $.readUnknown,
-  json: () => ({}),
+  json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Empty, m);
+    return {};
+  },
   fields: [],
 });

@@ -211,6 +211,7 @@ export interface FieldMask {
 export const FieldMask: $.ProtoType<FieldMask> = /* @__PURE__ */ $.message<FieldMask>("google.protobuf.FieldMask", {
   base: () => ({ paths: [] }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(FieldMask, m);
     for (const v of $.list(m.paths)) { w.tag(10); w.string(v); }
     $.writeUnknown(m, w);
   },
@@ -224,6 +225,7 @@ export const FieldMask: $.ProtoType<FieldMask> = /* @__PURE__ */ $.message<Field
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(FieldMask, m);
     const j: $.JsonObject = {};
     if ($.list(m.paths).length > 0) j["paths"] = m.paths.map((v) => $.jsonString(v));
     return j;

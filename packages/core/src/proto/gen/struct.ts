@@ -44,6 +44,7 @@ export interface Struct {
 export const Struct: $.ProtoType<Struct> = /* @__PURE__ */ $.message<Struct>("google.protobuf.Struct", {
   base: () => ({ fields: {} }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Struct, m);
     for (const [k, v] of $.entries(m.fields)) {
       w.tag(10); const start = w.fork();
       w.tag(10); w.string(k);
@@ -72,6 +73,7 @@ export const Struct: $.ProtoType<Struct> = /* @__PURE__ */ $.message<Struct>("go
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Struct, m);
     const j: $.JsonObject = {};
     if ($.hasEntries(m.fields)) j["fields"] = $.jsonMap(m.fields, (v) => $.jsonMessage(Value, v, o), o);
     return j;
@@ -115,6 +117,7 @@ export interface Value {
 export const Value: $.ProtoType<Value> = /* @__PURE__ */ $.message<Value>("google.protobuf.Value", {
   base: () => ({ kind: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Value, m);
     switch (m.kind?.$case) {
       case "nullValue": w.tag(8); w.enum(m.kind.value); break;
       case "numberValue": w.tag(17); w.double(m.kind.value); break;
@@ -141,6 +144,7 @@ export const Value: $.ProtoType<Value> = /* @__PURE__ */ $.message<Value>("googl
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Value, m);
     const j: $.JsonObject = {};
     switch (m.kind?.$case) {
       case "nullValue": j["nullValue"] = null; break;
@@ -149,6 +153,7 @@ export const Value: $.ProtoType<Value> = /* @__PURE__ */ $.message<Value>("googl
       case "boolValue": j["boolValue"] = $.jsonBool(m.kind.value); break;
       case "structValue": j["structValue"] = $.jsonMessage(Struct, m.kind.value, o); break;
       case "listValue": j["listValue"] = $.jsonMessage(ListValue, m.kind.value, o); break;
+      default: $.noCase(m.kind);
     }
     return j;
   },
@@ -171,6 +176,7 @@ export interface ListValue {
 export const ListValue: $.ProtoType<ListValue> = /* @__PURE__ */ $.message<ListValue>("google.protobuf.ListValue", {
   base: () => ({ values: [] }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(ListValue, m);
     for (const v of $.list(m.values)) { w.tag(10); w.message(Value, v); }
     $.writeUnknown(m, w);
   },
@@ -184,6 +190,7 @@ export const ListValue: $.ProtoType<ListValue> = /* @__PURE__ */ $.message<ListV
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(ListValue, m);
     const j: $.JsonObject = {};
     if ($.list(m.values).length > 0) j["values"] = m.values.map((v) => $.jsonMessage(Value, v, o));
     return j;

@@ -115,6 +115,7 @@ export interface Timestamp {
 export const Timestamp: $.ProtoType<Timestamp> = /* @__PURE__ */ $.message<Timestamp>("google.protobuf.Timestamp", {
   base: () => ({ seconds: 0n, nanos: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Timestamp, m);
     if (m.seconds != null && m.seconds !== 0n) { w.tag(8); w.int64(m.seconds); }
     if (m.nanos != null && m.nanos !== 0) { w.tag(16); w.int32(m.nanos); }
     $.writeUnknown(m, w);
@@ -130,6 +131,7 @@ export const Timestamp: $.ProtoType<Timestamp> = /* @__PURE__ */ $.message<Times
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Timestamp, m);
     const j: $.JsonObject = {};
     if (m.seconds != null && m.seconds !== 0n) j["seconds"] = $.jsonInt64(m.seconds);
     if (m.nanos != null && m.nanos !== 0) j["nanos"] = $.jsonInt32(m.nanos);

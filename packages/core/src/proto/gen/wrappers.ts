@@ -20,6 +20,7 @@ export interface DoubleValue {
 export const DoubleValue: $.ProtoType<DoubleValue> = /* @__PURE__ */ $.message<DoubleValue>("google.protobuf.DoubleValue", {
   base: () => ({ value: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(DoubleValue, m);
     if (m.value != null && $.isSet(m.value)) { w.tag(9); w.double(m.value); }
     $.writeUnknown(m, w);
   },
@@ -33,6 +34,7 @@ export const DoubleValue: $.ProtoType<DoubleValue> = /* @__PURE__ */ $.message<D
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(DoubleValue, m);
     const j: $.JsonObject = {};
     if (m.value != null && $.isSet(m.value)) j["value"] = $.jsonDouble(m.value);
     return j;
@@ -58,6 +60,7 @@ export interface FloatValue {
 export const FloatValue: $.ProtoType<FloatValue> = /* @__PURE__ */ $.message<FloatValue>("google.protobuf.FloatValue", {
   base: () => ({ value: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(FloatValue, m);
     if (m.value != null && $.isSet(m.value)) { w.tag(13); w.float(m.value); }
     $.writeUnknown(m, w);
   },
@@ -71,6 +74,7 @@ export const FloatValue: $.ProtoType<FloatValue> = /* @__PURE__ */ $.message<Flo
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(FloatValue, m);
     const j: $.JsonObject = {};
     if (m.value != null && $.isSet(m.value)) j["value"] = $.jsonFloat(m.value);
     return j;
@@ -96,6 +100,7 @@ export interface Int64Value {
 export const Int64Value: $.ProtoType<Int64Value> = /* @__PURE__ */ $.message<Int64Value>("google.protobuf.Int64Value", {
   base: () => ({ value: 0n }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Int64Value, m);
     if (m.value != null && m.value !== 0n) { w.tag(8); w.int64(m.value); }
     $.writeUnknown(m, w);
   },
@@ -109,6 +114,7 @@ export const Int64Value: $.ProtoType<Int64Value> = /* @__PURE__ */ $.message<Int
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Int64Value, m);
     const j: $.JsonObject = {};
     if (m.value != null && m.value !== 0n) j["value"] = $.jsonInt64(m.value);
     return j;
@@ -134,6 +140,7 @@ export interface UInt64Value {
 export const UInt64Value: $.ProtoType<UInt64Value> = /* @__PURE__ */ $.message<UInt64Value>("google.protobuf.UInt64Value", {
   base: () => ({ value: 0n }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(UInt64Value, m);
     if (m.value != null && m.value !== 0n) { w.tag(8); w.uint64(m.value); }
     $.writeUnknown(m, w);
   },
@@ -147,6 +154,7 @@ export const UInt64Value: $.ProtoType<UInt64Value> = /* @__PURE__ */ $.message<U
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(UInt64Value, m);
     const j: $.JsonObject = {};
     if (m.value != null && m.value !== 0n) j["value"] = $.jsonUint64(m.value);
     return j;
@@ -172,6 +180,7 @@ export interface Int32Value {
 export const Int32Value: $.ProtoType<Int32Value> = /* @__PURE__ */ $.message<Int32Value>("google.protobuf.Int32Value", {
   base: () => ({ value: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Int32Value, m);
     if (m.value != null && m.value !== 0) { w.tag(8); w.int32(m.value); }
     $.writeUnknown(m, w);
   },
@@ -185,6 +194,7 @@ export const Int32Value: $.ProtoType<Int32Value> = /* @__PURE__ */ $.message<Int
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Int32Value, m);
     const j: $.JsonObject = {};
     if (m.value != null && m.value !== 0) j["value"] = $.jsonInt32(m.value);
     return j;
@@ -210,6 +220,7 @@ export interface UInt32Value {
 export const UInt32Value: $.ProtoType<UInt32Value> = /* @__PURE__ */ $.message<UInt32Value>("google.protobuf.UInt32Value", {
   base: () => ({ value: 0 }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(UInt32Value, m);
     if (m.value != null && m.value !== 0) { w.tag(8); w.uint32(m.value); }
     $.writeUnknown(m, w);
   },
@@ -223,6 +234,7 @@ export const UInt32Value: $.ProtoType<UInt32Value> = /* @__PURE__ */ $.message<U
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(UInt32Value, m);
     const j: $.JsonObject = {};
     if (m.value != null && m.value !== 0) j["value"] = $.jsonUint32(m.value);
     return j;
@@ -248,6 +260,7 @@ export interface BoolValue {
 export const BoolValue: $.ProtoType<BoolValue> = /* @__PURE__ */ $.message<BoolValue>("google.protobuf.BoolValue", {
   base: () => ({ value: false }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(BoolValue, m);
     if (m.value) { w.tag(8); w.bool(m.value); }
     $.writeUnknown(m, w);
   },
@@ -261,6 +274,7 @@ export const BoolValue: $.ProtoType<BoolValue> = /* @__PURE__ */ $.message<BoolV
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(BoolValue, m);
     const j: $.JsonObject = {};
     if (m.value) j["value"] = $.jsonBool(m.value);
     return j;
@@ -286,6 +300,7 @@ export interface StringValue {
 export const StringValue: $.ProtoType<StringValue> = /* @__PURE__ */ $.message<StringValue>("google.protobuf.StringValue", {
   base: () => ({ value: "" }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(StringValue, m);
     if (m.value) { w.tag(10); w.string(m.value); }
     $.writeUnknown(m, w);
   },
@@ -299,6 +314,7 @@ export const StringValue: $.ProtoType<StringValue> = /* @__PURE__ */ $.message<S
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(StringValue, m);
     const j: $.JsonObject = {};
     if (m.value) j["value"] = $.jsonString(m.value);
     return j;
@@ -324,6 +340,7 @@ export interface BytesValue {
 export const BytesValue: $.ProtoType<BytesValue> = /* @__PURE__ */ $.message<BytesValue>("google.protobuf.BytesValue", {
   base: () => ({ value: $.emptyBytes() }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(BytesValue, m);
     if (m.value != null && m.value.length !== 0) { w.tag(10); w.bytes(m.value); }
     $.writeUnknown(m, w);
   },
@@ -337,6 +354,7 @@ export const BytesValue: $.ProtoType<BytesValue> = /* @__PURE__ */ $.message<Byt
     }
   },
   json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(BytesValue, m);
     const j: $.JsonObject = {};
     if (m.value != null && m.value.length !== 0) j["value"] = $.jsonBytes(m.value);
     return j;

@@ -13,6 +13,7 @@ export interface Shared {
 export const Shared: $.ProtoType<Shared> = /* @__PURE__ */ $.message<Shared>("test.other.Shared", {
   base: () => ({ text: undefined, always: 0, nested: undefined }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Shared, m);
     if (m.text != null) { w.tag(10); w.string(m.text); }
     if (m.always != null && m.always !== 0) { w.tag(16); w.int32(m.always); }
     if (m.nested != null) { w.tag(26); w.message(Shared_Nested, m.nested); }
@@ -30,6 +31,7 @@ export const Shared: $.ProtoType<Shared> = /* @__PURE__ */ $.message<Shared>("te
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Shared, m);
     const j: $.JsonObject = {};
     if (m.text != null) j["text"] = $.jsonString(m.text);
     if (m.always != null && m.always !== 0) j["always"] = $.jsonInt32(m.always);
@@ -50,6 +52,7 @@ export interface Shared_Nested {
 export const Shared_Nested: $.ProtoType<Shared_Nested> = /* @__PURE__ */ $.message<Shared_Nested>("test.other.Shared.Nested", {
   base: () => ({ again: [] }),
   write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Shared_Nested, m);
     for (const v of $.list(m.again)) { w.tag(10); w.message(Shared, v); }
     $.writeUnknown(m, w);
   },
@@ -63,6 +66,7 @@ export const Shared_Nested: $.ProtoType<Shared_Nested> = /* @__PURE__ */ $.messa
     }
   },
   json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Shared_Nested, m);
     const j: $.JsonObject = {};
     if ($.list(m.again).length > 0) j["again"] = m.again.map((v) => $.jsonMessage(Shared, v, o));
     return j;
