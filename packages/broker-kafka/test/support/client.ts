@@ -3,12 +3,13 @@ import kafkajs from "kafkajs";
 import type { Admin, IHeaders, Kafka, KafkaMessage } from "kafkajs";
 import { kafkaAddress } from "./kafka.ts";
 
-export async function bareKafka(): Promise<Kafka> {
-  return new kafkajs.Kafka({ brokers: [await kafkaAddress()], logLevel: kafkajs.logLevel.NOTHING });
+/** @param address default: the server shared by the file's tests. */
+export async function bareKafka(address?: string): Promise<Kafka> {
+  return new kafkajs.Kafka({ brokers: [address ?? (await kafkaAddress())], logLevel: kafkajs.logLevel.NOTHING });
 }
 
-export async function withAdmin<T>(use: (admin: Admin) => Promise<T>): Promise<T> {
-  const admin = (await bareKafka()).admin();
+export async function withAdmin<T>(use: (admin: Admin) => Promise<T>, address?: string): Promise<T> {
+  const admin = (await bareKafka(address)).admin();
   await admin.connect();
   try {
     return await use(admin);
@@ -21,13 +22,13 @@ export const makeTopic = (topic: string, numPartitions = 1) =>
   withAdmin((admin) => admin.createTopics({ topics: [{ topic, numPartitions }] }));
 
 /** What is committed, by partition. */
-export const committed = (groupId: string, topic: string) =>
+export const committed = (groupId: string, topic: string, address?: string) =>
   withAdmin(async (admin) => {
     const found = await admin.fetchOffsets({ groupId, topics: [topic] });
     return new Map(
       found.flatMap(({ partitions }) => partitions).map(({ partition, offset }) => [partition, Number(offset)]),
     );
-  });
+  }, address);
 
 interface BareMessage {
   readonly value: string | Buffer | null;
