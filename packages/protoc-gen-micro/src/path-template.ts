@@ -10,7 +10,7 @@ export interface PathTemplate {
 /** Read a path. @returns what is wrong with it, for a path that is none */
 export function parseTemplate(path: string): PathTemplate | string {
   if (path === "") return "it is empty";
-  if (path.startsWith("^") || path.endsWith("$")) return parseExpression(path);
+  if (isExpression(path)) return parseExpression(path);
   if (!path.startsWith("/")) return "it does not begin with /";
   const bad = /[^\w./:*{}=!$&'()+,;@~%-]/u.exec(path)?.[0];
   if (bad !== undefined) return `${JSON.stringify(bad)} cannot be in it`;
@@ -45,6 +45,11 @@ export function parseTemplate(path: string): PathTemplate | string {
 function split(inside: string): [string, string?] {
   const index = inside.indexOf("=");
   return index === -1 ? [inside] : [inside.slice(0, index), inside.slice(index + 1)];
+}
+
+/** True for what go-micro's routers take for a regular expression. */
+export function isExpression(path: string): boolean {
+  return path.startsWith("^") || path.endsWith("$");
 }
 
 /** go-micro's routers take `^/greeter/[a-z]+$` as well. */

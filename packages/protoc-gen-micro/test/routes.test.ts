@@ -116,6 +116,17 @@ describe("routes", () => {
     expect(await told(rules, "", "--emit", "messages")).toMatchObject({ code: 0, lines: [""] });
   });
 
+  it("of go-micro's kind, by regular expressions, are generated, and told of where its gateway does not take them", async () => {
+    const { code, lines } = await told([`get: "^/v1/[a-z]+$"`, `get: "^/v1/x/?"`, `get: "^/(v1$"`]);
+    expect(code).toBe(0);
+    expect(lines).toEqual([
+      `a.proto:16:42: warning: rpc Library.R1: the path "^/v1/x/?": a regular expression begins with ^ and ends in $; go-micro's gateway does not serve it`,
+      expect.stringMatching(
+        /^a\.proto:17:42: warning: rpc Library\.R2: the path ".*": .*nvalid regular expression.*; go-micro's gateway does not serve it$/,
+      ),
+    ]);
+  });
+
   it("that are there twice are told of, of one micro service", async () => {
     const more = `service Second {
   rpc Get(Shelf) returns (Other) { option (google.api.http) = { get: "/v1/shelves/{user_id}" }; }
