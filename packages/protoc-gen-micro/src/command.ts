@@ -2,9 +2,11 @@
 import { create } from "@bufbuild/protobuf";
 import { CodeGeneratorRequestSchema } from "@bufbuild/protobuf/wkt";
 import { readFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { parseArgs } from "node:util";
 import { compile, knownPaths } from "./compiler.ts";
 import { generate } from "./generate.ts";
+import { suggestion } from "./nearest.ts";
 import { defaultOptions, InputError, optionRules, setOption } from "./options.ts";
 import { writeOutputs } from "./outputs.ts";
 import { printable } from "./printable.ts";
@@ -25,6 +27,7 @@ const ownFlags = {
   clean: { type: "boolean" },
   lock: { type: "string" },
   watch: { type: "boolean" },
+  version: { type: "boolean" },
   help: { type: "boolean", short: "h" },
 } as const;
 
@@ -52,6 +55,7 @@ export function usage(): string {
     ),
     line("--lock <file>", "keep hashes of all inputs and outputs there, which --check compares as well"),
     line("--watch", "go on, and generate again when a .proto file changes"),
+    line("--version", "the version of this program"),
     ...[...optionRules].map(([name, { form, help }]) => line(`--${flagName(name)} ${form}`, help)),
   ].join("\n");
 }
@@ -76,13 +80,14 @@ export async function runCommand(
       // A file that is wrong may be one that was imported before.
       return await run(args, out, error, (read) => (paths = [...new Set([...paths, ...read])]));
     } catch (failure) {
-      if (!(failure instanceof InputError)) throw failure;
+      if (!(failure instanceof InputError) && !isOfSystem(failure)) throw failure;
       error(failure.message);
       return 1;
     }
   };
   let started = Date.now();
   let code = await once();
+  if (args.includes("--watch") && paths.length > 0) out(`watching ${watched(paths)}`);
   // Without files there is nothing to wait for: the arguments are wrong.
   while (args.includes("--watch") && paths.length > 0 && (await anyChanges(paths, started, signal))) {
     started = Date.now();
@@ -90,6 +95,19 @@ export async function runCommand(
     if (code === 0) out(`generated again at ${new Date().toLocaleTimeString("en-GB")}`);
   }
   return code;
+}
+
+/** What the system refuses (a full disk, a missing right) says so itself; a stack would say nothing more. */
+function isOfSystem(failure: unknown): failure is NodeJS.ErrnoException {
+  return failure instanceof Error && "syscall" in failure;
+}
+
+/** What is waited for, for a person. */
+function watched(paths: readonly string[]): string {
+  if (paths.length === 1) return paths[0]!;
+  const folders = [...new Set(paths.map((path) => dirname(path)))];
+  const more = folders.length - 5;
+  return `${paths.length} files and folders in ${folders.slice(0, 5).join(", ")}${more > 0 ? ` and ${more} more` : ""}`;
 }
 
 async function run(
@@ -101,6 +119,13 @@ async function run(
   const { values, positionals } = parse(args);
   if (values.help === true) {
     out(usage());
+    return 0;
+  }
+  if (values.version === true) {
+    const { version } = JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8")) as {
+      version: string;
+    };
+    out(`protoc-gen-micro ${version}`);
     return 0;
   }
   if (positionals.length === 0) throw new InputError("no .proto file is given; see --help");
@@ -122,6 +147,14 @@ async function run(
   const compiled = await compile({ files: positionals, protoPaths, protoc: values.protoc });
   const { set, names, paths } = compiled;
   reads([...paths.values()]);
+  const unread = [...options.modules.keys()].find((name) => !set.file.some((file) => file.name === name));
+  if (unread !== undefined) {
+    const near = suggestion(
+      unread,
+      set.file.map(({ name }) => name),
+    );
+    throw new InputError(`--map: ${unread} is neither generated nor imported${near}`);
+  }
   const request = create(CodeGeneratorRequestSchema, { fileToGenerate: [...new Set(names)], protoFile: set.file });
   const { files, others, warnings } = await generate(request, options);
   [...compiled.warnings, ...warnings].forEach(error);
@@ -177,6 +210,7 @@ function parse(args: readonly string[]) {
         clean: own.clean as boolean | undefined,
         lock: own.lock as string | undefined,
         watch: own.watch as boolean | undefined,
+        version: own.version as boolean | undefined,
         help: own.help as boolean | undefined,
       },
     };
@@ -184,10 +218,8 @@ function parse(args: readonly string[]) {
     const { code, message } = failure as NodeJS.ErrnoException;
     if (code?.startsWith("ERR_PARSE_ARGS") !== true) throw failure;
     const valid = [...Object.keys(ownFlags), ...generator.map(([name]) => name)].map((name) => `--${name}`);
-    throw new InputError(
-      code === "ERR_PARSE_ARGS_UNKNOWN_OPTION"
-        ? `unknown option ${/'([^']*)'/.exec(message)?.[1] ?? ""}; valid ones are ${valid.join(", ")}`
-        : message,
-    );
+    if (code !== "ERR_PARSE_ARGS_UNKNOWN_OPTION") throw new InputError(message);
+    const unknown = /'([^']*)'/.exec(message)?.[1] ?? "";
+    throw new InputError(`unknown option ${unknown}${suggestion(unknown, valid)}; valid ones are ${valid.join(", ")}`);
   }
 }

@@ -84,7 +84,7 @@ export async function compile({ files, protoPaths, protoc }: CompileOptions): Pr
           process.cwd(),
         );
   if (code !== 0) throw new InputError(stderr || `the compiler ended with exit code ${code}`);
-  const set = fromBinary(FileDescriptorSetSchema, await readFile(output));
+  const set = await descriptorsIn(output, protoc ?? "the bundled compiler");
   const paths = new Map<string, string>();
   for (const { name } of set.file) {
     const folder = folders.find((one) => isFile(join(one, name)));
@@ -112,9 +112,24 @@ export function knownPaths(files: readonly string[], protoPaths: readonly string
   });
 }
 
+async function descriptorsIn(path: string, compiler: string): Promise<FileDescriptorSet> {
+  try {
+    const set = fromBinary(FileDescriptorSetSchema, await readFile(path));
+    if (set.file.length > 0) return set;
+  } catch {
+    // Told below.
+  }
+  throw new InputError(`${compiler} ended without an error, and without what a protoc writes: is it one?`);
+}
+
 async function temporaryFolder(): Promise<AsyncDisposable & { readonly path: string }> {
   // The real path: buf compares paths after following links.
-  const path = await realpath(await mkdtemp(join(tmpdir(), "protoc-gen-micro-")));
+  let path: string;
+  try {
+    path = await realpath(await mkdtemp(join(tmpdir(), "protoc-gen-micro-")));
+  } catch (error) {
+    throw new InputError(`no temporary folder can be made (TMPDIR is ${tmpdir()}): ${(error as Error).message}`);
+  }
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
 }
 

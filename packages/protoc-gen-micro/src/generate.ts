@@ -1,12 +1,12 @@
 /** From a compiled request to files: what the plugin and the command share. */
-import { create, createFileRegistry, type DescFile } from "@bufbuild/protobuf";
+import { create, createFileRegistry, type DescFile, type FileRegistry } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, type CodeGeneratorRequest } from "@bufbuild/protobuf/wkt";
 import { generateMessageFile } from "./message-file.ts";
 import { filesWithMessages, messagesPath, stubsPath } from "./messages.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
 import { checkRoutes } from "./route-check.ts";
 import { generateStubs } from "./stub.ts";
-import { generateMessages, type GeneratedFile } from "./ts-proto.ts";
+import { checkTsProtoOptions, generateMessages, type GeneratedFile } from "./ts-proto.ts";
 import { refuseForTsProto } from "./ts-proto-limits.ts";
 
 export interface Generated {
@@ -19,7 +19,8 @@ export interface Generated {
 
 /** Generate what `options.emit` says for the files of a request. @throws {InputError} for rpcs that cannot be told apart */
 export async function generate(request: CodeGeneratorRequest, options: GenerateOptions): Promise<Generated> {
-  const registry = createFileRegistry(create(FileDescriptorSetSchema, { file: request.protoFile }));
+  checkTsProtoOptions(options);
+  const registry = registryOf(request);
   const asked = request.fileToGenerate.map((name): DescFile => {
     const file = registry.getFile(name);
     if (file === undefined) throw new InputError(`${name} is not among the files of the request`);
@@ -68,6 +69,14 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
     others: others.map(({ name }) => name),
     warnings,
   };
+}
+
+function registryOf({ protoFile }: CodeGeneratorRequest): FileRegistry {
+  try {
+    return createFileRegistry(create(FileDescriptorSetSchema, { file: protoFile }));
+  } catch (error) {
+    throw new InputError(`the files of the request are incomplete: ${(error as Error).message}`);
+  }
 }
 
 /** @throws {InputError} for two outputs that are one file, on some systems or on all */

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { buffer } from "node:stream/consumers";
 import { runCommand, usage } from "./command.ts";
+import { InputError } from "./options.ts";
 import { runPlugin } from "./plugin.ts";
 
 const args = process.argv.slice(2);
@@ -13,5 +14,11 @@ if (args.length > 0) {
   process.exitCode = 1;
 } else {
   // As protoc starts it.
-  process.stdout.write(await runPlugin(await buffer(process.stdin), line(process.stderr)));
+  try {
+    process.stdout.write(await runPlugin(await buffer(process.stdin), line(process.stderr)));
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    line(process.stderr)(`protoc-gen-micro: ${error.message}`);
+    process.exitCode = 1;
+  }
 }

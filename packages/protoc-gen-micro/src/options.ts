@@ -1,5 +1,7 @@
 /** Options: the same for the plugin's parameter and the command's flags. */
 
+import { suggestion } from "./nearest.ts";
+
 /** What goes wrong through input: told without a stack, with exit code 1. */
 export class InputError extends Error {}
 
@@ -207,7 +209,7 @@ export const optionRules: ReadonlyMap<string, OptionRule> = new Map<string, Opti
       help: "further option for ts-proto; repeatable",
       set: (options, value) => {
         const key = value.split("=", 1)[0]!;
-        if (!/^\w+=/.test(value)) throw new InputError("it has the form key=value, as in useDate=false");
+        if (!/^\w+=[^,]*$/.test(value)) throw new InputError("it has the form key=value, as in useDate=false");
         const ours = ownedTsProtoOptions.get(key);
         if (ours === "") throw new InputError(`the stubs need ts-proto's ${key} as it is`);
         if (ours !== undefined) throw new InputError(`use ${ours} instead of ts-proto's ${key}`);
@@ -233,7 +235,7 @@ export function setOption(options: GenerateOptions, name: string, value: string,
   if (rule === undefined) {
     const valid = [...optionRules].map(([known, { form }]) => `${known}=${form}`);
     throw new InputError(
-      `unknown option ${JSON.stringify(shown)}; valid ones are ${[...valid, fileOption].join(", ")}`,
+      `unknown option ${JSON.stringify(shown)}${suggestion(shown, optionRules.keys())}; valid ones are ${[...valid, fileOption].join(", ")}`,
     );
   }
   try {

@@ -6,6 +6,7 @@ import {
   CodeGeneratorResponse_FileSchema,
   CodeGeneratorResponseSchema,
   Edition,
+  type CodeGeneratorRequest,
   type CodeGeneratorResponse,
 } from "@bufbuild/protobuf/wkt";
 import { generate } from "./generate.ts";
@@ -15,6 +16,7 @@ import { printable } from "./printable.ts";
 /**
  * Answer a `CodeGeneratorRequest`; what is wrong with the input is in the response, as protoc wants it.
  * @param warn is told what the author of a .proto file should know
+ * @throws {InputError} for what is no request, which nobody waits for an answer to
  */
 export async function runPlugin(request: Uint8Array, warn: (text: string) => void): Promise<Uint8Array> {
   const answer = create(CodeGeneratorResponseSchema, {
@@ -24,16 +26,26 @@ export async function runPlugin(request: Uint8Array, warn: (text: string) => voi
     minimumEdition: Edition.EDITION_PROTO2,
     maximumEdition: Edition.EDITION_2024,
   });
-  return toBinary(CodeGeneratorResponseSchema, await fill(answer, request, warn));
+  return toBinary(CodeGeneratorResponseSchema, await fill(answer, requestOf(request), warn));
+}
+
+function requestOf(bytes: Uint8Array): CodeGeneratorRequest {
+  const advice = "protoc and buf start this program and send one; by hand give it .proto files, see --help";
+  try {
+    const request = fromBinary(CodeGeneratorRequestSchema, bytes);
+    if (request.fileToGenerate.length > 0) return request;
+  } catch {
+    throw new InputError(`what is on standard input is no request of a compiler: ${advice}`);
+  }
+  throw new InputError(`no request of a compiler is on standard input: ${advice}`);
 }
 
 async function fill(
   answer: CodeGeneratorResponse,
-  bytes: Uint8Array,
+  request: CodeGeneratorRequest,
   warn: (text: string) => void,
 ): Promise<CodeGeneratorResponse> {
   try {
-    const request = fromBinary(CodeGeneratorRequestSchema, bytes);
     const { files, warnings } = await generate(request, parseParameter(request.parameter));
     warnings.forEach((text) => warn(printable(text)));
     answer.file = files.map(({ name, content }) => create(CodeGeneratorResponse_FileSchema, { name, content }));

@@ -102,7 +102,7 @@ class StubFile {
     const { options } = this.#context;
     const keys = new Set<string>();
     const described = service.methods.map((method) => this.#method(names, method, keys));
-    checkNames(described, (position) => this.#notes.placeOf(service.methods[position]!));
+    this.#checkNames(service, described);
     const deprecated = isDeprecated(service) || isDeprecated(this.#file);
     const comment = this.#notes.commentOf(service);
     const doc = (lines: readonly string[]): string[] => docComment(deprecated ? [...lines, "@deprecated"] : lines);
@@ -183,6 +183,20 @@ class StubFile {
       ],
       value: [`    ${key}: ${block("{", members, "}", "    ", 4 + key.length + 3)},`],
     };
+  }
+
+  #checkNames({ methods }: DescService, described: readonly MethodText[]): void {
+    const seen = new Map<string, DescMethod>();
+    for (const [position, { name, key }] of described.entries()) {
+      const method = methods[position]!;
+      const other = seen.get(name);
+      if (other !== undefined)
+        throw new InputError(
+          `${this.#notes.placeOf(method)}: two rpcs of one service are both ${name} on the wire: ` +
+            `${other.name} (${this.#notes.placeOf(other)}) and ${method.name} (here ${key})`,
+        );
+      seen.set(name, method);
+    }
   }
 
   /** The constant that describes a message to codecs and registry. */
@@ -310,15 +324,6 @@ const kinds = {
   client_streaming: "client",
   bidi_streaming: "bidi",
 } as const;
-
-function checkNames(methods: readonly MethodText[], place: (position: number) => string): void {
-  const seen = new Map<string, number>();
-  for (const [position, { name, key }] of methods.entries()) {
-    if (seen.has(name))
-      throw new InputError(`${place(position)}: two rpcs of one service are both ${name} on the wire (here ${key})`);
-    seen.set(name, position);
-  }
-}
 
 function isDeprecated(described: DescMethod | DescService | DescFile): boolean {
   return described.proto.options?.deprecated === true;

@@ -10,6 +10,7 @@ import {
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
+import { suggestion } from "./nearest.ts";
 import { runProgram } from "./program.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
 
@@ -41,6 +42,24 @@ export function tsProtoParameter(options: GenerateOptions): string {
     ...[...options.modules].map(([file, module]) => `M${file}=${module}`),
     ...options.tsProto,
   ].join(",");
+}
+
+/** @throws {InputError} for options of ts-proto's that nobody would read */
+export function checkTsProtoOptions({ messages, emit, tsProto }: GenerateOptions): void {
+  if (tsProto.length === 0) return;
+  if (messages !== "ts-proto" || emit === "stubs")
+    throw new InputError(
+      `ts-proto's option ${tsProto[0]!} has no effect: it needs messages=ts-proto, and messages to be written`,
+    );
+  // What it does not know it passes over.
+  const { defaultOptions } = createRequire(import.meta.url)("ts-proto/build/src/options") as {
+    defaultOptions: () => object;
+  };
+  const known = Object.keys(defaultOptions()).filter((name) => name !== "M");
+  for (const option of tsProto) {
+    const name = option.split("=", 1)[0]!;
+    if (!known.includes(name)) throw new InputError(`ts-proto has no option ${name}${suggestion(name, known)}`);
+  }
 }
 
 /** Size of descriptors that is worth a process of its own, in bytes. */

@@ -1,5 +1,7 @@
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
 import { runCommand } from "../src/command.ts";
 import { runBeside, typeCheck } from "./support/compiled.ts";
@@ -165,9 +167,25 @@ service S { rpc Get(M) returns (M) { option (google.api.mine) = "x"; } }`,
     const mapped = await run("--map", "greeter.proto=@acme/messages");
     expect(Object.keys(mapped)).toEqual(["greeter.micro.ts"]);
     expect(mapped["greeter.micro.ts"]).toContain(`from "@acme/messages";`);
-    expect((await run("--ts-proto-opt", "useDate=false", "--core", "../core.ts"))["greeter.micro.ts"]).toContain(
-      `from "../core.ts";`,
-    );
+    expect((await run(...tsProto, "--ts-proto-opt", "comments=false"))["greeter.ts"]).toContain("firstName: string;");
+    expect((await run("--core", "../core.ts"))["greeter.micro.ts"]).toContain(`from "../core.ts";`);
+  });
+
+  it("says its version, and what it watches", async () => {
+    const { version } = JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8")) as {
+      version: string;
+    };
+    expect(await command("--version")).toEqual({ code: 0, out: `protoc-gen-micro ${version}`, errors: "" });
+    await using work = await folder({ "greeter.proto": greeter });
+    const end = new AbortController();
+    const told: string[] = [];
+    const tell = (text: string): void => {
+      told.push(text);
+      end.abort();
+    };
+    const args = [join(work.path, "greeter.proto"), "--out", join(work.path, "gen"), "--watch"];
+    expect(await runCommand(args, { out: tell, error: tell }, end.signal)).toBe(0);
+    expect(told).toEqual([`watching ${join(work.path, "greeter.proto")}`]);
   });
 
   it("shows its options", async () => {
@@ -342,14 +360,35 @@ message A {
     const out = join(work.path, "gen");
     const { code, errors } = await command("-I", work.path, "two.proto", "--out", out);
     expect(code).toBe(1);
-    expect(errors).toMatch(/^two\.proto:4:3: two rpcs of one service are both Hello on the wire/);
+    expect(errors).toMatch(
+      /^two\.proto:4:3: two rpcs of one service are both Hello on the wire: Hello \(two\.proto:3:19\) and hello/,
+    );
     expect(await filesBelow(out)).toEqual({});
   });
 
   it.each([
     [["--foo"], /^unknown option --foo; valid ones are --out, .*--emit.*--int64/],
     [["--int64", "float"], /^option --int64: "float" is not possible: it is one of bigint, number, string, long$/],
+    [["--ot", "x"], /^unknown option --ot \(did you mean --out\?\); valid ones are/],
+    [["--protopath", "x"], /^unknown option --protopath \(did you mean --proto-path\?\); valid ones are/],
+    [["--import_extension=.js"], /^unknown option --import_extension \(did you mean --import-extension\?\); valid/],
     [["--map", "x"], /^--map: "x" has not the form/],
+    [
+      ["--map", "greter.proto=x"],
+      /^--map: greter\.proto is neither generated nor imported \(did you mean greeter\.proto\?\)$/,
+    ],
+    [["--ts-proto-opt", "useDate=false"], /^ts-proto's option useDate=false has no effect: it needs messages=ts-proto/],
+    [
+      ["--messages=ts-proto", "--emit=stubs", "--ts-proto-opt", "useDate=false"],
+      /^ts-proto's option useDate=false has no effect/,
+    ],
+    [["--messages=ts-proto", "--ts-proto-opt", "nonsense=1"], /^ts-proto has no option nonsense$/],
+    [
+      ["--messages=ts-proto", "--ts-proto-opt", "useDates=1"],
+      /^ts-proto has no option useDates \(did you mean useDate\?\)$/,
+    ],
+    [["--messages=ts-proto", "--ts-proto-opt", "useDate=a,onlyTypes=true"], /it has the form key=value/],
+    [["--protoc", "/bin/true"], /^\/bin\/true ended without an error, and without what a protoc writes: is it one\?$/],
     [["--ts-proto-opt", "forceLong=long"], /use int64 instead of ts-proto's forceLong/],
     [["--ts-proto-opt", "onlyTypes=true"], /the stubs need ts-proto's onlyTypes as it is/],
     [["--protoc", "/does/not/exist"], /^cannot run \/does\/not\/exist: /],
@@ -361,6 +400,17 @@ message A {
     expect(errors).toMatch(message);
     expect(code).toBe(1);
     expect(await filesBelow(out)).toEqual({});
+  });
+
+  it("what the system refuses is told without a stack", async () => {
+    await using work = await folder({ "greeter.proto": greeter });
+    const args = [main, "greeter.proto", "--out", "gen"];
+    const env = { ...process.env, TMPDIR: "/does/not/exist" };
+    const ended = await promisify(execFile)(process.execPath, args, { cwd: work.path, env }).catch(
+      (error: { code: number; stderr: string }) => error,
+    );
+    expect(ended).toMatchObject({ code: 1 });
+    expect(ended.stderr).toMatch(/^no temporary folder can be made \(TMPDIR is \/does\/not\/exist\): ENOENT.*\n$/);
   });
 
   it("no file, no folder, no such file", async () => {

@@ -53,6 +53,38 @@ describe("the plugin", () => {
     expect((await answerTo("int64=float")).error).toMatch(/one of bigint, number, string, long/);
   });
 
+  it("names the option that may be meant, and refuses what ts-proto does not read", async () => {
+    expect((await answerTo("import_extention=.js")).error).toContain(
+      `"import_extention" (did you mean import_extension?)`,
+    );
+    expect((await answerTo("ts_proto_opt=nonsense=1")).error).toContain("needs messages=ts-proto");
+    expect((await answerTo("messages=ts-proto,ts_proto_opt=nonsense=1")).error).toBe("ts-proto has no option nonsense");
+  });
+
+  it.each([
+    ["nothing", ""],
+    ["what is no request", "garbage\u0000\u00ff"],
+    ["a .proto file", `syntax = "proto3"; message A {}`],
+  ])("%s on standard input: one line, exit code 1", async (_, input) => {
+    await using work = await folder({ input });
+    const ended = await execute("/bin/sh", ["-c", `"$0" "$1" < input`, process.execPath, main], work.path);
+    expect(ended).toMatchObject({ code: 1, out: "" });
+    expect(ended.errors).toMatch(
+      /^protoc-gen-micro: .*no request of a compiler.*: protoc and buf start this program .*\n$/,
+    );
+  });
+
+  it("a request that lacks what its files import: an answer, no stack", async () => {
+    const request = create(CodeGeneratorRequestSchema, {
+      fileToGenerate: ["a.proto"],
+      protoFile: [{ name: "a.proto", syntax: "proto3", dependency: ["b.proto"] }],
+    });
+    const bytes = await runPlugin(toBinary(CodeGeneratorRequestSchema, request), () => {});
+    expect(fromBinary(CodeGeneratorResponseSchema, bytes).error).toMatch(
+      /^the files of the request are incomplete: .*b\.proto/,
+    );
+  });
+
   it("imports messages from the modules that M names", async () => {
     const { files } = await answerTo("Mother/shared.proto=@acme/shared,import_extension=.js");
     expect(files["kinds.micro.ts"]).toContain(`import { Shared, Shared_Nested } from "@acme/shared";`);
