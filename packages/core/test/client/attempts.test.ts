@@ -312,7 +312,8 @@ describe("the selector", () => {
     expect(fleet.selector.told.map(({ error }) => error?.code)).toEqual([
       undefined,
       undefined,
-      expect.stringMatching(/timeout/),
+      // Of a machine that was itself busy past the limit, nobody is told but that it gave up.
+      expect.stringMatching(/timeout|aborted/),
       "aborted",
       "aborted",
     ]);
