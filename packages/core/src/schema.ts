@@ -30,22 +30,42 @@ import type {
 /** One side of a method: a validator, or a message type such as {@link jsonMessage} and `protoMessage()` give. */
 export type MessageSource = StandardSchema | MessageType<any, any>;
 
+/**
+ * A message as `protoc-gen-micro` and ts-proto generate it. It is no message type: `protoMessage(HelloRequest)` makes one of
+ * it. Taken by types so that they can say so.
+ */
+export interface GeneratedMessage {
+  encode(message: any): unknown;
+  decode(bytes: Uint8Array): unknown;
+  fromJSON?(value: any): unknown;
+  toJSON?(message: any): unknown;
+}
+
+/** The error of a generated message where a message type belongs, or nothing that has to be known. */
+export type NoGenerated<Source, Place extends string> = [Source] extends [never]
+  ? unknown
+  : Source extends MessageSource
+    ? unknown
+    : Source extends GeneratedMessage
+      ? { readonly [Key in Place]: "this is a generated message: pass protoMessage(X)" }
+      : unknown;
+
 /** What a sender of the message passes. */
-export type SourceInput<Source extends MessageSource> = Source extends StandardSchema
+export type SourceInput<Source extends MessageSource | GeneratedMessage> = Source extends StandardSchema
   ? InferInput<Source>
   : Source extends MessageType<infer In, any>
     ? In
     : never;
 
 /** What a receiver of the message gets who validates it: a handler of a request, a subscriber. */
-export type SourceOutput<Source extends MessageSource> = Source extends StandardSchema
+export type SourceOutput<Source extends MessageSource | GeneratedMessage> = Source extends StandardSchema
   ? InferOutput<Source>
   : Source extends MessageType<any, infer Out>
     ? Out
     : never;
 
 /** What a caller gets of a response: its validator's output as JSON brings it. */
-export type SourceAnswer<Source extends MessageSource> = Source extends StandardSchema
+export type SourceAnswer<Source extends MessageSource | GeneratedMessage> = Source extends StandardSchema
   ? JsonAnswer<InferOutput<Source>>
   : SourceOutput<Source>;
 
@@ -79,7 +99,10 @@ export function jsonMessage<T>(name: string, value?: Value): MessageType<T, Json
  */
 export const empty: MessageType<void, void> = Object.freeze({ name: "Empty", validate: () => undefined });
 
-export interface SchemaMethodOptions<Request extends MessageSource, Response extends MessageSource> {
+export interface SchemaMethodOptions<
+  Request extends MessageSource | GeneratedMessage,
+  Response extends MessageSource | GeneratedMessage,
+> {
   /** What one request must be; on client streams and bidirectional ones, each of them. */
   request: Request;
   /** What one response must be; on server streams and bidirectional ones, each of them. */
@@ -94,8 +117,8 @@ export interface SchemaMethodOptions<Request extends MessageSource, Response ext
 
 /** A method made from two validators. */
 export type SchemaMethod<
-  Request extends MessageSource,
-  Response extends MessageSource,
+  Request extends MessageSource | GeneratedMessage,
+  Response extends MessageSource | GeneratedMessage,
   Kind extends MethodKind,
 > = MethodDefinition<SourceInput<Request>, SourceOutput<Request>, SourceInput<Response>, SourceAnswer<Response>, Kind>;
 
@@ -107,29 +130,53 @@ export interface DefineServiceOptions {
 }
 
 /** One request, one response. @throws {TypeError} if `request` or `response` is neither a validator nor a message type. */
-export function unary<Request extends MessageSource, Response extends MessageSource>(
-  options: SchemaMethodOptions<Request, Response> & Travels<Request, "request">,
+export function unary<
+  Request extends MessageSource | GeneratedMessage,
+  Response extends MessageSource | GeneratedMessage,
+>(
+  options: SchemaMethodOptions<Request, Response> &
+    Travels<Request, "request"> &
+    NoGenerated<Request, "request"> &
+    NoGenerated<Response, "response">,
 ): SchemaMethod<Request, Response, "unary"> {
   return method("unary", options);
 }
 
 /** One request, many responses: the handler is a generator. @throws {TypeError} as {@link unary}. */
-export function serverStream<Request extends MessageSource, Response extends MessageSource>(
-  options: SchemaMethodOptions<Request, Response> & Travels<Request, "request">,
+export function serverStream<
+  Request extends MessageSource | GeneratedMessage,
+  Response extends MessageSource | GeneratedMessage,
+>(
+  options: SchemaMethodOptions<Request, Response> &
+    Travels<Request, "request"> &
+    NoGenerated<Request, "request"> &
+    NoGenerated<Response, "response">,
 ): SchemaMethod<Request, Response, "server"> {
   return method("server", options);
 }
 
 /** Many requests, one response. @throws {TypeError} as {@link unary}. */
-export function clientStream<Request extends MessageSource, Response extends MessageSource>(
-  options: SchemaMethodOptions<Request, Response> & Travels<Request, "request">,
+export function clientStream<
+  Request extends MessageSource | GeneratedMessage,
+  Response extends MessageSource | GeneratedMessage,
+>(
+  options: SchemaMethodOptions<Request, Response> &
+    Travels<Request, "request"> &
+    NoGenerated<Request, "request"> &
+    NoGenerated<Response, "response">,
 ): SchemaMethod<Request, Response, "client"> {
   return method("client", options);
 }
 
 /** Many requests, many responses. @throws {TypeError} as {@link unary}. */
-export function bidiStream<Request extends MessageSource, Response extends MessageSource>(
-  options: SchemaMethodOptions<Request, Response> & Travels<Request, "request">,
+export function bidiStream<
+  Request extends MessageSource | GeneratedMessage,
+  Response extends MessageSource | GeneratedMessage,
+>(
+  options: SchemaMethodOptions<Request, Response> &
+    Travels<Request, "request"> &
+    NoGenerated<Request, "request"> &
+    NoGenerated<Response, "response">,
 ): SchemaMethod<Request, Response, "bidi"> {
   return method("bidi", options);
 }
@@ -201,26 +248,34 @@ interface SchemaParts {
   readonly [parts]?: SchemaMethodOptions<MessageSource, MessageSource>;
 }
 
-function method<Request extends MessageSource, Response extends MessageSource, Kind extends MethodKind>(
-  kind: Kind,
-  options: SchemaMethodOptions<Request, Response>,
-): SchemaMethod<Request, Response, Kind> {
+function method<
+  Request extends MessageSource | GeneratedMessage,
+  Response extends MessageSource | GeneratedMessage,
+  Kind extends MethodKind,
+>(kind: Kind, options: SchemaMethodOptions<Request, Response>): SchemaMethod<Request, Response, Kind> {
   const maker = kind === "unary" ? kind : `${kind}Stream`;
   for (const side of ["request", "response"] as const)
     if (!isSchema(options?.[side]) && !isMessageType(options?.[side]))
-      throw new TypeError(
-        `${maker}: \`${side}\` is neither a Standard Schema validator (zod, valibot, arktype, …) nor a message type`,
+      throw (
+        generatedFault(`${maker}: \`${side}\``, options?.[side]) ??
+        new TypeError(
+          `${maker}: \`${side}\` is neither a Standard Schema validator (zod, valibot, arktype, …) nor a message type`,
+        )
       );
   const { http, metadata } = options;
   checkOptionNames(maker, options, methodOptionNames);
   checkOptionNames(`${maker}: value`, options.value, { request: true, response: true });
+  const sources = options as unknown as SchemaMethodOptions<MessageSource, MessageSource>;
   const definition: SchemaMethod<Request, Response, Kind> & SchemaParts = {
-    [parts]: options,
+    [parts]: sources,
     name: "",
     kind,
-    request: messageType("Request", options.request, options.value?.request, false),
+    request: messageType("Request", sources.request, options.value?.request, false) as MessageType<
+      SourceInput<Request>,
+      SourceOutput<Request>
+    >,
     // By its output as JSON brings it, which types alone know of.
-    response: messageType("Response", options.response, options.value?.response, true) as MessageType<
+    response: messageType("Response", sources.response, options.value?.response, true) as MessageType<
       SourceInput<Response>,
       SourceAnswer<Response>
     >,
@@ -249,6 +304,14 @@ export function isSchema(source: unknown): source is StandardSchema {
 /** Not a function: a class has a name as well. @internal */
 export function isMessageType(source: unknown): source is MessageType {
   return typeof source === "object" && typeof (source as MessageType | null)?.name === "string";
+}
+
+/** The error of a message that is generated, where a message type belongs. @param what begins its text @internal */
+export function generatedFault(what: string, source: unknown): TypeError | undefined {
+  const { encode, decode, $type } = (source ?? {}) as Partial<GeneratedMessage> & { readonly $type?: unknown };
+  if (typeof encode !== "function" || typeof decode !== "function") return undefined;
+  const name = typeof $type === "string" && $type !== "" ? $type.split(".").at(-1)! : "X";
+  return new TypeError(`${what} is a generated message: pass protoMessage(${name})`);
 }
 
 /** @internal */

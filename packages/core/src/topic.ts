@@ -3,8 +3,8 @@ import { frameType } from "./codec/table.ts";
 import type { MessageType } from "./definition.ts";
 import { checkOptionNames } from "./option-check.ts";
 import type { Value } from "./registry/registry.ts";
-import { isMessageType, isSchema, messageType, pascalCase } from "./schema.ts";
-import type { MessageSource, SourceInput, SourceOutput, Travels } from "./schema.ts";
+import { generatedFault, isMessageType, isSchema, messageType, pascalCase } from "./schema.ts";
+import type { GeneratedMessage, MessageSource, NoGenerated, SourceInput, SourceOutput, Travels } from "./schema.ts";
 
 /** A topic and its messages, as {@link defineTopic} makes it: `In` is published, `Out` arrives. */
 export interface TopicDefinition<In = any, Out = In> {
@@ -29,19 +29,27 @@ export interface DefineTopicOptions {
  * makes of the input must be such an input again: `z.coerce.date()` takes the text that a date becomes, `z.date()` does not.
  * @throws {TypeError} for an empty name, an option that does not exist, or a `source` that is neither a validator nor a message type.
  */
-export function defineTopic<Source extends MessageSource>(
+export function defineTopic<Source extends MessageSource | GeneratedMessage>(
   topic: string,
-  source: Source & TravelsItself<Source>,
+  source: Source & TravelsItself<Source> & NoGeneratedItself<Source>,
   options: DefineTopicOptions = {},
 ): TopicDefinition<SourceInput<Source>, SourceOutput<Source>> {
   if (typeof topic !== "string" || topic === "") throw new TypeError("defineTopic: the topic is empty");
   if (!isSchema(source) && !isMessageType(source))
-    throw new TypeError(
-      `defineTopic(${JSON.stringify(topic)}): pass a Standard Schema validator (zod, valibot, arktype, …) or a message type`,
+    throw (
+      generatedFault(`defineTopic(${JSON.stringify(topic)}): what is passed`, source) ??
+      new TypeError(
+        `defineTopic(${JSON.stringify(topic)}): pass a Standard Schema validator (zod, valibot, arktype, …) or a message type`,
+      )
     );
   checkOptionNames(`defineTopic(${JSON.stringify(topic)})`, options, { contentType: true, value: true });
   // `user.created` holds messages of type `UserCreated`, unless they have a name of their own.
-  const message = messageType(pascalCase(topic) || "Event", source, options.value, false);
+  const message = messageType(
+    pascalCase(topic) || "Event",
+    source as MessageSource,
+    options.value,
+    false,
+  ) as MessageType<SourceInput<Source>, SourceOutput<Source>>;
   return { topic, message, contentType: options.contentType ?? defaultContentType(message) };
 }
 
@@ -49,6 +57,10 @@ function defaultContentType(message: MessageType): string {
   if (message === frameType) return "application/octet-stream";
   return message.binary === undefined ? "application/json" : "application/protobuf";
 }
+
+/** As `NoGenerated`, where the message is an argument of its own. */
+type NoGeneratedItself<Source> =
+  NoGenerated<Source, "source"> extends { readonly source: infer Reason } ? Reason : unknown;
 
 /** As `Travels`, where the validator is an argument of its own. */
 type TravelsItself<Source> = Travels<Source, "source"> extends { readonly source: infer Reason } ? Reason : unknown;

@@ -1,5 +1,9 @@
 import {
   type ServiceDefinition,
+  bidiStream,
+  clientStream,
+  serverStream,
+  unary,
   memoryBroker,
   memoryTransport,
   defineTopic,
@@ -16,6 +20,17 @@ type MessageLike = typeof Timestamp | typeof StringValue | undefined;
 const generated = "../../../interop/gen/types";
 const { Description, Everything, Everything_Inner } = (await import(`${generated}.ts`)) as Record<string, MessageLike>;
 const { Types } = (await import(`${generated}.micro.ts`)) as { Types: ServiceDefinition };
+
+it("a message as it is generated is no message type, and the error says what makes one of it", () => {
+  const told = "is a generated message: pass protoMessage(Timestamp)";
+  expect(() => defineTopic("t", Timestamp as never)).toThrow(`defineTopic("t"): what is passed ${told}`);
+  const type = protoMessage(Timestamp);
+  for (const make of [unary, serverStream, clientStream, bidiStream]) {
+    expect(() => make({ request: Timestamp as never, response: type })).toThrow(`${make.name}: \`request\` ${told}`);
+    expect(() => make({ request: type, response: Timestamp as never })).toThrow(`${make.name}: \`response\` ${told}`);
+    expect(make({ request: type, response: type })).toMatchObject({ request: type, response: type });
+  }
+});
 
 /** What the registry is told of a topic's messages. */
 async function registered(type: MessageLike): Promise<unknown> {

@@ -1,5 +1,12 @@
 // Checked with the types of all tests; never run.
-import type { Context, MicroService } from "@micro/core";
+import {
+  bidiStream,
+  defineTopic,
+  protoMessage,
+  unary as unaryMethod,
+  type Context,
+  type MicroService,
+} from "@micro/core";
 import { expectTypeOf } from "vitest";
 import {
   Calculator,
@@ -9,7 +16,7 @@ import {
   type CalculatorService,
 } from "./gen/kinds.micro.ts";
 import type { Value } from "@micro/core/proto";
-import type { Number, Pair } from "./gen/kinds.ts";
+import { Number, type Pair } from "./gen/kinds.ts";
 
 declare const service: MicroService;
 const calculator = newCalculatorService("calculator", service.client);
@@ -56,3 +63,14 @@ registerCalculatorHandler(service, { ...unary, ...streams, countTo: () => ({ val
 export class Incomplete implements CalculatorHandler {
   add = unary.add;
 }
+
+// A message as it is generated is no message type, and the error says so.
+const number = protoMessage(Number);
+unaryMethod({ request: number, response: number });
+defineTopic("t", number);
+// @ts-expect-error this is a generated message: pass protoMessage(X)
+unaryMethod({ request: Number, response: number });
+// @ts-expect-error the same
+bidiStream({ request: number, response: Number });
+// @ts-expect-error the same
+defineTopic("t", Number);

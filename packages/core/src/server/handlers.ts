@@ -1,5 +1,6 @@
 /** The forms in which handlers are registered, turned into one list of methods. */
 import type { HttpRoute, MessageType, MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
+import { nearest } from "../nearest.ts";
 import { type OptionNames, checkNumber, checkOptionNames } from "../option-check.ts";
 import type { StringMap } from "../registry/registry.ts";
 import { type AnyHandler, isGeneratorFunction, kindOf } from "./kinds.ts";
@@ -52,11 +53,36 @@ function byDefinition(definition: ServiceDefinition, handlers: unknown, options:
     throw new TypeError(`handle(${type}): pass an object with one function per method as second argument`);
   const methods = Object.entries(definition.methods).map(([key, method]) => {
     const handler = (handlers as Record<string, unknown>)[key];
-    if (typeof handler !== "function")
-      throw new TypeError(`handle(${type}): the handler ${JSON.stringify(key)} is missing`);
+    if (typeof handler !== "function") throw missing(type, key, definition, handlers);
     return definedMethod(type, method, handler as AnyHandler, handlers, options);
   });
+  // A class may have methods of its own beside them; what is written for the call only has none.
+  const prototype: unknown = Object.getPrototypeOf(handlers);
+  const [extra] = prototype === Object.prototype || prototype === null ? others(definition, handlers) : [];
+  if (extra !== undefined) throw noMethod(type, extra, definition);
   return registration(type, methods, true, options);
+}
+
+/** Functions that are no method of the definition. */
+function others({ methods }: ServiceDefinition, handlers: object): string[] {
+  return [...functionsOf(handlers).keys()].filter((key) => !Object.hasOwn(methods, key));
+}
+
+function missing(type: string, key: string, definition: ServiceDefinition, handlers: object): TypeError {
+  const meant = nearest(key, others(definition, handlers));
+  return new TypeError(
+    `handle(${type}): the handler ${JSON.stringify(key)} is missing${meant === undefined ? "" : `; is ${JSON.stringify(meant)} meant to be it?`}`,
+  );
+}
+
+function noMethod(type: string, key: string, { methods }: ServiceDefinition): TypeError {
+  const known = Object.keys(methods);
+  const meant = nearest(key, known);
+  const rest =
+    meant === undefined ? `, which has ${known.slice(0, 12).join(", ")}` : `; did you mean ${JSON.stringify(meant)}?`;
+  return new TypeError(
+    `handle(${type}): there is a handler ${JSON.stringify(key)}, but no such method of ${type}${rest}`,
+  );
 }
 
 function definedMethod(

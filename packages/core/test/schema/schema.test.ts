@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import type { MessageType } from "../../src/definition.ts";
 import { MicroError } from "../../src/errors.ts";
-import { defineService, jsonMessage, unary } from "../../src/schema.ts";
+import { type MessageSource, defineService, jsonMessage, serverStream, unary } from "../../src/schema.ts";
 import { arktypeGreeter, valibotGreeter, zodGreeter } from "./definitions.ts";
 
 async function failure(message: MessageType, value: unknown): Promise<MicroError> {
@@ -18,7 +18,7 @@ async function failure(message: MessageType, value: unknown): Promise<MicroError
 }
 
 const any = z.object({});
-const requestOf = (schema: Parameters<typeof unary>[0]["request"]): MessageType =>
+const requestOf = (schema: MessageSource): MessageType =>
   defineService("s", { m: unary({ request: schema, response: any }) }).methods.m.request;
 
 describe("defineService names", () => {
@@ -77,6 +77,14 @@ describe("defineService names", () => {
     expect(() => unary({ request: any, response: undefined as never })).toThrow(/`response`/);
     expect(() => unary({ request: Date as never, response: any })).toThrow(/`request`/);
     expect(() => unary(undefined as never)).toThrow(TypeError);
+    // As ts-proto has it; those of protoc-gen-micro are tested there.
+    const generated = { encode: () => ({ finish: () => new Uint8Array() }), decode: () => ({}), $type: "a.b.Order" };
+    expect(() => unary({ request: generated as never, response: any })).toThrow(
+      "unary: `request` is a generated message: pass protoMessage(Order)",
+    );
+    expect(() => serverStream({ request: any, response: { ...generated, $type: undefined } as never })).toThrow(
+      "serverStream: `response` is a generated message: pass protoMessage(X)",
+    );
   });
 });
 

@@ -86,9 +86,33 @@ describe("handlers", () => {
       methods: { hello: { name: "Hello", kind: "unary", request: { name: "A" }, response: { name: "B" } } },
     } as const satisfies ServiceDefinition;
     expect(() => server.handle(definition, {} as never)).toThrow('"hello" is missing');
+    expect(() => server.handle(definition, { helo: () => ({}) } as never)).toThrow(
+      'handle(Greeter): the handler "hello" is missing; is "helo" meant to be it?',
+    );
+    expect(() => server.handle(definition, { hello: () => ({}), helllo: () => ({}) } as never)).toThrow(
+      'handle(Greeter): there is a handler "helllo", but no such method of Greeter; did you mean "hello"?',
+    );
+    expect(() => server.handle(definition, { hello: () => ({}), farewell: () => ({}) } as never)).toThrow(
+      'handle(Greeter): there is a handler "farewell", but no such method of Greeter, which has hello',
+    );
+    class Misspelt {
+      readonly helo = () => ({});
+      unrelated() {}
+    }
+    expect(() => server.handle(definition, new Misspelt() as never)).toThrow('is "helo" meant to be it?');
+    expect(() => server.handle(definition, { somethingElse: () => ({}) } as never)).toThrow(/"hello" is missing$/);
     expect(() => server.handle(definition, undefined as never)).toThrow(TypeError);
     expect(() => server.handle(definition, { hello: function* () {} })).toThrow("generator");
     expect(server.endpoints()).toEqual([]);
+    // What a class has besides is its own, and so is what begins with an underscore, or is no function.
+    class WithMore {
+      hello = () => this.greet();
+      greet() {
+        return {};
+      }
+    }
+    newServer().handle(definition, new WithMore());
+    newServer().handle(definition, { hello: () => ({}), _greet: () => ({}), count: 0 } as never);
   });
 });
 
