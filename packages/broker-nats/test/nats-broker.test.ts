@@ -325,7 +325,12 @@ describe.skipIf(missing !== undefined)("JetStream", () => {
     await subscriber.ready;
     for (let count = 0; count < 20; count++) await broker.publish(name, { body: Buffer.alloc(1_000_000) });
     await until(() => subscriber.stats.received > 0);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    // What the server sends, it sends in order: when this has come, so has all that it gave out before.
+    const passed = Promise.withResolvers<void>();
+    const barrier = topic();
+    await broker.subscribe(barrier, () => passed.resolve()).ready;
+    await broker.publish(barrier, body("x"));
+    await passed.promise;
     // The server takes messages of 8 MB, and they are a third larger on the wire.
     expect(subscriber.stats.received).toBeLessThanOrEqual(7);
     gate.resolve();

@@ -271,6 +271,7 @@ describe.skipIf(missing !== undefined)("what exists otherwise on the server", ()
     });
     const invalid = inbox(broker, "a", { queue: unique("queue"), rabbitmq: { arguments: { "x-max-length": "many" } } });
     await expect(invalid.subscriber.ready).rejects.toMatchObject({ code: "bad_request" });
+    // Time is what this is about: it is tried again meanwhile, and refused alike, and that is not told again.
     await sleep(500);
     expect(invalid.errors).toHaveLength(1);
     expect(at(invalid.errors).detail).toContain("x-max-length");

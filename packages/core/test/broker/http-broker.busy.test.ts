@@ -2,8 +2,8 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { httpBroker, memoryNetwork, memoryRegistry } from "@micro/core";
 import type { Broker } from "@micro/core";
+import { broadcast, HttpBrokerPlace } from "../support/http-broker-place.ts";
 import { selfSigned } from "../../src/net/self-signed.ts";
 
 const topic = "orders";
@@ -47,38 +47,22 @@ interface Subscriber {
   readonly answers: (does: boolean) => void;
 }
 
-class Scene implements AsyncDisposable {
-  readonly #network = memoryNetwork();
-  readonly #stack = new AsyncDisposableStack();
-  readonly #registry = this.#stack.use(memoryRegistry({ network: this.#network }));
-  readonly broker: Broker = this.#stack.use(
-    httpBroker({ registry: this.#registry, address: "127.0.0.1:0", insecureSkipVerify: true }),
-  );
+class Scene extends HttpBrokerPlace {
+  readonly publisher: Broker = this.broker({ insecureSkipVerify: true });
 
   /** @param kind `ours` takes requests without having answered those before. */
   async subscriber(kind: "ours" | "Go's", queue: string, tls?: { cert: string; key: string }): Promise<Subscriber> {
     const shared = new SharedArrayBuffer(8);
     const state = new Int32Array(shared);
     const worker = new Worker(program, { eval: true, workerData: { shared, tls } });
-    this.#stack.defer(async () => void (await worker.terminate()));
+    this.stack.defer(async () => void (await worker.terminate()));
     const [port] = (await once(worker, "message")) as [number];
-    const metadata = {
-      broker: "http",
-      topic,
-      secure: String(tls !== undefined),
-      ...(kind === "ours" ? { wire: "pipelined" } : {}),
-    };
-    const node = { id: `${topic}-${crypto.randomUUID()}`, address: `127.0.0.1:${port}`, metadata };
-    const record = { name: "micro.http.broker", version: queue, metadata: {}, endpoints: [], nodes: [node] };
-    await this.#registry.register(record);
+    const metadata = { secure: String(tls !== undefined), ...(kind === "ours" ? { wire: "pipelined" } : {}) };
+    await this.register(topic, `127.0.0.1:${port}`, queue, metadata);
     return {
       received: () => Atomics.load(state, 0),
       answers: (does) => void Atomics.store(state, 1, does ? 0 : 1),
     };
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#stack.disposeAsync();
   }
 }
 
@@ -87,9 +71,9 @@ const body = new Uint8Array(1);
 describe.each(["ours", "Go's"] as const)("a publisher that was busy past its limit, to subscribers of %s", (kind) => {
   it("takes the answer that has come meanwhile", async () => {
     await using scene = new Scene();
-    await scene.subscriber(kind, "ff.http.broadcast");
-    await scene.broker.publish(topic, { body });
-    const published = scene.broker.publish(topic, { body }, { timeoutMs: busyMs / 2 });
+    await scene.subscriber(kind, broadcast);
+    await scene.publisher.publish(topic, { body });
+    const published = scene.publisher.publish(topic, { body }, { timeoutMs: busyMs / 2 });
     await turns();
     block(busyMs);
     await published;
@@ -99,10 +83,10 @@ describe.each(["ours", "Go's"] as const)("a publisher that was busy past its lim
   it.each([busyMs / 2, busyMs - 100])("blames nobody for an answer that has not: within %d ms", async (timeoutMs) => {
     await using scene = new Scene();
     const members = [await scene.subscriber(kind, "mailer"), await scene.subscriber(kind, "mailer")];
-    while (members.some(({ received }) => received() === 0)) await scene.broker.publish(topic, { body });
+    while (members.some(({ received }) => received() === 0)) await scene.publisher.publish(topic, { body });
     for (const { answers } of members) answers(false);
     const before = members.map(({ received }) => received());
-    const published = scene.broker.publish(topic, { body }, { timeoutMs });
+    const published = scene.publisher.publish(topic, { body }, { timeoutMs });
     const outcome = published.catch((error: unknown) => error);
     await turns();
     block(busyMs);
@@ -111,7 +95,7 @@ describe.each(["ours", "Go's"] as const)("a publisher that was busy past its lim
     const count = members[asked]!.received();
     for (const { answers } of members) answers(true);
     // Each is for either of them with the same chance, unless one is left alone.
-    await Promise.all(Array.from({ length: 20 }, () => scene.broker.publish(topic, { body })));
+    await Promise.all(Array.from({ length: 20 }, () => scene.publisher.publish(topic, { body })));
     expect(members[asked]!.received()).toBeGreaterThan(count);
   });
 
@@ -120,12 +104,12 @@ describe.each(["ours", "Go's"] as const)("a publisher that was busy past its lim
     const tls = how === "plain" ? undefined : selfSigned({ hosts: ["127.0.0.1"] });
     const members = [await scene.subscriber(kind, "mailer", tls), await scene.subscriber(kind, "mailer", tls)];
     // Who is published to is known: no turn goes by before the connection is asked for.
-    await scene.broker.connect();
-    const published = scene.broker.publish(topic, { body }, { timeoutMs: 20_000 });
+    await scene.publisher.connect();
+    const published = scene.publisher.publish(topic, { body }, { timeoutMs: 20_000 });
     await Promise.resolve();
     block(dialMs * 1.2);
     await published;
-    await Promise.all(Array.from({ length: 20 }, () => scene.broker.publish(topic, { body })));
+    await Promise.all(Array.from({ length: 20 }, () => scene.publisher.publish(topic, { body })));
     expect(members.map(({ received }) => received()).every((count) => count > 0)).toBe(true);
     expect(members.reduce((sum, { received }) => sum + received(), 0)).toBe(21);
   });
@@ -136,10 +120,10 @@ describe.each(["ours", "Go's"] as const)("a publisher that was busy past its lim
     let skipped = 0;
     vi.spyOn(performance, "now").mockImplementation(() => now() + skipped);
     await using scene = new Scene();
-    const { received, answers } = await scene.subscriber(kind, "ff.http.broadcast");
-    await scene.broker.publish(topic, { body });
+    const { received, answers } = await scene.subscriber(kind, broadcast);
+    await scene.publisher.publish(topic, { body });
     answers(false);
-    const published = scene.broker.publish(topic, { body }, { timeoutMs: 300_000 });
+    const published = scene.publisher.publish(topic, { body }, { timeoutMs: 300_000 });
     await vi.waitUntil(() => received() === 2);
     // As if nothing had been done for so long, and then all that is due.
     skipped = 130_000;

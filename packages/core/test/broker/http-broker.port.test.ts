@@ -140,6 +140,25 @@ describe("the http broker's port", () => {
     expect(handled).toEqual([limit, limit]);
   });
 
+  it("reads no more of who takes no answers, and closes", async () => {
+    let refused = 0;
+    await using place = await open({ stalledTimeoutMs: 1_000 }, undefined, { onError: () => void refused++ });
+    using raw = await place.connect();
+    const head = place.request("{}").split("\r\n")[0]!;
+    raw.socket.pause();
+    // A word of the publisher's for two of ours: with what the system keeps of both there are some megabytes.
+    const request = `${head}\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}`;
+    const count = 200_000;
+    raw.write(request.repeat(count));
+    await waitFor(() => refused > 0, "the first of them");
+    // It is not reading that ends the wait: the end itself is in line behind the answers.
+    await waitFor(() => raw.closed || raw.failed, "the end");
+    expect(refused).toBeLessThan(count / 2);
+    using other = await place.connect();
+    other.write(place.request(envelope("hello")));
+    await other.until((received) => received.startsWith("HTTP/1.1 200 "), "an answer");
+  });
+
   it("gives back what unfinished messages have kept, however their connections end", async () => {
     // Room for two of the largest messages.
     await using place = await open({ maxMessageBytes: 300_000, maxUnfinishedBytes: 1, ...brief });

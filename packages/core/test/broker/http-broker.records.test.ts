@@ -4,38 +4,18 @@ import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { describe, expect, it } from "vitest";
-import { createService, httpBroker, memoryNetwork, memoryRegistry, MicroError, silentLogger } from "@micro/core";
-import type { Broker, HttpBrokerOptions, Registry } from "@micro/core";
+import { createService, memoryRegistry, silentLogger } from "@micro/core";
+import type { HttpBrokerOptions } from "@micro/core";
 import { selfSigned } from "../../src/net/self-signed.ts";
+import { broadcast, failureOf, HttpBrokerPlace, inboxOf } from "../support/http-broker-place.ts";
 import { waitFor } from "../support/raw-socket.ts";
 
-const broadcast = "ff.http.broadcast";
 const body = Buffer.from("hello");
 
-class Place implements AsyncDisposable {
-  readonly network = memoryNetwork();
-  readonly #stack = new AsyncDisposableStack();
-  readonly registry: Registry = this.#stack.use(memoryRegistry({ network: this.network }));
-
-  broker(options: Partial<HttpBrokerOptions> = {}): Broker {
-    const registry = this.#stack.use(memoryRegistry({ network: this.network }));
-    return this.#stack.use(httpBroker({ registry, address: "127.0.0.1:0", ...options }));
-  }
-
+class Place extends HttpBrokerPlace {
   /** A record as a subscription of ours leaves it behind, with the address of somebody else. */
   async stale(topic: string, address: string, queue = broadcast, metadata: object = {}): Promise<void> {
-    const node = {
-      id: `${topic}-${crypto.randomUUID()}`,
-      address,
-      metadata: { broker: "http", topic, secure: "false", wire: "pipelined", ...metadata },
-    };
-    await this.registry.register({
-      name: "micro.http.broker",
-      version: queue,
-      metadata: {},
-      endpoints: [],
-      nodes: [node],
-    });
+    await this.register(topic, address, queue, { wire: "pipelined", ...metadata });
   }
 
   /** A server that does as it is told with each connection. */
@@ -44,7 +24,7 @@ class Place implements AsyncDisposable {
     server.on("connection", (socket: Socket) => sockets.add(socket.on("error", () => {})));
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
-    this.#stack.defer(async () => {
+    this.stack.defer(async () => {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
     });
@@ -52,7 +32,7 @@ class Place implements AsyncDisposable {
   }
 
   async service(handled: string[]): Promise<string> {
-    const service = this.#stack.use(
+    const service = this.stack.use(
       createService({
         name: "other",
         registry: memoryRegistry({ network: this.network }),
@@ -67,26 +47,6 @@ class Place implements AsyncDisposable {
     await service.start();
     return service.address!;
   }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#stack.disposeAsync();
-  }
-}
-
-async function inboxOf(broker: Broker, topic: string, queue?: string): Promise<string[]> {
-  const bodies: string[] = [];
-  await broker.subscribe(topic, ({ message }) => void bodies.push(Buffer.from(message.body).toString()), { queue })
-    .ready;
-  return bodies;
-}
-
-async function failureOf(promise: Promise<unknown>): Promise<MicroError> {
-  const error: unknown = await promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (!MicroError.is(error)) throw error ?? new Error("nothing failed");
-  return error;
 }
 
 type Other = (place: Place, handled: string[]) => Promise<string>;
@@ -117,7 +77,7 @@ describe("a record that has outlived its process, at whose address there is now"
       const handled: string[] = [];
       const address = await begin(place, handled);
       await place.stale("topic", address, "workers");
-      const bodies = await inboxOf(place.broker(), "topic", "workers");
+      const { bodies } = await inboxOf(place.broker(), "topic", { queue: "workers" });
       const publisher = place.broker();
       for (let count = 0; count < 8; count++) await publisher.publish("topic", { body }, { timeoutMs: 5_000 });
       await waitFor(() => bodies.length === 8, "the messages");
@@ -129,7 +89,7 @@ describe("a record that has outlived its process, at whose address there is now"
       const handled: string[] = [];
       const address = await begin(place, handled);
       await place.stale("topic", address);
-      const bodies = await inboxOf(place.broker(), "topic");
+      const { bodies } = await inboxOf(place.broker(), "topic");
       const publisher = place.broker();
       for (let count = 0; count < 3; count++) await publisher.publish("topic", { body }, { timeoutMs: 5_000 });
       await waitFor(() => bodies.length === 3, "the messages");
@@ -147,7 +107,7 @@ describe("a record that has outlived its process, at whose address there is now"
       }),
     );
     await place.stale("topic", address, "workers");
-    const bodies = await inboxOf(place.broker(), "topic", "workers");
+    const { bodies } = await inboxOf(place.broker(), "topic", { queue: "workers" });
     const publisher = place.broker();
     for (let count = 0; count < 40; count++) await publisher.publish("topic", { body });
     await waitFor(() => bodies.length === 40, "the messages");
@@ -199,7 +159,7 @@ describe("a publisher with TLS", () => {
   it("publishes to a node that speaks TLS and whose record denies it", async () => {
     await using place = new Place();
     const receiving = place.broker({ tls });
-    const bodies = await inboxOf(receiving, "other");
+    const { bodies } = await inboxOf(receiving, "other");
     const services = await place.registry.getService("micro.http.broker");
     const node = services[0]!.nodes[0]!;
     await place.registry.register({

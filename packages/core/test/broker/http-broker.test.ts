@@ -4,32 +4,16 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { describe, expect, it } from "vitest";
-import { decodeEnvelope, httpBroker, memoryNetwork, memoryRegistry, MicroError } from "@micro/core";
-import type { Broker, HttpBrokerOptions, Node, Registry } from "@micro/core";
+import { decodeEnvelope, httpBroker, memoryRegistry, MicroError } from "@micro/core";
+import type { HttpBrokerOptions, Registry } from "@micro/core";
 import { selfSigned } from "../../src/net/self-signed.ts";
 import { faultyRegistry } from "../support/faulty-registry.ts";
+import { broadcast, failureOf, HttpBrokerPlace, inboxOf, recordOf } from "../support/http-broker-place.ts";
 import { RawSocket, waitFor } from "../support/raw-socket.ts";
 
-const serviceName = "micro.http.broker";
-const broadcast = "ff.http.broadcast";
 const utf8 = (text: string) => Buffer.from(text);
 
-/** Everything of one test, closed with it. */
-class Bench implements AsyncDisposable {
-  readonly network = memoryNetwork();
-  readonly #stack = new AsyncDisposableStack();
-  readonly registry: Registry = this.#stack.use(memoryRegistry({ network: this.network }));
-
-  broker(options: Partial<HttpBrokerOptions> = {}): Broker {
-    const registry = this.#stack.use(memoryRegistry({ network: this.network }));
-    return this.#stack.use(httpBroker({ registry, address: "127.0.0.1:0", ...options }));
-  }
-
-  async nodes(): Promise<(Node & { version: string })[]> {
-    const services = await this.registry.getService(serviceName);
-    return services.flatMap(({ version, nodes }) => nodes.map((node) => ({ ...node, version })));
-  }
-
+class Bench extends HttpBrokerPlace {
   /** A subscriber such as Go's: a node in the registry, and an HTTP server. */
   async goSubscriber(topic: string, options: { queue?: string; answer?: Answer; metadata?: object } = {}) {
     const received: Received[] = [];
@@ -53,23 +37,9 @@ class Bench implements AsyncDisposable {
       server.closeAllConnections();
       if (server.listening) await new Promise((resolve) => server.close(resolve));
     };
-    this.#stack.defer(close);
+    this.stack.defer(close);
     const node = await this.register(topic, address, options.queue, options.metadata);
     return { received, address, node, close };
-  }
-
-  async register(topic: string, address: string, queue = broadcast, metadata: object = {}): Promise<Node> {
-    const node = {
-      id: `${topic}-${crypto.randomUUID()}`,
-      address,
-      metadata: { broker: "http", topic, secure: "false", ...metadata },
-    };
-    await this.registry.register(recordOf(queue, node));
-    return node;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#stack.disposeAsync();
   }
 }
 
@@ -82,26 +52,6 @@ interface Received {
 type Answer = (reply: ServerResponse, count: number, incoming: IncomingMessage) => void;
 
 const accept: Answer = (reply) => void reply.end();
-const recordOf = (version: string, node: Node) => ({
-  name: serviceName,
-  version,
-  metadata: {},
-  endpoints: [],
-  nodes: [node],
-});
-
-/** A subscription that notes bodies. */
-async function inboxOf(broker: Broker, topic: string, options: Parameters<Broker["subscribe"]>[2] = {}) {
-  const bodies: string[] = [];
-  const subscriber = broker.subscribe(
-    topic,
-    ({ message }) => void bodies.push(Buffer.from(message.body).toString()),
-    options,
-  );
-  await subscriber.ready;
-  return { bodies, subscriber };
-}
-
 async function post(address: string, path: string, body: string | Buffer, options: { method?: string } = {}) {
   const [host, port] = address.split(":");
   const sent = request({ host, port, path, method: options.method ?? "POST", agent: false });
@@ -121,15 +71,6 @@ const brokerError = (code: number, detail: unknown, status: string) => ({
   detail,
   status,
 });
-
-async function failureOf(promise: Promise<unknown>): Promise<MicroError> {
-  const error: unknown = await promise.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  if (!MicroError.is(error)) throw error ?? new Error("nothing failed");
-  return error;
-}
 
 /** A port nobody listens on. */
 async function deadAddress(): Promise<string> {
@@ -451,7 +392,7 @@ describe("publishing to subscribers of Go", () => {
     while (received.length < 40) {
       await waitFor(() => waiting.length > 0, "a request");
       for (const reply of waiting.splice(0)) reply.end();
-      await new Promise((resolve) => setTimeout(resolve, 1));
+      await new Promise(setImmediate);
     }
     for (const reply of waiting.splice(0)) reply.end();
     await published;
