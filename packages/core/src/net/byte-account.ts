@@ -1,5 +1,5 @@
 /**
- * Bytes that peers make a port keep: of messages that are not complete, of replies that are not taken, of heads of streams that run.
+ * Bytes that peers make a port keep: of messages that are not complete, of replies that are not taken, of what streams have not read.
  *
  * Each connection is bounded by the largest message; the account bounds all of them together. Where it is full, a connection is given
  * up, until the rest fits: the one that has kept bytes for the longest time where honest messages are complete in moments, so
@@ -93,5 +93,5 @@ type Victim = "oldest" | "largest";
 export const processUnfinished = new ByteAccount(512 * 1024 * 1024);
 /** As {@link processUnfinished}, for replies that are not taken. */
 export const processUnsent = new ByteAccount(512 * 1024 * 1024);
-/** As {@link processUnfinished}, for large heads of requests whose handlers run. */
-export const processHeads = new ByteAccount(256 * 1024 * 1024, undefined, "largest");
+/** As {@link processUnfinished}, for what running calls and streams keep beside their requests. */
+export const processKept = new ByteAccount(512 * 1024 * 1024, undefined, "largest");

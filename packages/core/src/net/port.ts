@@ -9,7 +9,7 @@ import { builtin } from "../builtins.ts";
 import { MicroError } from "../errors.ts";
 import { timerDelay } from "../option-check.ts";
 import { formatAddress, formatPath, parseListenAddress, type ListenAddress } from "./address.ts";
-import { ByteAccount, processHeads, processUnfinished, processUnsent } from "./byte-account.ts";
+import { ByteAccount, processKept, processUnfinished, processUnsent } from "./byte-account.ts";
 import { FirstBytes } from "./first-bytes.ts";
 import { PeerCount } from "./peer-count.ts";
 import { sweepLimits, type PortLimits, type SweepLimits } from "./port-limits.ts";
@@ -50,7 +50,7 @@ const backlog = 1024;
 /** How long disposal waits for peers to take what was written for them, and to close their end. */
 const flushMs = 5_000;
 const lingerMs = 200;
-const maxHeadBytes = 128 * 1024 * 1024;
+const maxKeptBytes = 256 * 1024 * 1024;
 
 export class Port implements AsyncDisposable {
   /** Counts up about once a second while there are connections: cheaper to note than the time. */
@@ -60,8 +60,8 @@ export class Port implements AsyncDisposable {
   readonly unfinished: ByteAccount;
   /** Bytes of replies that are not taken, of connections that keep more than their own share. */
   readonly unsent: ByteAccount;
-  /** Bytes of large heads of requests whose handlers run. */
-  readonly heads: ByteAccount;
+  /** Bytes of large heads, and of messages of streams that nobody has read. */
+  readonly kept: ByteAccount;
   readonly #options: PortOptions;
   readonly #sweepLimits: SweepLimits;
   readonly #server: Server;
@@ -89,7 +89,7 @@ export class Port implements AsyncDisposable {
     this.#sweepLimits = sweepLimits(limits);
     this.unfinished = new ByteAccount(limits.maxUnfinishedBytes, processUnfinished);
     this.unsent = new ByteAccount(limits.maxUnsentBytes, processUnsent);
-    this.heads = new ByteAccount(maxHeadBytes, processHeads, "largest");
+    this.kept = new ByteAccount(maxKeptBytes, processKept, "largest");
     this.#peers = new PeerCount(limits.maxConnectionsPerAddress);
     const tlsServer = options.secure
       ? builtin

@@ -2,12 +2,12 @@
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { once } from "node:events";
 import { afterEach, describe, expect, it } from "vitest";
-import { ByteAccount, processUnfinished, processUnsent } from "../../src/net/byte-account.ts";
+import { ByteAccount, processKept, processUnfinished, processUnsent } from "../../src/net/byte-account.ts";
 import { sweepLimits, portLimits } from "../../src/net/port-limits.ts";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
 import { PlainRequests } from "../../src/transport/http/plain-requests.ts";
 import { ServerConnection } from "../../src/transport/http/server-connection.ts";
-import type { ExchangeHandler, ServerExchange } from "../../src/transport/transport.ts";
+import type { ExchangeHandler, ServerExchange, ServerStream } from "../../src/transport/transport.ts";
 import { RawSocket, waitFor } from "../support/raw-socket.ts";
 
 const maxMessageBytes = 400_000;
@@ -148,7 +148,7 @@ describe("replies that are not taken", () => {
         runningBytes: 0,
         unfinished: new ByteAccount(1e9),
         unsent: new ByteAccount(1e9, processUnsent),
-        heads: new ByteAccount(1_000_000, undefined, "largest"),
+        kept: new ByteAccount(1_000_000, undefined, "largest"),
         plain: new PlainRequests(undefined, undefined),
         tick: 0,
         handler: (exchange) => exchange.reply({ body: Buffer.alloc(8_000_000) }),
@@ -167,6 +167,15 @@ describe("replies that are not taken", () => {
     await new Promise((resolve) => server.close(resolve));
   });
 });
+
+function streamMessage(id: number): string {
+  return `${call}Micro-Id: ${id}\r\nMicro-Stream: ${id}\r\nContent-Length: 50000\r\n\r\n${"a".repeat(50_000)}`;
+}
+
+/** The four that come after the first. */
+async function readAll(stream: ServerStream): Promise<void> {
+  for (let index = 0; index < 4; index++) expect((await stream.receive())?.length).toBe(50_000);
+}
 
 describe("requests whose handlers run", () => {
   it("one connection keeps no more of them than one message, and goes on as they end", async () => {
@@ -225,6 +234,24 @@ describe("requests whose handlers run", () => {
       await waitFor(() => running.length === 2, "there is room again");
       for (const exchange of running) exchange.reply({ body: Buffer.alloc(0) });
     }
+  });
+
+  it("messages that nobody reads are bounded for a connection, however many streams it has, and read on as handlers read", async () => {
+    const streams: ServerStream[] = [];
+    await using server = await serve({}, (exchange) => void streams.push(exchange.stream()));
+    using raw = await RawSocket.connect(server.address);
+    for (let id = 0; id < 200; id++) raw.write(streamMessage(id));
+    await waitFor(() => streams.length === 200, "all streams");
+    for (let round = 0; round < 4; round++) for (let id = 0; id < 200; id++) raw.write(streamMessage(id));
+    // 40 MB are on their way: what is taken is 4 MiB, and what the system keeps.
+    await waitFor(() => processKept.bytes > 3_000_000, "they are counted");
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => void setImmediate(resolve));
+    expect(processKept.bytes).toBeLessThan(5_500_000);
+    expect(raw.closed).toBe(false);
+    await Promise.all(streams.map(readAll));
+    await waitFor(() => processKept.bytes === 0, "all is given back");
+    raw.socket.destroy();
+    for (const stream of streams) stream.end();
   });
 
   it("what comes for a call before it is known whether it is a stream is bounded", async () => {

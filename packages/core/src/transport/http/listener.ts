@@ -83,8 +83,8 @@ export class HttpListener implements Listener, ConnectionOwner {
     return this.#port.unsent;
   }
 
-  get heads(): ByteAccount {
-    return this.#port.heads;
+  get kept(): ByteAccount {
+    return this.#port.kept;
   }
 
   #accept(socket: Socket, fast: boolean): AcceptedConnection {

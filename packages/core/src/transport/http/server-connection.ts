@@ -31,8 +31,8 @@ export interface ConnectionOwner {
   readonly unfinished: ByteAccount;
   /** Bytes of replies that are not taken, of connections that keep more than their own share. */
   readonly unsent: ByteAccount;
-  /** Bytes of large heads of requests whose handlers run. */
-  readonly heads: ByteAccount;
+  /** Bytes of large heads of requests whose handlers run, and of messages of streams that nobody has read. */
+  readonly kept: ByteAccount;
   readonly plain: PlainRequests;
   /** Counts up about once a second: cheaper to note than the time. */
   readonly tick: number;
@@ -50,6 +50,9 @@ const maxEndedStreams = 64;
 const maxRequestsPerTurn = 32;
 /** Of large heads of one connection's requests. Smaller ones are bounded by the number of calls that may run. */
 const maxHeadBytes = 16 * 1024 * 1024;
+/** Of all streams of a connection; each has a bound of its own. */
+const maxUnread = 4 * 1024 * 1024;
+const unreadStep = 256 * 1024;
 
 export class ServerConnection implements AcceptedConnection {
   readonly #owner: ConnectionOwner;
@@ -64,13 +67,16 @@ export class ServerConnection implements AcceptedConnection {
     evict: () => this.#refuse(new FramingError(503, "the server keeps too many unfinished requests")),
   };
   readonly #unsent: ByteHolder = { evict: () => this.destroy() };
-  readonly #heads: ByteHolder = {
-    evict: () => this.#refuse(new FramingError(503, "the server keeps too many large headers")),
+  readonly #kept: ByteHolder = {
+    evict: () => this.#refuse(new FramingError(503, "the server keeps too much of this connection's")),
   };
   #unsentCounted = 0;
   /** Bytes of requests whose handlers run. */
   #runningBytes = 0;
   #headBytes = 0;
+  /** Bytes of messages of streams that nobody has read, and how many of them the port knows of. */
+  #unread = 0;
+  #unreadKept = 0;
   /** Requests of this turn of the event loop. */
   #inTurn = 0;
   /** Ticks for which the peer has taken nothing. */
@@ -80,6 +86,7 @@ export class ServerConnection implements AcceptedConnection {
   #holds = 0;
   #heldForExchanges = false;
   #heldForWriting = false;
+  #heldForReaders = false;
   #closing = false;
   #served = false;
   #lastActive: number;
@@ -194,7 +201,7 @@ export class ServerConnection implements AcceptedConnection {
 
   /** The head stays until the exchange is over. False: it may not, and is not counted. */
   #keepsHead(exchange: HttpServerExchange, bytes: number): boolean {
-    if (this.#headBytes + bytes > maxHeadBytes || !this.#owner.heads.change(this.#heads, bytes)) return false;
+    if (this.#headBytes + bytes > maxHeadBytes || !this.#owner.kept.change(this.#kept, bytes)) return false;
     this.#headBytes += bytes;
     exchange.headBytes = bytes;
     return true;
@@ -204,7 +211,7 @@ export class ServerConnection implements AcceptedConnection {
   finished(exchange: HttpServerExchange): void {
     this.bodyGone(exchange);
     if (exchange.headBytes > 0) {
-      this.#owner.heads.change(this.#heads, -exchange.headBytes);
+      this.#owner.kept.change(this.#kept, -exchange.headBytes);
       this.#headBytes -= exchange.headBytes;
       exchange.headBytes = 0;
     }
@@ -218,6 +225,23 @@ export class ServerConnection implements AcceptedConnection {
         }
     }
     this.#takeMore();
+  }
+
+  /** Streams keep so many bytes more, or less, of messages that nobody has read. */
+  unread(delta: number): void {
+    this.#unread += delta;
+    // The port is told in steps: each costs more than most messages do.
+    const steps = this.#unread <= unreadStep ? 0 : Math.ceil(this.#unread / unreadStep) * unreadStep;
+    const more = steps - this.#unreadKept;
+    if (more > 0 || (more < 0 && (steps === 0 || more < -unreadStep))) {
+      if (this.#owner.kept.change(this.#kept, more)) this.#unreadKept = steps;
+      // Not within a message: whoever takes it is still at work.
+      else queueMicrotask(() => this.#kept.evict());
+    }
+    if (this.#heldForReaders ? this.#unread > maxUnread / 2 : this.#unread <= maxUnread) return;
+    this.#heldForReaders = !this.#heldForReaders;
+    if (this.#heldForReaders) this.hold();
+    else this.letGo();
   }
 
   /** The request of `exchange` is kept no longer. */
@@ -387,6 +411,7 @@ export class ServerConnection implements AcceptedConnection {
 
   /** Framing is lost: say why, where that is possible, and close. */
   #refuse(error: FramingError): void {
+    if (this.#closing) return;
     this.#cancelAll(
       new MicroError(`the caller sent what cannot be read: ${error.message}`, {
         id: transportId,

@@ -167,7 +167,11 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     this.#state = "stream";
     this.body = noBytes;
     this.#connection.bodyGone(this);
-    this.#queue = new ReceiveQueue({ onRoom: () => this.#letGo() });
+    this.#queue = new ReceiveQueue({
+      onRoom: () => this.#letGo(),
+      onBytes: (delta) => this.#connection.unread(delta),
+      views: true,
+    });
     if (this.#gone !== undefined) this.#queue.fail(this.#gone, true);
     const early = this.#early;
     this.#early = undefined;
