@@ -141,7 +141,9 @@ export const serverNames: readonly ServerName[];
 export function ensureServer(name: ServerName, log?: (line: string) => void): Promise<string>;
 export function runningServer(name: ServerName): string | undefined;
 export function freePorts(count: number): Promise<number[]>;
-export function startEtcd(options: EtcdOptions & Logged & { readonly members: number }): Promise<TestServer[]>;
+export function startEtcd(
+  options: EtcdOptions & Logged & { readonly members: number },
+): Promise<[TestServer, ...TestServer[]]>;
 export function startEtcd(options?: EtcdOptions & Logged): Promise<TestServer>;
 /** Members of a cluster are ready once they answer, with or without a leader. */
 export function startConsul(

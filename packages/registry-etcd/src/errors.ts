@@ -16,6 +16,12 @@ const statuses = new Map<number, ErrorCode>([
   [16, "unauthorized"],
 ]);
 
+/**
+ * Longer than the default limit: who asks without a leader is seldom told of it. The limit travels with the call, and
+ * whoever notices first that it has passed, etcd (which cancels) or we, says so in words of its own.
+ */
+const held = "a cluster that has no leader holds requests for 7 s and more";
+
 /** What etcd says, where its status alone would mislead; with what to do about it. */
 const texts: readonly (readonly [RegExp, ErrorCode, string])[] = [
   [/user name is empty/, "unauthorized", "etcd wants a user: set `username` and `password`"],
@@ -34,6 +40,11 @@ const texts: readonly (readonly [RegExp, ErrorCode, string])[] = [
     /no leader|request timed out|leader changed/,
     "unavailable",
     "the cluster has no leader: most of its members may be away",
+  ],
+  [
+    /Deadline exceeded.*remote_addr=|context (?:deadline exceeded|canceled)|Call cancelled/s,
+    "timeout",
+    `no answer in time; ${held}`,
   ],
   [/ECONNREFUSED/, "unavailable", "no etcd answers there: see `endpoints`, or --registry_address"],
   [/Name resolution failed/, "unavailable", "no such host: see `endpoints`, or --registry_address"],
@@ -54,6 +65,13 @@ export function fromEtcd(cause: unknown, what: string): MicroError {
     .replace(/^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: $/s, "$1");
   const detail = known === undefined ? plain : `${known[2]} (${plain})`;
   return new MicroError(`registry etcd: ${what}: ${detail}`, { id: source, code, cause });
+}
+
+/** The caller's limit has passed before etcd said anything; said to callers who might have heard of it. */
+export function withAdvice(error: unknown, timeoutMs: number): unknown {
+  if (!MicroError.is(error) || error.code !== "timeout" || timeoutMs < 1_000 || error.detail.includes(held))
+    return error;
+  return new MicroError(`${error.detail}; ${held}`, { id: source, code: "timeout", cause: error });
 }
 
 /** The token has expired, or users and roles have changed since it was made: a new session may do. */

@@ -5,7 +5,7 @@
  */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { MicroError, withLimit } from "@micro/core";
-import { closedError, fromEtcd, isCompacted, isStaleSession, source } from "./errors.ts";
+import { closedError, fromEtcd, isCompacted, isStaleSession, source, withAdvice } from "./errors.ts";
 import { endOfPrefix } from "./keys.ts";
 import { EtcdMember, type CallOptions } from "./member.ts";
 import type { EtcdSettings } from "./options.ts";
@@ -94,7 +94,11 @@ export class EtcdClient {
     // The wire's limit is not the caller's: gRPC tears a connection down when a call on it runs out of time.
     const wholeMs = Math.max(timeoutMs, this.#settings.timeoutMs);
     const attempts = this.#attempt(what, wholeMs, limits, run);
-    return withLimit(attempts, { timeoutMs, signal: limits, what: `registry etcd: ${what}` });
+    try {
+      return await withLimit(attempts, { timeoutMs, signal: limits, what: `registry etcd: ${what}` });
+    } catch (error) {
+      throw withAdvice(error, timeoutMs);
+    }
   }
 
   async #attempt<T>(

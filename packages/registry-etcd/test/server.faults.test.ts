@@ -25,8 +25,64 @@ const faults = registryFaults({
   },
 });
 
+const saying = (code: string, text: string) => ({
+  code: expect.stringMatching(code) as string,
+  message: expect.stringContaining(text) as string,
+});
+
 describe.skipIf(ownMissing !== undefined)("etcd: services go on through", { timeout: 180_000 }, () => {
   for (const [name, run] of Object.entries(faults)) it(name, run);
+
+  it("the loss of two members of three: without a leader it is said so, and what was known goes on", async () => {
+    const members = await startEtcd({ members: 3 });
+    const [first, ...others] = members;
+    const stack = new AsyncDisposableStack();
+    const connect = (options = {}) => stack.use(etcdRegistry({ endpoints: [first.url], timeoutMs: 2_000, ...options }));
+    try {
+      const greeter = instance(connect(), "first", { registerTtlMs: 60_000 });
+      stack.defer(() => greeter.stop());
+      await greeter.start();
+      const caller = instance(connect(), "caller", { name: "caller", registerTtlMs: 60_000 });
+      stack.defer(() => caller.stop());
+      await caller.start();
+      const call = async () =>
+        (await caller.call<{ label: string }>("greeter", "Greeter.Hello", {}, { timeoutMs: slackMs })).label;
+      expect(await call()).toBe("first");
+
+      await Promise.all(others.map((member) => member.kill()));
+      const leaderless = saying("unavailable", "the cluster has no leader: most of its members may be away");
+      await expect(connect({ timeoutMs: 30_000 }).getService("greeter")).rejects.toMatchObject(leaderless);
+      await expect
+        .poll(() =>
+          connect()
+            .watch()
+            .ready.catch((error: unknown) => error),
+        )
+        .toMatchObject(leaderless);
+      // By default nobody waits as long as etcd does.
+      const impatient = saying("timeout", "a cluster that has no leader holds requests");
+      const looked = await connect()
+        .getService("greeter")
+        .catch((error: unknown) => error);
+      expect(looked, String(looked)).toMatchObject(impatient);
+      const start = await instance(connect(), "failing")
+        .start()
+        .catch((error: unknown) => error);
+      expect(start, String(start)).toMatchObject(saying("^(?:timeout|unavailable)$", "has no leader"));
+      expect((await connect({ staleReads: true }).getService("greeter"))[0]?.nodes).toHaveLength(1);
+      expect(await call()).toBe("first");
+      expect(greeter.ready).toBe(true);
+
+      await Promise.all(others.map((member) => member.start()));
+      const second = instance(connect(), "second");
+      stack.defer(() => second.stop());
+      await expect.poll(() => second.start().then(() => "started", String), { timeout: slackMs }).toBe("started");
+      await expect.poll(call, { timeout: slackMs }).toBe("second");
+    } finally {
+      await stack.disposeAsync();
+      await Promise.all(members.map((member) => member.dispose()));
+    }
+  });
 
   it("the loss of a member of three, one after the other", async () => {
     const members = await startEtcd({ members: 3 });
