@@ -189,8 +189,14 @@ describe("calls", () => {
   });
 
   it("close the connection at the deadline: that cancels Go's handler", async () => {
-    const server = await fakeServer(() => {});
-    const error = await failure(call(client(), server.address, 50));
+    let requests = 0;
+    const server = await fakeServer((_, socket) => {
+      if (requests++ === 0) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    });
+    const http = client();
+    // On a connection that stands: connecting takes its time, and fails as not run.
+    await call(http, server.address);
+    const error = await failure(call(http, server.address, 50));
     expect([error.code, error.detail, error.statusCode, error.notRun]).toEqual([
       "timeout",
       "context deadline exceeded",
