@@ -1,5 +1,5 @@
 /** Settings of the Kafka broker, and their check. */
-import { checkOptionNames } from "@micro/core";
+import { checkOptionNames, optionKinds } from "@micro/core";
 import type { Logger, OptionNames } from "@micro/core";
 
 /** Certificates in PEM, as text or bytes. */
@@ -103,7 +103,7 @@ const optionNames: OptionNames<KafkaBrokerOptions> = {
   requestTimeoutMs: true,
   metadataMaxAgeMs: true,
   maxWaiting: true,
-  logger: true,
+  logger: optionKinds.logger,
 };
 const tlsNames: OptionNames<KafkaTlsOptions> = { ca: true, cert: true, key: true, passphrase: true, servername: true };
 const saslNames: OptionNames<KafkaSaslOptions> = { mechanism: true, username: true, password: true };

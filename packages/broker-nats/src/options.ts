@@ -1,5 +1,5 @@
 /** Settings of the NATS broker, and their check. */
-import { checkOptionNames } from "@micro/core";
+import { checkOptionNames, optionKinds } from "@micro/core";
 import type { Logger, OptionNames } from "@micro/core";
 
 /** Certificates in PEM, as text or bytes. */
@@ -98,7 +98,7 @@ const optionNames: OptionNames<NatsBrokerOptions> = {
   maxWaiting: true,
   maxPendingMessages: true,
   maxPendingBytes: true,
-  logger: true,
+  logger: optionKinds.logger,
 };
 const tlsNames: OptionNames<NatsTlsOptions> = { ca: true, cert: true, key: true };
 const jetstreamNames: OptionNames<JetStreamOptions> = {

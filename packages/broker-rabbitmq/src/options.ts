@@ -1,5 +1,5 @@
 /** Settings of the RabbitMQ broker and of one publish, and their check. */
-import { checkOptionNames } from "@micro/core";
+import { checkOptionNames, optionKinds } from "@micro/core";
 import type { Logger, OptionNames } from "@micro/core";
 import type { RabbitmqSubscribeOptions } from "./subscribe-options.ts";
 
@@ -137,7 +137,7 @@ const optionNames: OptionNames<RabbitmqBrokerOptions> = {
   maxWaiting: true,
   maxUnconfirmed: true,
   maxUnconfirmedBytes: true,
-  logger: true,
+  logger: optionKinds.logger,
 };
 const tlsNames: OptionNames<RabbitmqTlsOptions> = { ca: true, cert: true, key: true };
 

@@ -4,6 +4,7 @@
  */
 import { MicroError } from "./errors.ts";
 import { checkOptionNames, timerDelay, type OptionNames } from "./option-check.ts";
+import { optionKinds } from "./option-kinds.ts";
 
 /** What {@link Clock.setTimeout} gives and {@link Clock.clearTimeout} takes. */
 export type ClockTimer = object;
@@ -44,7 +45,7 @@ export interface SleepOptions {
   keepAlive?: boolean | undefined;
 }
 
-const sleepNames: OptionNames<SleepOptions> = { signal: true, clock: true, keepAlive: true };
+const sleepNames: OptionNames<SleepOptions> = { signal: optionKinds.signal, clock: true, keepAlive: true };
 
 /** Resolves after `delayMs`, or as soon as the signal aborts. Never rejects. */
 export function sleep(delayMs: number, options: SleepOptions = {}): Promise<void> {
@@ -77,7 +78,7 @@ export interface LimitOptions {
 
 const limitNames: OptionNames<LimitOptions> = {
   timeoutMs: true,
-  signal: true,
+  signal: optionKinds.signal,
   clock: true,
   keepAlive: true,
   what: true,

@@ -342,3 +342,4 @@ export {
   type NumberBounds,
   type OptionNames,
 } from "./option-check.ts";
+export { checkValue, optionKinds, type OptionKind } from "./option-kinds.ts";

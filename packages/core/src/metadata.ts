@@ -58,6 +58,11 @@ function isBlank(code: number): boolean {
   return code === 0x20 || code === 0x09;
 }
 
+/** What was passed as metadata, itself if it is some already. @throws {TypeError} as {@link Metadata.set}. @internal */
+export function readMetadata(init: MetadataInit): Metadata {
+  return init instanceof Metadata ? init : new Metadata(init);
+}
+
 /** A case-insensitive map of header names to one value each. */
 export class Metadata implements Iterable<[string, string]> {
   #entries: Map<string, string> | undefined;

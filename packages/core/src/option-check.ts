@@ -2,10 +2,32 @@
  * Checks of the options objects that people write: a name that does not exist, and a number that cannot be meant, are
  * errors where they are passed, in one form for core and plugins.
  */
+import type { Codec } from "./codec/codec.ts";
+import type { Logger } from "./logger/logger.ts";
+import type { Metadata } from "./metadata.ts";
 import { nearest } from "./nearest.ts";
+import { checkValue, shown, valueName, type OptionKind } from "./option-kinds.ts";
 
-/** Every option of a type: the compiler notices one that is missing or does not exist. */
-export type OptionNames<Options> = Readonly<Record<keyof Required<Options>, true>>;
+type SomeFunction = (...given: never[]) => unknown;
+/** What is only found to be wrong where it is used: in a timer, or at the end of a call. */
+type UsedLater =
+  | SomeFunction
+  | readonly SomeFunction[]
+  | AbortSignal
+  | AsyncDisposable
+  | Logger
+  | Metadata
+  | ReadonlyMap<string, Codec>;
+
+/**
+ * Every option of a type, with the kind of its values, or true where that is checked elsewhere. The compiler notices one that is
+ * missing or does not exist, and a function, signal or piece without a kind.
+ */
+export type OptionNames<Options> = {
+  readonly [Name in keyof Options]-?: [Extract<NonNullable<Options[Name]>, UsedLater>] extends [never]
+    ? true | OptionKind
+    : OptionKind;
+};
 
 /** Node fires a timer with a longer delay at once. */
 export const longestTimerMs = 0x7fff_ffff;
@@ -13,9 +35,10 @@ export const longestTimerMs = 0x7fff_ffff;
 const units = /(?:Ms|Bytes|Seconds)$/;
 
 /**
- * Refuse options that do not exist, such as `{ nmae: "greeter" }`.
+ * Refuse options that do not exist, such as `{ nmae: "greeter" }`, and values that are not of the kind beside the name.
  * @param what who takes them, e.g. `createService`: begins the error's text.
- * @throws {TypeError} naming the option and the one most likely meant, or for something that holds no options.
+ * @throws {TypeError} naming the option and the one most likely meant, or what the value must be and is; or for something
+ * that holds no options.
  */
 export function checkOptionNames<Options extends object>(
   what: string,
@@ -25,9 +48,14 @@ export function checkOptionNames<Options extends object>(
   if (options === undefined) return;
   if (typeof options !== "object" || options === null || Array.isArray(options))
     throw new TypeError(
-      `${what}: options are an object, such as { ${Object.keys(names)[0] ?? ""}: … }, not ${nameOf(options)}`,
+      `${what}: options are an object, such as { ${Object.keys(names)[0] ?? ""}: … }, not ${valueName(options)}`,
     );
-  for (const name in options) if (!Object.hasOwn(names, name)) throw unknownOption(what, name, Object.keys(names));
+  const kinds = names as Readonly<Record<string, true | OptionKind>>;
+  for (const name in options) {
+    if (!Object.hasOwn(kinds, name)) throw unknownOption(what, name, Object.keys(names));
+    const kind = kinds[name]!;
+    if (kind !== true) checkValue(what, name, options[name], kind);
+  }
 }
 
 /** The error of {@link checkOptionNames}, for those who find unknown names themselves. */
@@ -72,7 +100,7 @@ export function checkNumber(what: string, name: string, value: number | undefine
   if (typeof value === "number" && value >= least && value <= most && (!whole || Number.isInteger(value))) return;
   const number = `a ${whole ? "whole " : ""}number${unit === undefined ? "" : ` of ${unit}`}`;
   const range = most === Infinity ? `${least} or more` : `from ${least} to ${most}`;
-  throw new TypeError(`${what}: \`${name}\` must be ${number}, ${range}, not ${nameOf(value)}`);
+  throw new TypeError(`${what}: \`${name}\` must be ${number}, ${range}, not ${valueName(value)}`);
 }
 
 /**
@@ -92,14 +120,3 @@ export function checkLimit(what: string, name: string, value: number | undefined
 export function timerDelay(delayMs: number): number {
   return delayMs > longestTimerMs ? longestTimerMs : delayMs;
 }
-
-function nameOf(value: unknown): string {
-  if (value === null) return "null";
-  if (Array.isArray(value)) return "a list";
-  if (typeof value === "string") return JSON.stringify(shown(value));
-  if (typeof value === "object" || typeof value === "function")
-    return typeof value === "object" ? "an object" : "a function";
-  return typeof value === "number" ? String(value) : `a ${typeof value}`;
-}
-
-const shown = (text: string): string => (text.length > 60 ? `${text.slice(0, 60)}…` : text);

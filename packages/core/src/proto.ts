@@ -8,6 +8,7 @@
  */
 import type { DecodeLimits, MessageType, MethodDefinition, MethodKind } from "./definition.ts";
 import { checkOptionNames, type OptionNames } from "./option-check.ts";
+import { optionKinds } from "./option-kinds.ts";
 import { describeMessage } from "./proto/describe.ts";
 import { bare, lowerCamel } from "./proto/table.ts";
 import type { Value } from "./registry/registry.ts";
@@ -73,7 +74,7 @@ const optionNames: OptionNames<ProtoMessageOptions> = {
   oneofs: true,
   ignoreUnknownFields: true,
   jsonNames: true,
-  types: true,
+  types: optionKinds.function,
 };
 
 type Leaf = Date | Uint8Array | string | number | boolean | bigint | undefined | null | ((...args: never[]) => unknown);

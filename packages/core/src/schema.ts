@@ -263,9 +263,9 @@ function method<
         )
       );
   const { http, metadata } = options;
-  checkOptionNames(maker, options, methodOptionNames);
-  checkOptionNames(`${maker}: value`, options.value, { request: true, response: true });
   const sources = options as unknown as SchemaMethodOptions<MessageSource, MessageSource>;
+  checkOptionNames(maker, sources, methodOptionNames);
+  checkOptionNames(`${maker}: value`, options.value, { request: true, response: true });
   const definition: SchemaMethod<Request, Response, Kind> & SchemaParts = {
     [parts]: sources,
     name: "",

@@ -7,6 +7,7 @@ import type { Clock } from "./clock.ts";
 import { detach } from "./context.ts";
 import { MicroError } from "./errors.ts";
 import { checkOptionNames, type OptionNames } from "./option-check.ts";
+import { optionKinds } from "./option-kinds.ts";
 
 /** Bounds of an exponential backoff. */
 export interface BackoffOptions {
@@ -18,7 +19,7 @@ export interface BackoffOptions {
   random?: (() => number) | undefined;
 }
 
-const backoffNames: OptionNames<BackoffOptions> = { minDelayMs: true, maxDelayMs: true, random: true };
+const backoffNames: OptionNames<BackoffOptions> = { minDelayMs: true, maxDelayMs: true, random: optionKinds.function };
 
 /** A growing delay. */
 export interface BackoffState {
@@ -85,8 +86,8 @@ export interface SupervisorOptions extends BackoffOptions {
 
 const supervisorNames: OptionNames<SupervisorOptions> = {
   ...backoffNames,
-  run: true,
-  onChange: true,
+  run: optionKinds.function,
+  onChange: optionKinds.function,
   stableAfterMs: true,
   clock: true,
 };

@@ -1,5 +1,5 @@
 /** Settings of the Consul registry, and their check. */
-import { checkOptionNames, type Logger, type OptionNames } from "@micro/core";
+import { checkOptionNames, optionKinds, type Logger, type OptionNames } from "@micro/core";
 
 /** Certificates in PEM, as text or bytes. */
 export interface ConsulTlsOptions {
@@ -74,7 +74,7 @@ const optionNames: OptionNames<ConsulRegistryOptions> = {
   staleReads: true,
   timeoutMs: true,
   waitMs: true,
-  logger: true,
+  logger: optionKinds.logger,
 };
 const tlsNames: OptionNames<ConsulTlsOptions> = { ca: true, cert: true, key: true, servername: true };
 const tcpCheckNames: OptionNames<TcpCheckOptions> = { intervalMs: true, timeoutMs: true };

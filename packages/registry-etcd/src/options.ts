@@ -1,5 +1,5 @@
 /** Settings of the etcd registry, and their check. */
-import { checkOptionNames, type Logger, type OptionNames } from "@micro/core";
+import { checkOptionNames, optionKinds, type Logger, type OptionNames } from "@micro/core";
 
 /** Certificates in PEM, as text or bytes. */
 export interface EtcdTlsOptions {
@@ -47,7 +47,7 @@ const optionNames: OptionNames<EtcdRegistryOptions> = {
   timeoutMs: true,
   namespace: true,
   staleReads: true,
-  logger: true,
+  logger: optionKinds.logger,
 };
 
 /** Options with defaults, checked. */

@@ -7,6 +7,7 @@ import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { silentLogger } from "../logger/console-logger.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { publishTimeout } from "./connection-gate.ts";
 import type {
   Broker,
@@ -24,7 +25,7 @@ import { Subscription } from "./subscription.ts";
 
 const id = "go.micro.broker.memory";
 const further = { memory: true } as const;
-const optionNames: OptionNames<MemoryBrokerOptions> = { network: true, logger: true, maxWaiting: true };
+const optionNames: OptionNames<MemoryBrokerOptions> = { network: true, logger: optionKinds.logger, maxWaiting: true };
 
 /** Settings of {@link memoryBroker}. */
 export interface MemoryBrokerOptions {

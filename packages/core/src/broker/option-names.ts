@@ -2,14 +2,17 @@
  * Options of publishes and subscriptions that do not exist are refused. What other brokers have is not: a program may be
  * written for several, and choose one when it starts.
  */
+import { checkValue, type OptionKind, optionKinds } from "../option-kinds.ts";
 import { checkOptionNames, optionMeant, unknownOption, type OptionNames } from "../option-check.ts";
 import type { PublishOptions, SubscribeOptions } from "./broker.ts";
 
 /** Names of options that are taken beside those of every broker, such as a broker's own key. */
-export type FurtherOptions = Readonly<Record<string, true>>;
+export type FurtherOptions = Readonly<Record<string, true | OptionKind>>;
 
 // Without the keys that plugins add to the types: in a program that knows them they are not core's either.
-const publishNames = { timeoutMs: true, signal: true } as const satisfies Partial<OptionNames<PublishOptions>>;
+const publishNames = { timeoutMs: true, signal: optionKinds.signal } as const satisfies Partial<
+  OptionNames<PublishOptions>
+>;
 
 const subscribeNames = {
   queue: true,
@@ -19,10 +22,10 @@ const subscribeNames = {
   prefetchBytes: true,
   maxMessageBytes: true,
   retries: true,
-  backoff: true,
+  backoff: optionKinds.function,
   deadLetter: true,
-  onError: true,
-  signal: true,
+  onError: optionKinds.function,
+  signal: optionKinds.signal,
 } as const satisfies Partial<OptionNames<SubscribeOptions>>;
 
 /**
@@ -49,15 +52,19 @@ export function checkEventPublishOptions(what: string, options: PublishOptions |
   check(what, options, publishNames, eventNames);
 }
 
-const eventNames = { metadata: true, contentType: true, exchange: true } as const;
+const eventNames = { metadata: optionKinds.metadata, contentType: true, exchange: true } as const;
 
 function check(what: string, options: object | undefined, names: FurtherOptions, further: FurtherOptions = none): void {
   if (options === undefined) return;
-  if (typeof options !== "object" || options === null) checkOptionNames(what, options, names);
+  if (typeof options !== "object" || options === null) checkOptionNames<object>(what, options, names);
   for (const name in options) {
-    if (Object.hasOwn(names, name) || Object.hasOwn(further, name)) continue;
-    const known = [...Object.keys(names), ...Object.keys(further)];
     const value: unknown = options[name as keyof typeof options];
+    const kind = Object.hasOwn(names, name) ? names[name] : Object.hasOwn(further, name) ? further[name] : undefined;
+    if (kind !== undefined) {
+      if (kind !== true) checkValue(what, name, value, kind);
+      continue;
+    }
+    const known = [...Object.keys(names), ...Object.keys(further)];
     if (!isPlain(value) || optionMeant(name, known) !== undefined) throw unknownOption(what, name, known);
   }
 }

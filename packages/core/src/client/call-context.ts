@@ -2,7 +2,7 @@
 import type { MessageType, MethodDefinition, MethodKind } from "../definition.ts";
 import { currentContext, type Context, type ContextKey } from "../context.ts";
 import { MicroError } from "../errors.ts";
-import { Metadata } from "../metadata.ts";
+import { Metadata, readMetadata } from "../metadata.ts";
 import type { Node } from "../registry/registry.ts";
 import { checkCallOptions, withOptions, type CallDefaults } from "./call-options.ts";
 import type { AttemptContext, CallContext, CallOptions } from "./client.ts";
@@ -33,6 +33,7 @@ export class Call implements CallContext {
   opening: ((answers: LazyIterator) => void) | undefined;
   readonly #incoming: Context | undefined;
   readonly #constant: Metadata | undefined;
+  readonly #own: Metadata | undefined;
   #controller: AbortController | undefined;
   #unlink: (() => void) | undefined;
   #links = 0;
@@ -47,7 +48,12 @@ export class Call implements CallContext {
   constructor(target: Target, own: CallOptions | undefined, now: number, constant: Metadata | undefined) {
     this.target = target;
     this.own = own;
-    if (own !== undefined) checkCallOptions(this, own);
+    if (own !== undefined) {
+      checkCallOptions(this, own);
+      // Here, and once, so that what cannot be sent is told of with a stack that ends in the caller's code.
+      const { metadata } = own;
+      if (metadata !== undefined) this.#own = readMetadata(metadata);
+    }
     this.startedAt = now;
     this.#constant = constant;
     const incoming = currentContext();
@@ -104,7 +110,7 @@ export class Call implements CallContext {
   }
 
   #outgoing(): Metadata | undefined {
-    return outgoingMetadata(this.#constant, this.#incoming, this.target.defaults.metadata, this.own?.metadata);
+    return outgoingMetadata(this.#constant, this.#incoming, this.target.defaults.metadata, this.#own);
   }
 
   get<T>(key: ContextKey<T>): T | undefined {

@@ -1,6 +1,7 @@
 /** Options of calls: the defaults of a client or a typed client, and one call's own over them. */
 import { Metadata } from "../metadata.ts";
 import { checkOptionNames, unknownOption, type OptionNames } from "../option-check.ts";
+import { checkValue, isOwnSignal, optionKinds, wrongValue, type OptionKind } from "../option-kinds.ts";
 import type { SelectOptions } from "../selector/selector.ts";
 import type { Backoff, CallOptions, RetryPolicy } from "./client.ts";
 import { exponentialBackoff, retryNotRun } from "./retry.ts";
@@ -16,24 +17,28 @@ export interface CallDefaults extends CallOptions {
 }
 
 const names: OptionNames<CallOptions> = {
-  address: true,
+  address: optionKinds.nodeAddresses,
   timeoutMs: true,
   dialTimeoutMs: true,
   streamTimeoutMs: true,
   streamIdleTimeoutMs: true,
-  signal: true,
-  metadata: true,
-  contentType: true,
+  signal: optionKinds.signal,
+  metadata: optionKinds.metadata,
+  contentType: optionKinds.text,
   retries: true,
-  retry: true,
-  backoff: true,
+  retry: optionKinds.function,
+  backoff: optionKinds.function,
   select: true,
-  freshConnection: true,
+  freshConnection: optionKinds.flag,
   maxMessageBytes: true,
   cacheMs: true,
 };
 const optionNames = Object.keys(names) as (keyof CallOptions)[];
-const selectNames: OptionNames<SelectOptions> = { filters: true, strategy: true, domain: true };
+const selectNames: OptionNames<SelectOptions> = {
+  filters: optionKinds.functions,
+  strategy: optionKinds.functionOrText,
+  domain: true,
+};
 
 /** What a client starts from: 5 s, JSON, one retry of what did not run. */
 export const initialDefaults: CallDefaults = {
@@ -63,7 +68,7 @@ export function withOptions(defaults: CallDefaults, own: CallOptions | undefined
 export function checkCallOptions(
   what: { toString(): string },
   options: CallOptions,
-  more?: Readonly<Record<string, true>>,
+  more?: Readonly<Record<string, true | OptionKind>>,
 ): void {
   // Says what options are.
   if (typeof options !== "object" || options === null) checkOptionNames(what.toString(), options, names);
@@ -76,23 +81,35 @@ export function checkCallOptions(
       case "streamIdleTimeoutMs":
       case "cacheMs":
         if (options[name] === undefined || (typeof options[name] === "number" && !Number.isNaN(options[name]))) break;
-        throw wrongValue(what, name, "a number of milliseconds", options[name]);
-      case "address":
+        throw wrongValue(what, name, options[name], "a number of milliseconds");
+      // The usual ones, before they are looked at in every way.
       case "signal":
+        if (isOwnSignal(options.signal)) break;
+        checkValue(what, name, options[name], optionKinds.signal);
+        break;
+      case "address":
+        if (typeof options.address === "string" && options.address !== "") break;
+        checkValue(what, name, options[name], optionKinds.nodeAddresses);
+        break;
       case "metadata":
+        checkValue(what, name, options[name], optionKinds.metadata);
+        break;
       case "contentType":
+        checkValue(what, name, options[name], optionKinds.text);
+        break;
       case "freshConnection":
+        checkValue(what, name, options[name], optionKinds.flag);
         break;
       case "retries":
         if (options.retries === undefined || (typeof options.retries === "number" && options.retries >= 0)) break;
-        throw wrongValue(what, name, "a number of at least 0", options.retries);
+        throw wrongValue(what, name, options.retries, "a number of at least 0");
       case "maxMessageBytes":
         if (options[name] === undefined || (typeof options[name] === "number" && options[name] > 0)) break;
-        throw wrongValue(what, name, "a number of bytes above 0", options[name]);
+        throw wrongValue(what, name, options[name], "a number of bytes above 0");
       case "retry":
       case "backoff":
-        if (options[name] === undefined || typeof options[name] === "function") break;
-        throw wrongValue(what, name, "a function", options[name]);
+        checkValue(what, name, options[name], optionKinds.function);
+        break;
       case "select":
         checkOptionNames(`${what.toString()}: select`, options.select, selectNames);
         break;
@@ -100,10 +117,7 @@ export function checkCallOptions(
         name satisfies never;
         if (more === undefined || !Object.hasOwn(more, given))
           throw unknownOption(what.toString(), given, [...optionNames, ...Object.keys(more ?? {})]);
+        if (more[given] !== true) checkValue(what, given, options[name], more[given]!);
     }
   }
-}
-
-function wrongValue(what: { toString(): string }, name: string, needed: string, value: unknown): TypeError {
-  return new TypeError(`${what.toString()}: \`${name}\` must be ${needed}, not ${String(value)}`);
 }

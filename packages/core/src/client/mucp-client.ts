@@ -4,6 +4,7 @@ import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
 import type { OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import type { TopicDefinition } from "../topic.ts";
 import { wrap, type Next } from "../wrapper.ts";
 import { Attempt, Call, expectContext, type Target } from "./call-context.ts";
@@ -27,7 +28,7 @@ import { eventPublisher } from "./publisher.ts";
 import { asAsyncIterable, checkStreamable } from "./pump.ts";
 import { RetryBudget } from "./retry-budget.ts";
 import { openStream, startStream } from "./stream-call.ts";
-import { checkTypedClientOptions, typedClient, type Callers } from "./typed-client.ts";
+import { checkDefinition, checkTypedClientOptions, typedClient, type Callers } from "./typed-client.ts";
 import { startUnary } from "./unary.ts";
 import { Wires } from "./wire.ts";
 
@@ -51,17 +52,17 @@ export function mucpClient(options: ClientOptions): Client {
 
 /** What a client takes beside the defaults of its calls. */
 const ownOptionNames: OptionNames<Omit<ClientOptions, keyof CallOptions>> = {
-  transport: true,
-  selector: true,
-  logger: true,
-  broker: true,
-  codecs: true,
-  wrapClient: true,
-  wrapCall: true,
-  wrapPublish: true,
+  transport: optionKinds.transport,
+  selector: optionKinds.selector,
+  logger: optionKinds.logger,
+  broker: optionKinds.brokerOrFunction,
+  codecs: optionKinds.codecs,
+  wrapClient: optionKinds.functions,
+  wrapCall: optionKinds.functions,
+  wrapPublish: optionKinds.functions,
   retryBudget: true,
   from: true,
-  protocols: true,
+  protocols: optionKinds.function,
 };
 
 class MucpClient implements Client, Callers {
@@ -134,17 +135,14 @@ class MucpClient implements Client, Callers {
     definition: ServiceDefinition<Methods>,
     options?: CallOptions & { service?: string | undefined },
   ): ServiceClient<Methods> {
-    if (typeof definition?.type !== "string" || typeof definition.methods !== "object")
-      throw new TypeError(
-        "client.client: a service definition is needed, as defineService() or protoc-gen-micro makes it",
-      );
+    checkDefinition("client", definition);
     if (options !== undefined) checkTypedClientOptions(definition, options);
     else {
       const known = this.#typed.get(definition) as ServiceClient<Methods> | undefined;
       if (known !== undefined) return known;
     }
     const service = options?.service ?? definition.service;
-    if (service === "") throw new TypeError("client.client: the service name is empty");
+    if (service === "") throw new TypeError("client: the service name is empty");
     const defaults = withOptions({ ...this.#defaults, contentType: definition.contentType }, options);
     const client = typedClient(this, definition, service, defaults);
     if (options === undefined) this.#typed.set(definition, client);

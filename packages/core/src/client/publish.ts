@@ -1,7 +1,7 @@
 /** Publishing: options, wrappers, and what a client and a service offer. */
 import type { PublishOptions } from "../broker/broker.ts";
 import { checkEventPublishOptions } from "../broker/option-names.ts";
-import { Metadata, type MetadataInit } from "../metadata.ts";
+import { Metadata, readMetadata, type MetadataInit } from "../metadata.ts";
 import { readTopic, type TopicDefinition } from "../topic.ts";
 import type { Wrapper } from "../wrapper.ts";
 
@@ -72,6 +72,8 @@ export function createEvent(
 ): TopicPublisher {
   const { name } = readTopic(topic, "createEvent");
   checkEventPublishOptions("createEvent", options);
+  // Its names and values, too, before anything is published.
+  if (options?.metadata !== undefined) readMetadata(options.metadata);
   return {
     topic: name,
     publish: (message, own) => publisher.publish(topic as string, message, overlaid(options, own)),

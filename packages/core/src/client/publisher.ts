@@ -12,6 +12,7 @@ import type { MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import { Metadata } from "../metadata.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { readTopic, type NamedTopic, type TopicDefinition } from "../topic.ts";
 import { wrap, type Next } from "../wrapper.ts";
 import { expectContext } from "./call-context.ts";
@@ -42,11 +43,11 @@ export function eventPublisher(options: EventPublisherOptions): EventPublisher {
 }
 
 const optionNames: OptionNames<EventPublisherOptions> = {
-  broker: true,
-  codecs: true,
+  broker: optionKinds.brokerOrFunction,
+  codecs: optionKinds.codecs,
   contentType: true,
-  metadata: true,
-  wrapPublish: true,
+  metadata: optionKinds.metadata,
+  wrapPublish: optionKinds.functions,
 };
 
 class Publication implements PublishContext {

@@ -1,6 +1,8 @@
 /** The typed client of a definition: one function per method, everything about it looked up once. */
 import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
 import type { Target } from "./call-context.ts";
+import { readMetadata } from "../metadata.ts";
+import { optionKinds, wrongArgument } from "../option-kinds.ts";
 import { checkCallOptions, type CallDefaults } from "./call-options.ts";
 import type { CallOptions, ServiceClient } from "./client.ts";
 
@@ -17,12 +19,19 @@ function isStream(request: unknown): boolean {
   return typeof request === "object" && request !== null && Symbol.asyncIterator in request;
 }
 
+/** @param what who is given it: begins the error's text. @throws {TypeError} for what is no service definition. */
+export function checkDefinition(what: string, definition: unknown): asserts definition is ServiceDefinition {
+  if (!optionKinds.definition.is(definition)) throw wrongArgument(what, "first", definition, optionKinds.definition);
+}
+
 /** @throws {TypeError} for options that do not exist or are of the wrong kind. */
 export function checkTypedClientOptions(
   { type }: ServiceDefinition,
   options: CallOptions & { service?: string | undefined },
 ): void {
-  checkCallOptions(`client(${type})`, options, { service: true });
+  checkCallOptions(`client(${type})`, options, { service: optionKinds.text });
+  // Its names and values, too, before it is used.
+  if (options.metadata !== undefined) readMetadata(options.metadata);
 }
 
 /** @throws {TypeError} for a definition that is none. */

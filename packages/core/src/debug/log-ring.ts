@@ -2,6 +2,7 @@
 import type { LogFields, LogLevel, Logger } from "../logger/logger.ts";
 import { redacted, type Redact } from "../logger/record-text.ts";
 import { checkOptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { ownText } from "../own-text.ts";
 
 /** One kept record. */
@@ -50,7 +51,7 @@ export interface LogRing {
 
 /** Keep the newest records of a logger. @throws {TypeError} if `size` is not a positive whole number. */
 export function logRing(options: LogRingOptions): LogRing {
-  checkOptionNames("logRing", options, { logger: true, redact: true, size: true });
+  checkOptionNames("logRing", options, { logger: optionKinds.logger, redact: optionKinds.function, size: true });
   const size = options.size ?? defaultSize;
   if (!(Number.isSafeInteger(size) && size > 0))
     throw new TypeError(`logRing: \`size\` must be a positive whole number, not ${String(size)}`);

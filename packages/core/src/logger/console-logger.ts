@@ -4,6 +4,7 @@
  */
 import { MicroError } from "../errors.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { isError } from "./error-text.ts";
 import { escaped, goText, goTime, jsonText, type Redact, type TextRecord } from "./record-text.ts";
 import { callerOfLogger, framesOf, placeOf } from "./stack.ts";
@@ -115,10 +116,10 @@ function isFormat(text: string): text is LogFormat {
 const optionNames: OptionNames<ConsoleLoggerOptions> = {
   level: true,
   fields: true,
-  write: true,
+  write: optionKinds.function,
   format: true,
-  redact: true,
-  clock: true,
+  redact: optionKinds.function,
+  clock: optionKinds.function,
   source: true,
 };
 

@@ -1,6 +1,7 @@
 /** TLS settings of both sides. */
 import type { ConnectionOptions, TlsOptions } from "node:tls";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { checkPem } from "../tls-check.ts";
 import { selfSigned } from "./self-signed.ts";
 
 /** Certificates and keys are PEM. */
@@ -31,9 +32,10 @@ const optionNames: OptionNames<HttpTlsOptions> = {
   minVersion: true,
 };
 
-/** @param what who takes them: begins the error's text. @throws {TypeError} for an option that does not exist. */
+/** @param what who takes them: begins the error's text. @throws {TypeError} for an option that does not exist, or no PEM. */
 export function checkTlsOptions(what: string, options: HttpTlsOptions | undefined): void {
   checkOptionNames(what, options, optionNames);
+  checkPem(what, options);
 }
 
 /** What `tls.connect` gets beside the address. */

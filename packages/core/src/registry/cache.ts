@@ -9,6 +9,7 @@ import type { Clock } from "../clock.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { CacheEntry } from "./cache-entry.ts";
 import type { CacheSettings } from "./cache-entry.ts";
 import type { CachedNode } from "./node-table.ts";
@@ -107,8 +108,8 @@ export interface RegistryCacheOptions {
 }
 
 const optionNames: OptionNames<RegistryCacheOptions> = {
-  registry: true,
-  logger: true,
+  registry: optionKinds.registry,
+  logger: optionKinds.logger,
   ttlMs: true,
   idleMs: true,
   timeoutMs: true,
@@ -118,7 +119,7 @@ const optionNames: OptionNames<RegistryCacheOptions> = {
   maxNodes: true,
   maxBytes: true,
   clock: true,
-  random: true,
+  random: optionKinds.function,
 };
 
 /** The part of all bytes that one service may take. */

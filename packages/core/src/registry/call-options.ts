@@ -1,5 +1,6 @@
 /** What callers of a registry give its operations: the same is refused by all of them, and the same works. */
 import { checkOptionNames, timerDelay, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import type { RegisterOptions, RegistryCallOptions, WatchOptions } from "./registry.ts";
 
 /** A hundred years: what every backend's numbers can hold. */
@@ -13,13 +14,13 @@ interface Given {
   watch: WatchOptions;
 }
 
-const callNames: OptionNames<RegistryCallOptions> = { signal: true, timeoutMs: true, domain: true };
+const callNames: OptionNames<RegistryCallOptions> = { signal: optionKinds.signal, timeoutMs: true, domain: true };
 const names: { readonly [Operation in RegistryOperation]: OptionNames<Given[Operation]> } = {
   register: { ...callNames, ttlMs: true },
   deregister: callNames,
   getService: callNames,
   listServices: callNames,
-  watch: { service: true, domain: true, signal: true, background: true },
+  watch: { service: true, domain: true, signal: optionKinds.signal, background: true },
 };
 
 /** What is checked by {@link checkRegistryCall}. */

@@ -7,6 +7,7 @@ import { sleep } from "../clock.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { jitteredBackoff } from "../supervisor.ts";
 import { checkRegistryCall, type RegistryOperation } from "./call-options.ts";
 import { heldBytes } from "./held-bytes.ts";
@@ -35,7 +36,11 @@ export interface MultiRegistryOptions {
   logger?: Logger | undefined;
 }
 
-const optionNames: OptionNames<MultiRegistryOptions> = { write: true, read: true, logger: true };
+const optionNames: OptionNames<MultiRegistryOptions> = {
+  write: optionKinds.registries,
+  read: optionKinds.registries,
+  logger: optionKinds.logger,
+};
 
 /** Answers remembered for each registry, for when it fails: how many, and about how many bytes of memory. */
 const maxRemembered = 10_000;

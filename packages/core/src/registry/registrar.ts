@@ -8,6 +8,7 @@ import { detach } from "../context.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger, LogLevel } from "../logger/logger.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { jitteredBackoff, supervise } from "../supervisor.ts";
 import type { BackoffState, Supervisor } from "../supervisor.ts";
 import { checkTtl } from "./call-options.ts";
@@ -61,20 +62,20 @@ export interface RegistrarOptions {
 }
 
 const optionNames: OptionNames<RegistrarOptions> = {
-  registry: true,
-  service: true,
-  logger: true,
+  registry: optionKinds.registry,
+  service: optionKinds.function,
+  logger: optionKinds.logger,
   quiet: true,
   ttlMs: true,
   intervalMs: true,
-  check: true,
+  check: optionKinds.function,
   failFast: true,
   timeoutMs: true,
   domain: true,
   watch: true,
-  onChange: true,
+  onChange: optionKinds.function,
   clock: true,
-  random: true,
+  random: optionKinds.function,
 };
 
 /** See {@link registrar}. */

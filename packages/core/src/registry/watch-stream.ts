@@ -1,6 +1,7 @@
 /** The `Watcher` of a registry, made of a function that starts watching: queue, bound, abort and disposal are here. */
 import { MicroError } from "../errors.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { heldBytes } from "./held-bytes.ts";
 import type { RegistryEvent, Watcher } from "./registry.ts";
 
@@ -30,8 +31,8 @@ export interface RegistryWatcherOptions {
 }
 
 const optionNames: OptionNames<RegistryWatcherOptions> = {
-  open: true,
-  signal: true,
+  open: optionKinds.function,
+  signal: optionKinds.signal,
   maxQueued: true,
   maxQueuedBytes: true,
 };

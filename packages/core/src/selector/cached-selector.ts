@@ -7,6 +7,7 @@ import { registryCache } from "../registry/cache.ts";
 import type { CacheFacts, CacheSnapshot, RegistryCache } from "../registry/cache.ts";
 import type { Node, Registry, Service } from "../registry/registry.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { HealthTable } from "./health.ts";
 import { verdictOf, type EjectionLimit } from "./health.ts";
 import type { NodeFilter, PickOptions, Selection, Selector, Strategy, StrategyName } from "./selector.ts";
@@ -50,15 +51,15 @@ export function cachedSelector(options: CachedSelectorOptions): Selector {
 }
 
 const optionNames: OptionNames<CachedSelectorOptions> = {
-  registry: true,
-  logger: true,
-  strategy: true,
+  registry: optionKinds.registryOrCache,
+  logger: optionKinds.logger,
+  strategy: optionKinds.functionOrText,
   domain: true,
   ttlMs: true,
   ejectionMs: true,
   maxEjectionMs: true,
   clock: true,
-  random: true,
+  random: optionKinds.function,
 };
 
 const ownReasons: ReadonlySet<ErrorCode> = new Set([

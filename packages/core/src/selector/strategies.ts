@@ -1,5 +1,6 @@
 /** Strategies: which of the nodes that may be used gets the call. */
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import type { Candidate, Strategy, StrategyName } from "./selector.ts";
 
 /** Settings of the strategies that draw lots. */
@@ -8,7 +9,7 @@ export interface StrategyOptions {
   random?: (() => number) | undefined;
 }
 
-const optionNames: OptionNames<StrategyOptions> = { random: true };
+const optionNames: OptionNames<StrategyOptions> = { random: optionKinds.function };
 
 // What a node without a known latency is taken to need while its first answer is under way, in milliseconds.
 const unknownLatencyMs = 1_000;

@@ -5,6 +5,7 @@ import type { ProcessMeter } from "../debug/process-stats.ts";
 import type { Span, SpanRing } from "../debug/spans.ts";
 import { forbidden, newError } from "../errors.ts";
 import { type OptionNames, checkOptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import type { MessageType, MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
 import {
   type DebugLogRecord,
@@ -58,14 +59,15 @@ export interface DebugAccess {
   trace?: DebugPermission | undefined;
 }
 
-const accessNames: OptionNames<DebugAccess> = { log: true, stats: true, trace: true };
+const accessNames: OptionNames<DebugAccess> = {
+  log: optionKinds.functionOrFlag,
+  stats: optionKinds.functionOrFlag,
+  trace: optionKinds.functionOrFlag,
+};
 
 /** @throws {TypeError} for what is no permission. @internal */
 export function checkDebugAccess(what: string, access: DebugAccess | undefined): void {
   checkOptionNames(what, access, accessNames);
-  for (const [name, permission] of Object.entries(access ?? {}))
-    if (permission !== undefined && typeof permission !== "boolean" && typeof permission !== "function")
-      throw new TypeError(`${what}: \`${name}\` must be true, false or a function, not a ${typeof permission}`);
 }
 
 /** What the `Debug` service tells. */
@@ -82,7 +84,13 @@ export interface DebugOptions {
   access?: DebugAccess | undefined;
 }
 
-const optionNames: OptionNames<DebugOptions> = { stats: true, process: true, logs: true, traces: true, access: true };
+const optionNames: OptionNames<DebugOptions> = {
+  stats: optionKinds.function,
+  process: true,
+  logs: true,
+  traces: true,
+  access: true,
+};
 
 /** The handlers of {@link debugDefinition}. */
 export function debugHandlers(options: DebugOptions): ServiceHandlers<typeof debugDefinition.methods> {

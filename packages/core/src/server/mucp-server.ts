@@ -8,6 +8,7 @@ import { MicroError, newError, timeout } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Endpoint } from "../registry/registry.ts";
 import { type OptionNames, checkNumber, checkOptionNames, timerDelay } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import type { Listener, ServerExchange } from "../transport/transport.ts";
 import type { Call, CallHost } from "./call.ts";
 import { describeEndpoints } from "./endpoints.ts";
@@ -30,14 +31,14 @@ const disposalDrainMs = 5_000;
 
 const optionNames: OptionNames<ServerOptions> = {
   name: true,
-  transport: true,
-  logger: true,
+  transport: optionKinds.transport,
+  logger: optionKinds.logger,
   address: true,
-  codecs: true,
-  wrapHandler: true,
-  broker: true,
-  wrapSubscriber: true,
-  plain: true,
+  codecs: optionKinds.codecs,
+  wrapHandler: optionKinds.functions,
+  broker: optionKinds.brokerOrFunction,
+  wrapSubscriber: optionKinds.functions,
+  plain: optionKinds.function,
   origins: true,
   maxConcurrency: true,
   maxMessageBytes: true,

@@ -12,6 +12,7 @@ import type { Context } from "../context.ts";
 import { MicroError, fromError, stringify } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import type { Endpoint } from "../registry/registry.ts";
 import { EventReader } from "./event-messages.ts";
 import { EventSubscription, type SubscriptionHost } from "./event-subscription.ts";
@@ -38,12 +39,12 @@ export interface SubscribersOptions {
 
 const optionNames: OptionNames<SubscribersOptions> = {
   service: true,
-  logger: true,
-  broker: true,
-  codecs: true,
+  logger: optionKinds.logger,
+  broker: optionKinds.brokerOrFunction,
+  codecs: optionKinds.codecs,
   contentType: true,
   maxMessageBytes: true,
-  wrapSubscriber: true,
+  wrapSubscriber: optionKinds.functions,
 };
 
 /** A consumer group may take seconds to form. */

@@ -1,6 +1,6 @@
 /** The client as a service shows it: valid before `init()`, which may exchange the one behind it. */
 import type { CallOptions, Client, ServiceClient } from "../client/client.ts";
-import { checkTypedClientOptions } from "../client/typed-client.ts";
+import { checkDefinition, checkTypedClientOptions } from "../client/typed-client.ts";
 import type { MethodDefinitions, ServiceDefinition } from "../definition.ts";
 
 /**
@@ -48,6 +48,7 @@ async function* failingIterator(error: unknown): AsyncGenerator<never> {
 export function clientFacade(current: () => Client, close: () => Promise<void>): ServiceClientPiece {
   const client = (definition: ServiceDefinition, options?: CallOptions & { service?: string | undefined }) => {
     // Here, since it is made only when it is called first.
+    checkDefinition("client", definition);
     if (options !== undefined) checkTypedClientOptions(definition, options);
     return typedClient(current, definition, options);
   };

@@ -12,6 +12,7 @@ import type { SubscriberWrapper } from "../server/events.ts";
 import type { HandlerWrapper, Server } from "../server/server.ts";
 import { checkTlsOptions, type HttpTlsOptions } from "../net/tls.ts";
 import { checkLimit, checkNumber, checkOptionNames, checkPause } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import type { NumberBounds, OptionNames } from "../option-check.ts";
 import type { Transport } from "../transport/transport.ts";
 import type { FlagDefinition, FlagValues } from "./flags.ts";
@@ -314,66 +315,66 @@ const optionNames: OptionNames<ServiceOptions> = {
   name: true,
   version: true,
   id: true,
-  address: true,
-  advertise: true,
-  metadata: true,
-  domain: true,
+  address: optionKinds.listenAddress,
+  advertise: optionKinds.text,
+  metadata: optionKinds.object,
+  domain: optionKinds.text,
   registerTtlMs: true,
   registerIntervalMs: true,
-  registerCheck: true,
-  startWait: true,
-  registry: true,
-  registryAddress: true,
-  broker: true,
-  brokerAddress: true,
-  transport: true,
-  transportAddress: true,
+  registerCheck: optionKinds.function,
+  startWait: optionKinds.flag,
+  registry: optionKinds.registryOrName,
+  registryAddress: optionKinds.texts,
+  broker: optionKinds.brokerOrName,
+  brokerAddress: optionKinds.texts,
+  transport: optionKinds.transportOrName,
+  transportAddress: optionKinds.texts,
   wire: true,
-  selector: true,
-  client: true,
-  server: true,
-  logger: true,
-  redact: true,
+  selector: optionKinds.selectorOrName,
+  client: optionKinds.clientOrName,
+  server: optionKinds.serverOrName,
+  logger: optionKinds.loggerOrName,
+  redact: optionKinds.function,
   tracer: true,
-  codecs: true,
-  contentType: true,
+  codecs: optionKinds.codecs,
+  contentType: optionKinds.text,
   timeoutMs: true,
   dialTimeoutMs: true,
   streamTimeoutMs: true,
   streamIdleTimeoutMs: true,
   retries: true,
-  retry: true,
-  backoff: true,
+  retry: optionKinds.function,
+  backoff: optionKinds.function,
   retryBudget: true,
   poolSize: true,
   poolTtlMs: true,
   probes: true,
-  origins: true,
+  origins: optionKinds.texts,
   maxConcurrency: true,
   debug: true,
   maxMessageBytes: true,
-  secure: true,
+  secure: optionKinds.flag,
   tls: true,
-  insecureSkipVerify: true,
-  wrapClient: true,
-  wrapCall: true,
-  wrapHandler: true,
-  wrapPublish: true,
-  wrapSubscriber: true,
-  beforeStart: true,
-  afterStart: true,
-  beforeStop: true,
-  afterStop: true,
-  handleSignals: true,
-  signal: true,
+  insecureSkipVerify: optionKinds.flag,
+  wrapClient: optionKinds.functions,
+  wrapCall: optionKinds.functions,
+  wrapHandler: optionKinds.functions,
+  wrapPublish: optionKinds.functions,
+  wrapSubscriber: optionKinds.functions,
+  beforeStart: optionKinds.functionOrFunctions,
+  afterStart: optionKinds.functionOrFunctions,
+  beforeStop: optionKinds.functionOrFunctions,
+  afterStop: optionKinds.functionOrFunctions,
+  handleSignals: optionKinds.flag,
+  signal: optionKinds.signal,
   drainTimeoutMs: true,
   spreadMs: true,
-  plugins: true,
-  flags: true,
-  action: true,
-  args: true,
-  env: true,
-  exit: true,
+  plugins: optionKinds.list,
+  flags: optionKinds.list,
+  action: optionKinds.function,
+  args: optionKinds.texts,
+  env: optionKinds.object,
+  exit: optionKinds.function,
 };
 
 /**
@@ -396,12 +397,6 @@ function check(options: ServiceOptions): void {
   for (const [name, value] of Object.entries(options.metadata ?? {}))
     if (typeof value !== "string")
       throw new TypeError(`createService: metadata ${JSON.stringify(name)} must be a text`);
-  for (const name of hookNames)
-    for (const hook of toList(options[name]))
-      if (typeof hook !== "function")
-        throw new TypeError(`createService: \`${name}\` must be a function or a list of them`);
-  if (options.redact !== undefined && typeof options.redact !== "function")
-    throw new TypeError("createService: `redact` must be a function");
   if (options.tracer !== undefined && options.tracer !== "memory")
     throw new TypeError("createService: `tracer` must be `memory`");
   if (options.wire !== undefined && options.wire !== "auto" && options.wire !== "http")

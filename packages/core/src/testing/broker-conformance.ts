@@ -22,6 +22,7 @@ import { Context, currentContext, runInContext } from "../context.ts";
 import { MicroError, type ErrorCode } from "../errors.ts";
 import type { MetadataInit } from "../metadata.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
 /** A broker for one test. */
@@ -73,8 +74,8 @@ export interface BrokerConformanceOptions {
 
 const optionNames: OptionNames<BrokerConformanceOptions> = {
   redelivers: true,
-  unreachable: true,
-  restricted: true,
+  unreachable: optionKinds.function,
+  restricted: optionKinds.function,
   patienceMs: true,
   quietMs: true,
   skip: true,

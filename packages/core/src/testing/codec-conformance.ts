@@ -5,6 +5,7 @@ import type { Codec } from "../codec/codec.ts";
 import type { MessageType } from "../definition.ts";
 import { MicroError } from "../errors.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
+import { optionKinds } from "../option-kinds.ts";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
 /** A message that the codec carries. */
@@ -41,8 +42,8 @@ export interface CodecConformanceOptions {
 const optionNames: OptionNames<CodecConformanceOptions> = {
   samples: true,
   type: true,
-  message: true,
-  text: true,
+  message: optionKinds.function,
+  text: optionKinds.function,
   invalid: true,
   skip: true,
 };

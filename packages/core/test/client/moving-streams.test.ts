@@ -5,7 +5,7 @@ import type { MethodDefinition, MethodKind } from "../../src/definition.ts";
 import type { HandlerRegistration } from "../../src/server/server.ts";
 import { MicroError } from "../../src/errors.ts";
 import type { Transport } from "../../src/transport/transport.ts";
-import { errorOf, Fleet, waitFor } from "./support/fleet.ts";
+import { bound, errorOf, Fleet, waitFor } from "./support/fleet.ts";
 
 interface Message {
   n: number;
@@ -175,8 +175,7 @@ describe("a stream that has been answered", () => {
     let opened = 0;
     // The one message is there, then the connection ends as if nothing had been sent.
     const breaking = (transport: Transport): Transport => ({
-      ...transport,
-      name: transport.name,
+      ...bound(transport),
       async open(address, request, options) {
         opened++;
         const exchange = await transport.open(address, request, options);
@@ -209,8 +208,7 @@ describe("a stream that has been answered", () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     let opened = 0;
     const slow = (transport: Transport): Transport => ({
-      ...transport,
-      name: transport.name,
+      ...bound(transport),
       async open(address, request, options) {
         if (++opened > 1) await promise;
         return await transport.open(address, request, options);

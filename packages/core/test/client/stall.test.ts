@@ -4,7 +4,7 @@ import { MicroError } from "../../src/errors.ts";
 import type { Context } from "../../src/context.ts";
 import type { HandlerRegistration } from "../../src/server/server.ts";
 import type { Transport } from "../../src/transport/transport.ts";
-import { errorOf, Fleet } from "./support/fleet.ts";
+import { bound, errorOf, Fleet } from "./support/fleet.ts";
 
 /** Keep the event loop from turning. */
 function block(durationMs: number): void {
@@ -32,7 +32,7 @@ const serve = (handlers: HandlerRegistration) =>
 
 /** What a transport says whose dial limit has passed. */
 const slow = (transport: Transport): Transport => ({
-  ...transport,
+  ...bound(transport),
   name: "slow",
   call: (_address, _request, { dialTimeoutMs }) =>
     new Promise((_, reject) =>

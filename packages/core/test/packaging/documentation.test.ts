@@ -34,7 +34,7 @@ beforeAll(async () => {
   const folder = resources.use(await temporaryFolder("micro-docs-"));
   const tarballs = await packTarballs(folder.path, ["core", "protoc-gen-micro", "registry-mdns"]);
   project = join(folder.path, "app");
-  await npmProject(project, [...tarballs.values(), "zod@^4.6.7"]);
+  await npmProject(project, [...tarballs.values(), "zod@^4.6.7", "pino@^10"]);
 });
 afterAll(() => resources.disposeAsync());
 

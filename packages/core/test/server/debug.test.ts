@@ -69,7 +69,7 @@ describe("Debug", () => {
     expect(await log.read()).toBeUndefined();
     expect(errorOf(log.ended?.error)).toMatchObject(forbidden);
     expect(json(await host.call("Debug.Health"))).toEqual({ status: "ok" });
-    await expect(debugged({ log: "no" } as never)).rejects.toThrow("`log` must be true, false or a function");
+    await expect(debugged({ log: "no" } as never)).rejects.toThrow('`log` must be a function, true or false, not "no"');
     await expect(debugged({ logs: false } as never)).rejects.toThrow("did you mean `log`?");
   });
 

@@ -55,7 +55,7 @@ import { Receiver } from "./receiver.ts";
  * @throws {MicroError} `bad_request` for an address that is none.
  */
 export function httpBroker(options: HttpBrokerOptions): Broker {
-  if (typeof options?.registry?.getService !== "function")
+  if (options?.registry === undefined)
     throw new TypeError("httpBroker: `registry` is missing; it finds subscribers there, e.g. mdnsRegistry()");
   checkOptionNames("httpBroker", options, optionNames);
   const { address = ":0", tls, maxMessageBytes = 4 * 1024 * 1024 } = options;

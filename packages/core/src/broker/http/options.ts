@@ -1,6 +1,7 @@
 /** Settings of the http broker. */
 import { portLimitNames, type PortLimitOptions, type PortLimits } from "../../net/port-limits.ts";
 import type { OptionNames } from "../../option-check.ts";
+import { optionKinds } from "../../option-kinds.ts";
 import type { Logger } from "../../logger/logger.ts";
 import type { Registry } from "../../registry/registry.ts";
 import type { HttpTlsOptions } from "../../net/tls.ts";
@@ -47,8 +48,8 @@ export interface HttpBrokerOptions extends PortLimitOptions {
 }
 
 export const optionNames: OptionNames<HttpBrokerOptions> = {
-  registry: true,
-  logger: true,
+  registry: optionKinds.registry,
+  logger: optionKinds.logger,
   address: true,
   advertise: true,
   secure: true,

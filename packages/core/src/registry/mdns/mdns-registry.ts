@@ -6,6 +6,7 @@ import type dgram from "node:dgram";
 import os from "node:os";
 import { MicroError } from "../../errors.ts";
 import { checkOptionNames, type OptionNames } from "../../option-check.ts";
+import { optionKinds } from "../../option-kinds.ts";
 import { checkRegistryCall, type RegistryOperation } from "../call-options.ts";
 import { copyService } from "../record.ts";
 import type {
@@ -74,7 +75,7 @@ const optionNames: OptionNames<MdnsRegistryOptions> = {
   ipv6: true,
   host: true,
   port: true,
-  logger: true,
+  logger: optionKinds.logger,
 };
 
 function readOptions(options: MdnsRegistryOptions): MdnsSettings {

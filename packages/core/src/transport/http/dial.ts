@@ -4,6 +4,7 @@ import type { ConnectionOptions } from "node:tls";
 import { builtin } from "../../builtins.ts";
 import { MicroError } from "../../errors.ts";
 import type { DialAddress } from "../../net/address.ts";
+import { certificateReason } from "../../tls-check.ts";
 
 /** Id of the transport's own errors; go-micro's client uses it as well (`client/rpc_client.go`). */
 export const transportId = "go.micro.client.transport";
@@ -69,7 +70,7 @@ function tlsReason(cause: NodeJS.ErrnoException): string | undefined {
   if (code === "ECONNRESET" && message.includes("TLS"))
     return "the peer closed the connection during the TLS handshake";
   if (code.startsWith("ERR_") || code.includes("CERT") || code.includes("SIGN") || code.includes("LEAF"))
-    return `${message} (${code})`;
+    return certificateReason(code, message);
   return undefined;
 }
 

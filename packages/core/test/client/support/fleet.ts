@@ -191,3 +191,15 @@ export async function errorOf(promise: Promise<unknown>): Promise<MicroError> {
   }
   throw new Error("nothing was thrown");
 }
+
+/** A transport as an object of its own, of which a test replaces what it wants to. */
+export function bound(transport: Transport): Transport {
+  return {
+    name: transport.name,
+    wire: transport.wire,
+    call: (...given) => transport.call(...given),
+    open: (...given) => transport.open(...given),
+    listen: (...given) => transport.listen(...given),
+    [Symbol.asyncDispose]: () => transport[Symbol.asyncDispose](),
+  };
+}
