@@ -1,4 +1,4 @@
-/** Mutated and random packets. MICRO_FUZZ_SECONDS bounds it (default 2), MICRO_FUZZ_SEED repeats a run. */
+/** Mutated and random packets. MICRO_FUZZ_SECONDS bounds it (default 8), MICRO_FUZZ_SEED repeats a run. */
 import { describe, expect, it } from "vitest";
 import { MicroError } from "../../src/errors.ts";
 import { EntryCollector, readEntry } from "../../src/registry/mdns/entries.ts";
@@ -21,7 +21,7 @@ import {
 } from "./mdns-support.ts";
 
 const seed = Number(process.env["MICRO_FUZZ_SEED"] ?? Math.floor(Math.random() * 0x1_0000_0000)) >>> 0;
-const seconds = Number(process.env["MICRO_FUZZ_SECONDS"] ?? 2);
+const seconds = Number(process.env["MICRO_FUZZ_SECONDS"] ?? 8);
 console.info(`mdns fuzz: MICRO_FUZZ_SEED=${seed} MICRO_FUZZ_SECONDS=${seconds}`);
 
 /** Numbers from 0 up to below `limit`, the same for the same seed (mulberry32). */

@@ -1,6 +1,6 @@
 /**
  * Peers of the fast wire that send and take what they please: a listener keeps no more than `docs/limits.md` says, serves others
- * meanwhile, and keeps nothing once they are gone. Time: MICRO_FUZZ_MEMORY_SECONDS (default 3); seed: MICRO_FUZZ_SEED, printed.
+ * meanwhile, and keeps nothing once they are gone. Time: MICRO_FUZZ_MEMORY_SECONDS (default 8); seed: MICRO_FUZZ_SEED, printed.
  */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -11,7 +11,7 @@ import type { ServerExchange } from "../../src/transport/transport.ts";
 import { defineRoute, FastPeer, frame } from "../support/fast-peer.ts";
 import { waitFor } from "../support/raw-socket.ts";
 
-const seconds = Number(process.env["MICRO_FUZZ_MEMORY_SECONDS"] ?? 3);
+const seconds = Number(process.env["MICRO_FUZZ_MEMORY_SECONDS"] ?? 8);
 const seed = Number(process.env["MICRO_FUZZ_SEED"] ?? Date.now() % 0x7fff_ffff);
 process.stdout.write(`fast wire memory fuzz: MICRO_FUZZ_SEED=${seed} MICRO_FUZZ_MEMORY_SECONDS=${seconds}\n`);
 

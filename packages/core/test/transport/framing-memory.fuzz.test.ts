@@ -1,13 +1,13 @@
 /**
  * What half-received messages of many connections keep, fuzzed: never more than `docs/limits.md` says, and nothing at the end.
- * Time: MICRO_FUZZ_MEMORY_SECONDS (default 3); seed: MICRO_FUZZ_SEED, printed.
+ * Time: MICRO_FUZZ_MEMORY_SECONDS (default 8); seed: MICRO_FUZZ_SEED, printed.
  */
 import { expect, it } from "vitest";
 import { ByteAccount, type ByteHolder } from "../../src/net/byte-account.ts";
 import { FramingError } from "../../src/transport/http/framing-error.ts";
 import { MessageParser } from "../../src/transport/http/message-parser.ts";
 
-const seconds = Number(process.env["MICRO_FUZZ_MEMORY_SECONDS"] ?? 3);
+const seconds = Number(process.env["MICRO_FUZZ_MEMORY_SECONDS"] ?? 8);
 const seed = Number(process.env["MICRO_FUZZ_SEED"] ?? Date.now() % 0x7fff_ffff);
 process.stdout.write(`framing memory fuzz: MICRO_FUZZ_SEED=${seed} MICRO_FUZZ_MEMORY_SECONDS=${seconds}\n`);
 

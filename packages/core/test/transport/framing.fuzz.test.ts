@@ -1,5 +1,5 @@
 /**
- * Fuzzing of the HTTP/1.1 framing. Time: MICRO_FUZZ_SECONDS (default 4) over all tests here; seed: MICRO_FUZZ_SEED, printed.
+ * Fuzzing of the HTTP/1.1 framing. Time: MICRO_FUZZ_SECONDS (default 8) over all tests here; seed: MICRO_FUZZ_SEED, printed.
  */
 import { describe, expect, it } from "vitest";
 import fc from "fast-check";
@@ -9,7 +9,7 @@ import { decodeValue, type Head } from "../../src/transport/http/head.ts";
 import { metadataLines, replyLines, requestPrefix } from "../../src/transport/http/head-writer.ts";
 import { MessageParser } from "../../src/transport/http/message-parser.ts";
 
-const seconds = Number(process.env["MICRO_FUZZ_SECONDS"] ?? 4);
+const seconds = Number(process.env["MICRO_FUZZ_SECONDS"] ?? 8);
 const seed = Number(process.env["MICRO_FUZZ_SEED"] ?? Date.now() % 0x7fff_ffff);
 const budget = {
   seed,
