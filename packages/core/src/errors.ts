@@ -5,6 +5,9 @@
  * callers branch on the string `code`, whatever backend or transport is behind it; the number is `statusCode`.
  */
 
+import { checkOptionNames, type OptionNames } from "./option-check.ts";
+import { optionKinds, valueName, wrongArgument } from "./option-kinds.ts";
+
 /**
  * Stable string codes. Messages may change between releases, codes only with a major version.
  *
@@ -65,7 +68,21 @@ export interface MicroErrorOptions {
   notRun?: boolean | undefined;
   /** See {@link MicroError.issues}. Default: none. */
   issues?: readonly Issue[] | undefined;
+  /** See {@link MicroError.call}. Default: empty. */
+  call?: string | undefined;
 }
+
+const optionNames: OptionNames<MicroErrorOptions> = {
+  id: optionKinds.text,
+  code: true,
+  statusCode: true,
+  status: optionKinds.text,
+  cause: true,
+  attempts: optionKinds.list,
+  notRun: true,
+  issues: optionKinds.list,
+  call: optionKinds.text,
+};
 
 /** The wire form, keys as Go writes them; empty and zero fields are left out. */
 export interface ErrorJson {
@@ -176,7 +193,10 @@ export class MicroError extends Error {
   readonly code: ErrorCode;
   /** Who failed: a service name, or `go.micro.client`, `go.micro.server`, `registry.etcd`, … */
   readonly id: string;
-  /** What happened, for people; `message` is the same text. */
+  /**
+   * What happened, for people, in the words of who failed; this is what travels. `message` is the same text, followed by
+   * {@link call} where the text does not name it.
+   */
   readonly detail: string;
   /** The numeric code on the wire: an HTTP-like status, 0 when the peer sent bare text. */
   readonly statusCode: number;
@@ -191,9 +211,18 @@ export class MicroError extends Error {
    * The first 64 travel, as far as they fit 4 KiB as JSON.
    */
   readonly issues: readonly Issue[];
+  /**
+   * The call that failed, as its caller named it: `price Price.Get`. Set by the caller's client, and never sent: whoever gets the
+   * error from there has a call of its own. Empty for errors of no call.
+   */
+  readonly call: string;
 
+  /** @throws {TypeError} for a detail that is no text, an option that does not exist or is of the wrong kind. */
   constructor(detail: string, options: MicroErrorOptions = {}) {
-    super(detail, options.cause === undefined ? undefined : { cause: options.cause });
+    if (typeof detail !== "string") throw wrongArgument("MicroError", "first", detail, optionKinds.text);
+    checkOptionNames("MicroError", options, optionNames);
+    const { cause, call = "" } = options;
+    super(placed(detail, options.id ?? "", call), cause === undefined ? undefined : { cause });
     this.detail = detail;
     this.id = options.id ?? "";
     this.code = options.code ?? codesByStatus.get(options.statusCode ?? 500) ?? "unknown";
@@ -202,6 +231,11 @@ export class MicroError extends Error {
     this.attempts = options.attempts ?? [];
     this.notRun = options.notRun ?? false;
     this.issues = options.issues ?? noIssues;
+    this.call = call;
+    if (this.statusCode === undefined)
+      throw new TypeError(
+        `MicroError: \`code\` must be one of ${Object.keys(statusCodes).join(", ")}, not ${valueName(options.code)}`,
+      );
   }
 
   override get name(): string {
@@ -230,41 +264,65 @@ export class MicroError extends Error {
   }
 }
 
-/** A 400 of `id`, with what is wrong one by one where that is known. */
+/** Ids that say which part of a program failed, and not which service. */
+const partId = /^go\.micro\./;
+
+/** A text that says whose failure it is: the called service's, or that of one further on. */
+function placed(detail: string, id: string, call: string): string {
+  if (call === "" || detail.includes(call)) return detail;
+  const others = id !== "" && !partId.test(id) && id !== call.slice(0, call.lastIndexOf(" "));
+  return `${detail === "" ? "no text" : detail} (${others ? `of ${id}, by way of ` : ""}${call})`;
+}
+
+/** What the functions below make: both arguments are easily taken for the one that is missing. */
+function made(maker: string, id: string, detail: string, options: MicroErrorOptions): MicroError {
+  if (typeof id === "string" && typeof detail === "string") return new MicroError(detail, { ...options, id });
+  const call = `errors.${maker}(id, detail${maker === "newError" ? ", statusCode" : ""})`;
+  if (typeof id !== "string") throw new TypeError(`${call}: the id of who failed must be a text, not ${valueName(id)}`);
+  throw new TypeError(
+    `${call}: what happened must be a text, not ${valueName(detail)}; with "" as id it is the service's own`,
+  );
+}
+
+/** A 400 of `id`, with what is wrong one by one where that is known. @throws {TypeError} where id or detail is no text, as all of these. */
 export function badRequest(id: string, detail: string, issues?: readonly Issue[]): MicroError {
-  return new MicroError(detail, { id, code: "bad_request", issues });
+  return made("badRequest", id, detail, { code: "bad_request", issues });
 }
 /** A 401 of `id`. */
 export function unauthorized(id: string, detail: string): MicroError {
-  return new MicroError(detail, { id, code: "unauthorized" });
+  return made("unauthorized", id, detail, { code: "unauthorized" });
 }
 /** A 403 of `id`. */
 export function forbidden(id: string, detail: string): MicroError {
-  return new MicroError(detail, { id, code: "forbidden" });
+  return made("forbidden", id, detail, { code: "forbidden" });
 }
 /** A 404 of `id`. */
 export function notFound(id: string, detail: string): MicroError {
-  return new MicroError(detail, { id, code: "not_found" });
+  return made("notFound", id, detail, { code: "not_found" });
 }
 /** A 405 of `id`. */
 export function methodNotAllowed(id: string, detail: string): MicroError {
-  return new MicroError(detail, { id, code: "method_not_allowed" });
+  return made("methodNotAllowed", id, detail, { code: "method_not_allowed" });
 }
 /** A 408 of `id`. */
 export function timeout(id: string, detail: string): MicroError {
-  return new MicroError(detail, { id, code: "timeout" });
+  return made("timeout", id, detail, { code: "timeout" });
 }
 /** A 409 of `id`. */
 export function conflict(id: string, detail: string): MicroError {
-  return new MicroError(detail, { id, code: "conflict" });
+  return made("conflict", id, detail, { code: "conflict" });
 }
 /** A 500 of `id`. */
 export function internalServerError(id: string, detail: string): MicroError {
-  return new MicroError(detail, { id, code: "internal" });
+  return made("internalServerError", id, detail, { code: "internal" });
 }
 /** An error with any numeric code; its status is the HTTP reason of the code, or empty. Go's `errors.New`. */
 export function newError(id: string, detail: string, statusCode: number): MicroError {
-  return new MicroError(detail, { id, statusCode });
+  if (!Number.isInteger(statusCode))
+    throw new TypeError(
+      `errors.newError(id, detail, statusCode): the code must be a whole number, not ${valueName(statusCode)}`,
+    );
+  return made("newError", id, detail, { statusCode });
 }
 
 /**

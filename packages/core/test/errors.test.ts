@@ -1,3 +1,4 @@
+import * as errors from "../src/errors.ts";
 import { describe, expect, it } from "vitest";
 import {
   badRequest,
@@ -284,5 +285,38 @@ describe("MicroError.is", () => {
   it("is not fooled by what looks alike", () => {
     for (const value of [null, undefined, 5, "x", {}, new Error("x"), { name: "MicroError", code: "internal" }])
       expect(MicroError.is(value)).toBe(false);
+  });
+});
+
+describe("errors made of the wrong arguments", () => {
+  const makers = Object.entries(errors).filter(
+    ([name]) => !["parse", "fromError", "equal", "stringify", "MicroError"].includes(name),
+  ) as [string, (...given: unknown[]) => MicroError][];
+
+  it.each(makers)("%s says what it takes", (name, make) => {
+    const rest = name === "newError" ? [404] : [];
+    const call = `errors.${name}(id, detail${name === "newError" ? ", statusCode" : ""})`;
+    expect(() => make("no such user", undefined, ...rest)).toThrow(
+      new TypeError(`${call}: what happened must be a text, not undefined; with "" as id it is the service's own`),
+    );
+    expect(() => make(undefined, "no such user", ...rest)).toThrow(
+      new TypeError(`${call}: the id of who failed must be a text, not undefined`),
+    );
+    expect(() => make("users", new Error("no"), ...rest)).toThrow("must be a text, not an Error");
+    expect(make("users", "", ...rest)).toMatchObject({ id: "users", detail: "" });
+  });
+
+  it("a MicroError says so, too", () => {
+    expect(() => new MicroError(undefined as never)).toThrow(
+      "MicroError: the first argument must be a text, not undefined",
+    );
+    expect(() => new MicroError("x", { statuscode: 404 } as never)).toThrow(
+      "MicroError: there is no option `statuscode`; did you mean `statusCode`?",
+    );
+    expect(() => new MicroError("x", "not_found" as never)).toThrow("MicroError: options are an object");
+    expect(() => new MicroError("x", { code: "notfound" as never })).toThrow(
+      "MicroError: `code` must be one of bad_request, ",
+    );
+    expect(() => errors.newError("users", "x", "404" as never)).toThrow('the code must be a whole number, not "404"');
   });
 });

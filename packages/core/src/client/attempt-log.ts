@@ -19,8 +19,8 @@ export class AttemptLog {
     return this.tried.has(id) || this.tried.has(address);
   }
 
-  /** The call's error: that of the last attempt with the list of all. A peer's own words stay as they came. */
-  failure(error: MicroError, answered: boolean, note?: string): MicroError {
+  /** The call's error: that of the last attempt with the list of all. A peer's own words stay as they came: see `call` of errors. */
+  failure(error: MicroError, answered: boolean, call: string, note?: string): MicroError {
     const attempts = this.#attempts;
     let { detail, cause } = error;
     if (answered && !error.notRun) {
@@ -38,6 +38,7 @@ export class AttemptLog {
       issues: error.issues,
       cause,
       attempts,
+      call,
     };
     // A frame for each attempt, beside those of this one.
     return withRoom(() => new MicroError(detail, options), attempts.length + 4);

@@ -355,7 +355,7 @@ export abstract class Attempts<T> implements Carrier, Called {
   }
 
   #failure(error: MicroError, note?: string): MicroError {
-    return this.#log!.failure(error, this.answered, note);
+    return this.#log!.failure(error, this.answered, this.call.toString(), note);
   }
 }
 

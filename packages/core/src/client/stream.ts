@@ -304,7 +304,7 @@ export class MessageStream implements ClientStream, AsyncIterableIterator<unknow
     const { node } = this.#selection;
     const durationMs = performance.now() - this.#call.startedAt;
     const attempts = [{ node: node.id, address: node.address, error, durationMs }];
-    const options = { id, code, statusCode, status, notRun, issues, cause, attempts };
+    const options = { id, code, statusCode, status, notRun, issues, cause, attempts, call: this.#call.toString() };
     return withRoom(() => new MicroError(detail, options));
   }
 
