@@ -268,6 +268,20 @@ describe.skipIf(missing !== undefined)("publishing", () => {
     expect(await consume(other, 2)).toHaveLength(2);
   });
 
+  it("that timed out on its way is not waited for, nor counted twice when it is confirmed after all", async () => {
+    const broker = await connect();
+    await broker.connect();
+    const topic = fresh();
+    // A topic takes longer than that to be made.
+    await expect(broker.publish(topic, { body: bytes("1") }, { timeoutMs: 1 })).rejects.toMatchObject({
+      code: "timeout",
+    });
+    await broker.publish(topic, { body: bytes("2") });
+    expect(await consume(topic, 2)).toHaveLength(2);
+    // It waits for what is on its way: nothing is.
+    await broker.disconnect({ timeoutMs: 120_000 });
+  });
+
   it("finds the broker that lives among several addresses", async () => {
     const dead = ["127.0.0.1:1", "127.0.0.1:2"];
     await using broker = kafkaBroker({ addresses: [...dead, await kafkaAddress()] });

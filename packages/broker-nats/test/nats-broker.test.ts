@@ -337,6 +337,17 @@ describe.skipIf(missing !== undefined)("JetStream", () => {
     await until(() => subscriber.stats.handled === 20);
   });
 
+  it("has what the server said while this process was busy past the limit", async () => {
+    await using broker = natsBroker({ servers: [await natsAddress()], jetstream: { storage: "memory" } });
+    const name = topic();
+    await broker.publish(name, body("0"));
+    const published = broker.publish(name, body("1"), { timeoutMs: 200 });
+    // One turn, in which the message goes out, and its answer does not come in yet.
+    await new Promise(setImmediate);
+    for (const end = performance.now() + 400; performance.now() < end;);
+    await published;
+  });
+
   it("leaves no consumer of a broadcast subscription behind", async () => {
     const servers = [await natsAddress()];
     const connection = await connectNats({ servers });

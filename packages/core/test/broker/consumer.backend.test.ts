@@ -1,6 +1,6 @@
 import { Consumer, Metadata, MicroError, silentLogger } from "@micro/core";
 import type { BrokerHandler, Delivery, SubscribeOptions } from "@micro/core";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
 function consumer(handler: BrokerHandler, options: SubscribeOptions, lastResort: "drop" | "retry"): Consumer {
   return new Consumer({
@@ -70,6 +70,35 @@ describe("what a backend is told", () => {
     await one.drain();
     expect(handled).toEqual(["old 1"]);
     expect(told.toSorted()).toEqual(["new 1 back", "old 1 ack"]);
+  });
+
+  it.each<[string, SubscribeOptions]>([
+    ["between attempts", { retries: 5, backoff: () => 10_000 }],
+    ["between attempts to bury it", { retries: 0, deadLetter: "dead" }],
+  ])("a message that was taken back %s leaves no timer", async (_when, options) => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      const errors: MicroError[] = [];
+      const failing = new Consumer({
+        broker: "test",
+        topic: "a",
+        handler: () => Promise.reject(new Error("not today")),
+        options: { onError: (error) => void errors.push(error), ...options },
+        logger: silentLogger,
+        lastResort: "retry",
+        publish: () => Promise.reject(new Error("nor there")),
+      });
+      void failing.deliver(delivery("a", [], true));
+      await new Promise(setImmediate);
+      expect(vi.getTimerCount()).toBe(1);
+      const reported = errors.length;
+      failing.revoke(() => true);
+      await new Promise(setImmediate);
+      expect(vi.getTimerCount()).toBe(0);
+      expect([failing.stats.inFlight, errors.length]).toEqual([0, reported]);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it("a message that was taken back is neither handled nor waited for at the end", async () => {
