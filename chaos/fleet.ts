@@ -14,6 +14,7 @@ import type { Report, Vitals } from "./service.ts";
 const here = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 /** A busy machine takes its time. */
 const patienceMs = 30_000;
+const maxLastWords = 1_000;
 
 /** A process, from its start to its end. */
 class Member {
@@ -21,6 +22,8 @@ class Member {
   readonly port: number;
   readonly child: ChildProcess;
   readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
+  /** What it wrote last, for whoever asks why it ended. */
+  lastWords = "";
   /** It has handlers for signals; before, Node's own end it at once. */
   running = false;
   readonly #ready = Promise.withResolvers<boolean>();
@@ -51,8 +54,13 @@ class Member {
         stdio: ["ignore", "pipe", "pipe", "ipc"],
       },
     );
-    this.child.stdout?.pipe(log, { end: false });
-    this.child.stderr?.pipe(log, { end: false });
+    for (const output of [this.child.stdout, this.child.stderr]) {
+      output?.pipe(log, { end: false });
+      output?.on(
+        "data",
+        (chunk: Buffer) => (this.lastWords = (this.lastWords + chunk.toString()).slice(-maxLastWords)),
+      );
+    }
     this.child.on("error", () => {}); // a question to a process that is just ending
     this.child.on("message", (report: Report | Vitals) => {
       if (report === "running") this.running = true;
@@ -133,7 +141,8 @@ export class Fleet implements AsyncDisposable {
   async #mind(member: Member): Promise<void> {
     const { code, signal } = await member.exited;
     if (member.busy) return;
-    this.badEnds.push({ role: member.role, how: `ended by itself with ${signal ?? `code ${code}`}` });
+    const how = `ended by itself with ${signal ?? `code ${code}`}, having said last: ${member.lastWords.trim()}`;
+    this.badEnds.push({ role: member.role, how });
     this.#members.delete(member);
     if (!this.#over) this.#launch(member.role);
   }
