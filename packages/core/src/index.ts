@@ -262,6 +262,7 @@ export { textCodec } from "./codec/text.ts";
 export type {
   Broker,
   BrokerEvent,
+  EventFate,
   BrokerHandler,
   BrokerMessage,
   OutgoingBrokerMessage,

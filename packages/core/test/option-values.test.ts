@@ -272,12 +272,15 @@ it("what is right in another copy, realm or form passes", async () => {
 it("a call whose signal is a controller is refused at once where the node is known, and ends no process at its deadline", async () => {
   await using server = createService({ name: "shop", registry, address: "127.0.0.1:0", logger, spreadMs: 0 });
   server.handle("Shop", {
-    order: (_: unknown, { signal }: Context) => new Promise((resolve) => signal.addEventListener("abort", resolve)),
+    order: (_: unknown, { signal }: Context) =>
+      new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason as Error))),
   });
   await server.start();
   const options = { address: server.address!, timeoutMs: 20, signal: new AbortController() as never };
   expect(await refusal(() => server.call("shop", "Shop.Order", {}, options))).toBe(
     "shop Shop.Order: `signal` must be an AbortSignal, not an AbortController: pass its `.signal`",
   );
-  await expect(server.call("shop", "Shop.Order", {}, { ...options, signal: undefined })).rejects.toThrow("deadline");
+  await expect(server.call("shop", "Shop.Order", {}, { ...options, signal: undefined })).rejects.toMatchObject({
+    code: "timeout",
+  });
 });

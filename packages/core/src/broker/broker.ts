@@ -7,6 +7,7 @@
  */
 import type { Backoff } from "../client/client.ts";
 import type { MicroError } from "../errors.ts";
+import type { Logger } from "../logger/logger.ts";
 import type { Metadata, MetadataInit } from "../metadata.ts";
 
 /** A message as it was received. */
@@ -88,12 +89,17 @@ export interface SubscribeOptions {
   deadLetter?: string | undefined;
   /**
    * Told of every failure: of a handler (each attempt), of a message that cannot be read, of the backend. `event` is
-   * the message concerned, if any. Must not throw. Default: logged.
+   * the message concerned, if any, and `fate` what becomes of it where this attempt decides that. Must not throw. Default: logged.
    */
-  onError?: ((error: MicroError, event: BrokerEvent | undefined) => void) | undefined;
+  onError?: ((error: MicroError, event: BrokerEvent | undefined, fate: EventFate | undefined) => void) | undefined;
+  /** Where failures are logged without `onError`. Default: the service's for its subscriptions, the broker's for others. */
+  logger?: Logger | undefined;
   /** Unsubscribes when it aborts. */
   signal?: AbortSignal | undefined;
 }
+
+/** What becomes of a message after a failed attempt: it is handled again, goes to the dead letter topic, or is given up. */
+export type EventFate = "retried" | "deadLettered" | "dropped";
 
 /** Counters of a subscription. */
 export interface SubscriberStats {

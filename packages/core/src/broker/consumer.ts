@@ -16,6 +16,7 @@ import type {
   BrokerEvent,
   BrokerHandler,
   BrokerMessage,
+  EventFate,
   OutgoingBrokerMessage,
   SubscribeOptions,
   SubscriberStats,
@@ -43,6 +44,7 @@ export interface ConsumerOptions {
   readonly topic: string;
   readonly handler: BrokerHandler;
   readonly options: SubscribeOptions;
+  /** For failures, where the subscription's options have none. */
   readonly logger: Logger;
   /**
    * What becomes of a message whose handler failed for good when there is no dead letter topic: `drop` it
@@ -309,15 +311,18 @@ export class Consumer {
     this.reject(event, error);
   }
 
-  /** Report a failure of the backend. */
-  report(error: unknown, event?: BrokerEvent): void {
-    const { broker, topic, logger, options } = this.#options;
+  /** Report a failure: of the backend, or of an attempt at handling `event`, of which `fate` tells what comes of it. */
+  report(error: unknown, event?: BrokerEvent, fate?: EventFate): void {
+    const { broker, topic, options } = this.#options;
+    const logger = options.logger ?? this.#options.logger;
     if (options.onError === undefined) {
-      logger.error(`[broker ${broker}] ${topic}: ${thrownText(error)}`, { error });
+      const text = `[broker ${broker}] ${topic}: ${thrownText(error)}`;
+      if (event === undefined || fate === undefined) logger.error(text, { error });
+      else logger.error(`${text} (${this.#fateText(event, fate)})`, { error, attempt: event.attempt });
       return;
     }
     try {
-      options.onError(fromError(error), event);
+      options.onError(fromError(error), event, fate);
     } catch (thrown) {
       logger.error(`[broker ${broker}] ${topic}: the error handler failed`, { error: thrown });
     }
@@ -475,16 +480,34 @@ export class Consumer {
     if (event.phase !== "running" && event.phase !== "unsettled") return;
     this.#failed++;
     const failure = fromError(error);
-    this.report(error, event);
     const { deadLetter } = this.#options.options;
-    const mayRetry = !isPermanent(failure);
-    if (mayRetry && event.attempt <= this.#retries) this.#retry(event, this.#backoff(event.attempt - 1));
+    const fate = this.#fate(event, failure);
+    this.report(error, event, fate);
+    if (fate === "retried") this.#retry(event, this.#backoff(event.attempt - 1));
     else if (deadLetter !== undefined) void this.#bury(event, failure, deadLetter);
-    else if (mayRetry && this.#options.lastResort === "retry") this.#retry(event, this.#backoff(event.attempt - 1));
     else {
       this.#dropped++;
       void this.#settle(event, true);
     }
+  }
+
+  #fate(event: ConsumedEvent, failure: MicroError): EventFate {
+    const mayRetry = !isPermanent(failure);
+    if (mayRetry && event.attempt <= this.#retries) return "retried";
+    if (this.#options.options.deadLetter !== undefined) return "deadLettered";
+    return mayRetry && this.#options.lastResort === "retry" ? "retried" : "dropped";
+  }
+
+  #fateText(event: BrokerEvent, fate: EventFate): string {
+    const { lastResort, options } = this.#options;
+    // Without an end there is no number of attempts to tell.
+    const endless = options.deadLetter === undefined && lastResort === "retry";
+    const attempt = `attempt ${event.attempt}${endless || this.#retries === Infinity ? "" : ` of ${this.#retries + 1}`}`;
+    if (fate === "retried") return `${attempt}: it is tried again`;
+    // One that is not tried again as often as it may be fails in the same way each time.
+    const early = event.attempt <= this.#retries ? ", and would fail again" : "";
+    if (fate === "dropped") return `${attempt}${early}: the event is dropped`;
+    return `${attempt}${early}: the event goes to ${options.deadLetter}`;
   }
 
   #retry(event: ConsumedEvent, delayMs: number): void {

@@ -25,6 +25,7 @@ const subscribeNames = {
   backoff: optionKinds.function,
   deadLetter: true,
   onError: optionKinds.function,
+  logger: optionKinds.logger,
   signal: optionKinds.signal,
 } as const satisfies Partial<OptionNames<SubscribeOptions>>;
 

@@ -3,6 +3,7 @@ import type { Broker, BrokerEvent, BrokerMessage, Subscriber, SubscriberStats } 
 import { Cancellation, Context, runInContext } from "../context.ts";
 import type { ContextKey, ContextSource } from "../context.ts";
 import { MicroError, fromError, newError } from "../errors.ts";
+import type { Logger } from "../logger/logger.ts";
 import type { Metadata } from "../metadata.ts";
 import type { Endpoint, Value } from "../registry/registry.ts";
 import { anyValue } from "./endpoints.ts";
@@ -18,6 +19,7 @@ export interface SubscriptionHost {
   readonly service: string;
   readonly reader: EventReader;
   readonly maxMessageBytes: number | undefined;
+  readonly logger: Logger;
   /** A subscription will not be made again. */
   readonly ended: (subscription: EventSubscription) => void;
 }
@@ -87,8 +89,9 @@ export class EventSubscription implements Subscriber {
    */
   begin(broker: Broker): Promise<void> {
     const { signal: _, internal: __, ...options } = this.#given.options;
-    const { maxMessageBytes } = this.#host;
-    const live = broker.subscribe(this.topic, this.#handle, { maxMessageBytes, ...options });
+    const { maxMessageBytes, logger } = this.#host;
+    // A broker that was made elsewhere has a logger of its own, or none.
+    const live = broker.subscribe(this.topic, this.#handle, { maxMessageBytes, logger, ...options });
     this.#live = live;
     this.#holding = true;
     const current = () => this.#holding && this.#live === live;

@@ -69,6 +69,7 @@ export class Subscribers implements SubscriberRegistration {
       service: options.service,
       reader: new EventReader(options.service, codecTable(options.codecs), options.contentType ?? defaultContentType),
       maxMessageBytes: options.maxMessageBytes,
+      logger: options.logger,
       ended: (subscription) => void this.#subscriptions.delete(subscription),
     };
   }
