@@ -1,5 +1,5 @@
 /** The connection that publishes go through: kept up, and made again whenever it is lost. */
-import { MicroError, supervise } from "@micro/core";
+import { MicroError, supervise, logConnectionLost } from "@micro/core";
 import type { ConnectionGate, Logger, Supervisor } from "@micro/core";
 import { closedError, fromKafka, isRefusal, source } from "./errors.ts";
 import { openLink } from "./kafka-client.ts";
@@ -145,7 +145,7 @@ export class Link {
     const failure = MicroError.is(reason) ? reason : fromKafka(reason, `the connection to ${where}`);
     if (!signal.aborted) {
       gate.close(failure);
-      logger.info(failure.detail);
+      logConnectionLost(logger, "kafka", failure);
     }
     await link.close();
     if (!signal.aborted) throw failure;

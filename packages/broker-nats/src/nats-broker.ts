@@ -12,6 +12,8 @@ import {
   publishWithin,
   silentLogger,
   supervise,
+  brokerLine,
+  logConnectionLost,
 } from "@micro/core";
 import type {
   Broker,
@@ -157,7 +159,7 @@ class NatsBroker implements Broker {
     this.#streams.clear();
     this.#gate.close(reason ?? "the connection was closed");
     const error = fromNats(reason ?? new Error("the connection was closed"), `the connection to ${link.server}`);
-    this.#logger.info(error.detail);
+    logConnectionLost(this.#logger, "nats", error);
     throw error;
   }
 
@@ -166,7 +168,7 @@ class NatsBroker implements Broker {
   /** The server says what is wrong to the connection, not to what caused it. */
   #complaint(link: NatsLink, error: Error): void {
     const failure = fromNats(error, `the connection to ${link.server}`);
-    this.#logger.error(failure.detail);
+    this.#logger.error(brokerLine(failure));
     // Which of them it is about is not said: those that do not hold yet, if anything.
     if (/subscriptions exceeded/i.test(error.message))
       for (const { subscription } of this.#active) subscription.consumer.report(failure);

@@ -1,5 +1,5 @@
 /** One connection that should be there: made again whenever it is lost, to whichever node answers first. */
-import { MicroError, supervise } from "@micro/core";
+import { MicroError, supervise, logConnectionLost } from "@micro/core";
 import type { Logger, Supervisor } from "@micro/core";
 import { openLink } from "./amqp-client.ts";
 import type { AmqpLink } from "./amqp-client.ts";
@@ -129,7 +129,7 @@ export class Connection {
     const failure = fromAmqp(reason, `the connection to ${link.address}`);
     onDown(failure, false);
     if (signal.aborted) return;
-    logger.info(failure.detail);
+    logConnectionLost(logger, "rabbitmq", failure);
     throw failure;
   }
 

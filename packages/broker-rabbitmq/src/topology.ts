@@ -93,7 +93,7 @@ export class Topology {
   #warn(text: string): void {
     if (this.#told.has(text)) return;
     this.#told.add(text);
-    this.#logger.warn(`[broker rabbitmq] ${text}`);
+    this.#logger.warn(`Broker [rabbitmq] ${text}`);
   }
 }
 

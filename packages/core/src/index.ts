@@ -300,6 +300,7 @@ export { decodeEnvelope, encodeEnvelope, wireHeader } from "./broker/envelope.ts
 export { checkPublishOptions, type FurtherOptions } from "./broker/option-names.ts";
 export { outgoingHeader } from "./broker/outgoing.ts";
 export { RefusalLog } from "./broker/refusal-log.ts";
+export { brokerLine, logConnectionLost } from "./broker/log-line.ts";
 export { Subscription, type SubscriptionOptions } from "./broker/subscription.ts";
 
 // Logger, supervision, time

@@ -316,7 +316,7 @@ export class Consumer {
     const { broker, topic, options } = this.#options;
     const logger = options.logger ?? this.#options.logger;
     if (options.onError === undefined) {
-      const text = `[broker ${broker}] ${topic}: ${thrownText(error)}`;
+      const text = `Broker [${broker}] ${topic}: ${thrownText(error)}`;
       if (event === undefined || fate === undefined) logger.error(text, { error });
       else logger.error(`${text} (${this.#fateText(event, fate)})`, { error, attempt: event.attempt });
       return;
@@ -324,7 +324,7 @@ export class Consumer {
     try {
       options.onError(fromError(error), event, fate);
     } catch (thrown) {
-      logger.error(`[broker ${broker}] ${topic}: the error handler failed`, { error: thrown });
+      logger.error(`Broker [${broker}] ${topic}: the error handler failed`, { error: thrown });
     }
   }
 

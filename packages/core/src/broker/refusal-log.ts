@@ -1,6 +1,7 @@
 /** Says in the log which topics a broker's user may not publish to: once each, however often it is tried. */
 import type { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
+import { brokerLine } from "./log-line.ts";
 
 const maxTold = 1_000;
 
@@ -23,7 +24,7 @@ export class RefusalLog {
     if (this.#told.has(topic)) return;
     if (this.#told.size >= maxTold) this.#told.clear();
     this.#told.add(topic);
-    this.#logger.error(error.detail);
+    this.#logger.error(brokerLine(error));
   }
 
   /** It has taken one: the next refusal is news. */

@@ -10,6 +10,9 @@ const brokers: Record<string, () => Broker | string> = {
   "memory, an instance": () => memoryBroker(),
 };
 
+const told = (logger: MemoryLogger): string[] =>
+  logger.records.filter(({ level }) => level === "error").map(({ message }) => message.replace(/^Broker \[\w+\] /, ""));
+
 describe.each(Object.entries(brokers))("a handler that fails: %s", (_name, broker) => {
   async function serviceWith(logger: MemoryLogger) {
     const given = { registry: memoryRegistry(), broker: broker(), logger, handleSignals: false };
@@ -17,10 +20,6 @@ describe.each(Object.entries(brokers))("a handler that fails: %s", (_name, broke
     await service.start();
     return service;
   }
-  const told = (logger: MemoryLogger) =>
-    logger.records
-      .filter(({ level }) => level === "error")
-      .map(({ message }) => message.replace(/^\[broker \w+\] /, ""));
 
   it("is told by the service's logger, each attempt by its number, and what becomes of the event", async () => {
     const logger = new MemoryLogger();

@@ -68,7 +68,7 @@ export async function deliverToAll(
   if (run.reason !== undefined) throw run.reason;
   const fatal = failures.filter(({ dead }) => !dead);
   if (fatal.length === 0 && delivery.accepted > 0) {
-    logger.debug(`[broker http] ${publication.topic}: not delivered to subscribers that are gone: ${listed(failures)}`);
+    logger.debug(`Broker [http] ${publication.topic}: not delivered to subscribers that are gone: ${listed(failures)}`);
     return;
   }
   const first = fatal[0] ?? failures[0]!;
