@@ -3,7 +3,8 @@
  *
  * A flag's variable is `MICRO_` and its name in upper case.
  */
-import { UsageError } from "./flags.ts";
+import { nearest } from "../nearest.ts";
+import { UsageError, flagVariables } from "./flags.ts";
 import type { FlagDefinition, FlagValues } from "./flags.ts";
 import type { ServiceOptions } from "./options.ts";
 
@@ -181,6 +182,31 @@ export function applyServiceFlags(values: FlagValues, own: readonly FlagDefiniti
   }
   return { options, sources };
 }
+
+/** Variables that are no flag's. */
+const otherVariables = ["MICRO_LOG_LEVEL", "MICRO_LOG_FORMAT", "MICRO_PLUGIN", "MICRO_TLS_INSECURE"];
+
+/**
+ * Variables that are set, that nothing reads, and that are called nearly as one that is read. Others that begin with `MICRO_`
+ * may be the program's own.
+ */
+export function misspeltVariables(
+  env: Readonly<Record<string, string | undefined>>,
+  definitions: Iterable<FlagDefinition>,
+): [variable: string, meant: string][] {
+  const known = new Set([...otherVariables, ...laterVariables.map(([variable]) => variable)]);
+  for (const name of laterFlags.keys()) known.add(variableOf(name));
+  for (const definition of definitions) for (const variable of flagVariables(definition)) known.add(variable);
+  // Without what all have in common, so that a short name is not like any other.
+  const rest = [...known].filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+  return Object.keys(env).flatMap((variable): [string, string][] => {
+    if (!variable.startsWith(prefix) || known.has(variable) || (env[variable] ?? "") === "") return [];
+    const meant = nearest(variable.slice(prefix.length), rest);
+    return meant === undefined ? [] : [[variable, prefix + meant]];
+  });
+}
+
+const prefix = "MICRO_";
 
 /** Variables that are set although their piece does not exist, with the piece. */
 export function ignoredVariables(

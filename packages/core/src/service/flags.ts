@@ -277,7 +277,10 @@ function readValue(definition: FlagDefinition, texts: readonly string[]): FlagVa
       return new Map(
         texts.flatMap(splitList).map((part) => {
           const equals = part.indexOf("=");
-          return equals < 0 ? [part, ""] : [part.slice(0, equals), part.slice(equals + 1)];
+          // More likely a slip than an empty value, which can be written as such.
+          if (equals < 0)
+            throw new TypeError(`${JSON.stringify(part)} has no value; write key=value, or key= for an empty one`);
+          return [part.slice(0, equals), part.slice(equals + 1)];
         }),
       );
     default:

@@ -3,7 +3,7 @@ import { parseLogFormat, parseLogLevel, type LogFormat } from "../logger/console
 import type { LogLevel } from "../logger/logger.ts";
 import { pluginName } from "./aliases.ts";
 import { formatDuration } from "./duration.ts";
-import { applyServiceFlags, ignoredVariables, serviceFlagDefinitions } from "./flag-table.ts";
+import { applyServiceFlags, ignoredVariables, misspeltVariables, serviceFlagDefinitions } from "./flag-table.ts";
 import { FlagValues, UsageError, checkFlagDefinitions, flagMap, parseFlags, scanFlag, splitList } from "./flags.ts";
 import { helpText } from "./help.ts";
 import type { ServiceOptions, ServiceSettings } from "./options.ts";
@@ -57,6 +57,16 @@ export async function readProcess(settings: ServiceSettings, plugins: PluginTabl
   const warnings = ignoredVariables(env).map(
     ([variable, piece]) => `${variable} is set, but this version has no ${piece} yet: ignored`,
   );
+  for (const [variable, meant] of misspeltVariables(env, definitions.values()))
+    warnings.push(`${variable} is set, and nothing reads it; did you mean ${meant}?`);
+  for (const kind of ["registry", "transport"] as const) {
+    const chosen = options[kind] ?? settings[kind];
+    if (options[`${kind}Address`] === undefined || typeof chosen !== "string") continue;
+    if (builtIn[kind].includes(pluginName(kind, chosen)) && plugins.get(kind, pluginName(kind, chosen)) === undefined)
+      warnings.push(
+        `${sources.get(`${kind}Address`)} is set, but the ${kind} is ${chosen}, which takes no address: ignored; choose one by --${kind} or MICRO_${kind.toUpperCase()}`,
+      );
+  }
   if (env["MICRO_TLS_INSECURE"] === "true") {
     if (typeof (options.transport ?? settings.transport) === "string") options.insecureSkipVerify = true;
     else warnings.push("MICRO_TLS_INSECURE is set, but the transport was made elsewhere: ignored");

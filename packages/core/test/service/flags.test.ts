@@ -100,7 +100,7 @@ describe("flags", () => {
   });
 
   it("of type map read key=value, keep further equals signs and touch no prototype", () => {
-    const map = parse(["--labels=a=1,b=x=y,c", "--labels=__proto__=1"]).map("labels");
+    const map = parse(["--labels=a=1,b=x=y,c=", "--labels=__proto__=1"]).map("labels");
     expect([...map]).toEqual([
       ["a", "1"],
       ["b", "x=y"],
@@ -108,6 +108,16 @@ describe("flags", () => {
       ["__proto__", "1"],
     ]);
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  });
+
+  it("of type map refuse a key alone", () => {
+    for (const text of ["c", "a=1,c"])
+      expect(() => parse([`--labels=${text}`])).toThrow(
+        '--labels: "c" has no value; write key=value, or key= for an empty one',
+      );
+    expect(() => service([], { MICRO_SERVER_METADATA: "novalue" })).toThrow(
+      'MICRO_SERVER_METADATA: "novalue" has no value',
+    );
   });
 
   it("read numbers and durations", () => {

@@ -358,16 +358,31 @@ describe("settings", () => {
     );
   });
 
-  it("warn of variables whose piece does not exist, and of certificates that are not verified", async () => {
+  it("warn of variables whose piece does not exist, that nothing reads or that have no effect, and of certificates that are not verified", async () => {
     await using place = site();
-    const service = place.service({ env: { MICRO_STORE: "redis", MICRO_TLS_INSECURE: "true", MICRO_OTHER: "1" } });
+    const service = place.service({
+      env: { MICRO_STORE: "redis", MICRO_TLS_INSECURE: "true", MICRO_OTHER: "1", MICRO_REGISTY: "etcd" },
+    });
     await service.init();
     await service.start();
     expect(place.logger.lines.filter((line) => line.startsWith("warn"))).toEqual([
       "warn MICRO_STORE is set, but this version has no store yet: ignored",
+      "warn MICRO_REGISTY is set, and nothing reads it; did you mean MICRO_REGISTRY?",
       "warn Certificates of other nodes are not verified",
     ]);
   });
+});
+
+it.each([
+  [{ MICRO_REGISTRY_ADDRESS: "127.0.0.1:1" }, [], "MICRO_REGISTRY_ADDRESS"],
+  [{}, ["--registry_address=127.0.0.1:1"], "--registry_address"],
+])("an address of a registry that was not chosen is warned of: %j %j", async (env, args, source) => {
+  await using place = site();
+  const service = place.service({ registry: "memory", env, args });
+  await service.init();
+  expect(place.logger.lines.filter((line) => line.startsWith("warn"))).toEqual([
+    `warn ${source} is set, but the registry is memory, which takes no address: ignored; choose one by --registry or MICRO_REGISTRY`,
+  ]);
 });
 
 describe("hooks", () => {
