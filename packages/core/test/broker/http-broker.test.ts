@@ -3,7 +3,8 @@ import { createServer, request } from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import type { AddressInfo } from "node:net";
-import { describe, expect, it } from "vitest";
+import os from "node:os";
+import { describe, expect, it, vi } from "vitest";
 import { decodeEnvelope, httpBroker, memoryRegistry, MicroError } from "@micro/core";
 import type { HttpBrokerOptions, Registry } from "@micro/core";
 import { selfSigned } from "../../src/net/self-signed.ts";
@@ -139,6 +140,27 @@ describe("the registration of a subscription", () => {
       const [node] = await bench.nodes();
       expect(node!.address).toMatch(expected);
       expect(broker.address).toMatch(/^(127\.0\.0\.1|\[::\]):[1-9]\d+$/);
+    }
+  });
+
+  it("advertises the address among the machine's at which a connection is taken", async () => {
+    const of = (address: string, internal: boolean) =>
+      [{ address, family: "IPv4", internal, netmask: "", mac: "", cidr: null }] as os.NetworkInterfaceInfo[];
+    // Nobody is connected to at the address of a group: that interface leads nowhere.
+    const spy = vi.spyOn(os, "networkInterfaces").mockReturnValue({
+      eth0: of("224.0.0.1", false),
+      lo: of("127.0.0.1", true),
+    });
+    try {
+      for (const advertise of [undefined, ":0", ":4711"]) {
+        await using bench = new Bench();
+        const broker = bench.broker({ address: "0.0.0.0:0", advertise });
+        await broker.subscribe("a", () => {}).ready;
+        const port = advertise === ":4711" ? "4711" : broker.address.split(":")[1];
+        expect((await bench.nodes()).map(({ address }) => address)).toEqual([`127.0.0.1:${port}`]);
+      }
+    } finally {
+      spy.mockRestore();
     }
   });
 

@@ -9,7 +9,7 @@ import { detach } from "../../context.ts";
 import { fromError, MicroError } from "../../errors.ts";
 import { silentLogger } from "../../logger/console-logger.ts";
 import type { Metadata } from "../../metadata.ts";
-import { advertiseAddress, joinAddress, splitAddress } from "../../registry/address.ts";
+import { advertiseAddress, joinAddress, reachableHost, splitAddress } from "../../registry/address.ts";
 import { registryCache } from "../../registry/cache.ts";
 import type { CacheSnapshot, RegistryCache } from "../../registry/cache.ts";
 import { portLimits } from "../../net/port-limits.ts";
@@ -109,6 +109,8 @@ class HttpBroker implements Broker {
   #routesVersion = -1;
   #receiver: Promise<Receiver> | undefined;
   #address = "";
+  /** Of the hosts that may be advertised, one at which the port takes connections. */
+  #reachable: Promise<string | undefined> | undefined;
   #closing: Promise<void> | undefined;
   #idle: PromiseWithResolvers<void> | undefined;
   /** Everything is over, the publishes of dead letters included. */
@@ -206,6 +208,7 @@ class HttpBroker implements Broker {
     const receiver = this.#receiver;
     const cache = this.#cache;
     this.#receiver = undefined;
+    this.#reachable = undefined;
     this.#cache = undefined;
     this.#routesVersion = -1;
     this.#address = "";
@@ -425,7 +428,9 @@ class HttpBroker implements Broker {
       throw error;
     }
     this.#address = receiver.address;
-    return advertised(receiver.address, advertise);
+    // Once for each port: every subscription says the same of it.
+    if (this.#receiver === binding) this.#reachable ??= reachableHost(advertise ?? receiver.address, receiver.address);
+    return advertised(receiver.address, advertise, await this.#reachable);
   }
 
   #receive(...[nodeId, message, bytes, looksAtAnswers, onWait]: Parameters<Deliver>): Outcome | Promise<Outcome> {
@@ -489,11 +494,11 @@ async function lostIfRefused(taking: Promise<Outcome>, { topic, consumer }: Subs
 }
 
 /** A host, or an address, as the one to register; the port is the bound one unless it says another. */
-function advertised(bound: string, advertise: string | undefined): string {
-  if (advertise === undefined || bound.startsWith("unix:")) return advertiseAddress(bound);
+function advertised(bound: string, advertise: string | undefined, preferred: string | undefined): string {
+  if (advertise === undefined || bound.startsWith("unix:")) return advertiseAddress(bound, undefined, { preferred });
   const { host, port } = splitAddress(advertise);
   const own = port === undefined || port === "" || port === "0" ? splitAddress(bound).port : port;
-  return advertiseAddress(host === "" ? `:${own}` : joinAddress(host, own), undefined, { bound });
+  return advertiseAddress(host === "" ? `:${own}` : joinAddress(host, own), undefined, { bound, preferred });
 }
 
 function tooLarge(topic: string, bytes: number, limit: number): MicroError {
