@@ -73,6 +73,10 @@ const brokerError = (code: number, detail: unknown, status: string) => ({
   status,
 });
 
+const interfaceOf = (address: string, internal: boolean): os.NetworkInterfaceInfo[] => [
+  { address, family: "IPv4", internal, netmask: "255.0.0.0", mac: "00:00:00:00:00:00", cidr: null },
+];
+
 /** A port nobody listens on. */
 async function deadAddress(): Promise<string> {
   const server = createTcpServer().listen(0, "127.0.0.1");
@@ -144,12 +148,10 @@ describe("the registration of a subscription", () => {
   });
 
   it("advertises the address among the machine's at which a connection is taken", async () => {
-    const of = (address: string, internal: boolean) =>
-      [{ address, family: "IPv4", internal, netmask: "", mac: "", cidr: null }] as os.NetworkInterfaceInfo[];
     // Nobody is connected to at the address of a group: that interface leads nowhere.
     const spy = vi.spyOn(os, "networkInterfaces").mockReturnValue({
-      eth0: of("224.0.0.1", false),
-      lo: of("127.0.0.1", true),
+      eth0: interfaceOf("224.0.0.1", false),
+      lo: interfaceOf("127.0.0.1", true),
     });
     try {
       for (const advertise of [undefined, ":0", ":4711"]) {
