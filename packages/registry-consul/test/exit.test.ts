@@ -25,11 +25,11 @@ describe("a program is told in one line why it cannot start, and ends with code 
   registryRefusalTests(own, {
     "nobody answers": [
       ["--registry=consul", "--registry_address=127.0.0.1:1"],
-      /cannot start: registry consul: .* at http:\/\/127\.0\.0\.1:1: no Consul agent answers there: see `addresses`, or --registry_address \(connect ECONNREFUSED 127\.0\.0\.1:1\)$/,
+      /cannot start: registry consul: .* at http:\/\/127\.0\.0\.1:1: no Consul agent answers there: see `addresses`, or --registry_address \(connect ECONNREFUSED 127\.0\.0\.1:1\); MICRO_START_WAIT=true, .* wait for it$/,
     ],
     "no such host": [
       ["--registry=consul", "--registry_address=nowhere.invalid"],
-      /cannot start: registry consul: .* at http:\/\/nowhere\.invalid:\d+: no such host: see `addresses`, or --registry_address \(.*nowhere\.invalid.*\)$/,
+      /cannot start: registry consul: .* at http:\/\/nowhere\.invalid:\d+: no such host: see `addresses`, or --registry_address \(.*nowhere\.invalid.*\); MICRO_START_WAIT=true, .* wait for it$/,
     ],
     "an address that is none": [
       ["--registry=consul", "--registry_address=host:x"],

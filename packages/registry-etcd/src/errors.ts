@@ -54,7 +54,8 @@ const texts: readonly (readonly [RegExp, ErrorCode, string])[] = [
 /** Any failure as a `MicroError`; `what` says what was attempted, e.g. `look-up of greeter at http://…`. */
 export function fromEtcd(cause: unknown, what: string): MicroError {
   if (MicroError.is(cause)) return cause;
-  const text = cause instanceof Error ? cause.message : String(cause);
+  // What grpc adds of how it came by the addresses, where that is nothing.
+  const text = (cause instanceof Error ? cause.message : String(cause)).replace(/\.?\s*Resolution note:\s*$/, "");
   const known = texts.find(([pattern]) => pattern.test(text));
   const status = (cause as { code?: unknown } | null)?.code;
   const code = known?.[1] ?? (typeof status === "number" ? statuses.get(status) : undefined) ?? "internal";
@@ -62,7 +63,7 @@ export function fromEtcd(cause: unknown, what: string): MicroError {
   const plain = text
     .replace(/^(?:Error: )?\d+ [A-Z_]+: /, "")
     .replace(/^etcdserver: /, "")
-    .replace(/^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: $/s, "$1");
+    .replace(/^No connection established\. Last error: (?:Error: )?/, "");
   const detail = known === undefined ? plain : `${known[2]} (${plain})`;
   return new MicroError(`registry etcd: ${what}: ${detail}`, { id: source, code, cause });
 }

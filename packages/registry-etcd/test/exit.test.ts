@@ -25,11 +25,11 @@ describe("a program is told in one line why it cannot start, and ends with code 
   registryRefusalTests(own, {
     "nobody answers": [
       ["--registry=etcd", "--registry_address=127.0.0.1:1"],
-      /cannot start: registry etcd: .* at http:\/\/127\.0\.0\.1:1: no etcd answers there: see `endpoints`, or --registry_address \(connect ECONNREFUSED 127\.0\.0\.1:1\)$/,
+      /cannot start: registry etcd: .* at http:\/\/127\.0\.0\.1:1: no etcd answers there: see `endpoints`, or --registry_address \(connect ECONNREFUSED 127\.0\.0\.1:1\); MICRO_START_WAIT=true, .* wait for it$/,
     ],
     "no such host": [
       ["--registry=etcd", "--registry_address=nowhere.invalid"],
-      /cannot start: registry etcd: .* at http:\/\/nowhere\.invalid:\d+: no such host: see `endpoints`, or --registry_address \(.*nowhere\.invalid.*\)$/,
+      /cannot start: registry etcd: .* at http:\/\/nowhere\.invalid:\d+: no such host: see `endpoints`, or --registry_address \(.*nowhere\.invalid.*\); MICRO_START_WAIT=true, .* wait for it$/,
     ],
     "an address that is none": [
       ["--registry=etcd", "--registry_address=host:x"],

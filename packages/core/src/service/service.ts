@@ -43,7 +43,7 @@ import { PluginTable } from "./plugins.ts";
 import { endProcess, readProcess } from "./process.ts";
 import { onStopSignal } from "./signals.ts";
 import { outliveStandardStreams } from "./standard-streams.ts";
-import { untilThere } from "./start-conditions.ts";
+import { untilThere, withAdvice } from "./start-conditions.ts";
 import { tellFailedStart } from "./start-failure.ts";
 
 /** Settings of `run()`. */
@@ -498,7 +498,7 @@ class ComposedService implements MicroService {
       if (this.#link === undefined) await this.#untilRegistry(settings);
       if (settings.startWait && this.server.subscribes) await this.#untilBroker();
       this.#binding = this.#pieces.server;
-      await this.#binding.start({ hold: true });
+      await this.#bind(this.#binding);
       this.#throwIfStopping();
       // From here on whoever finds the record is answered: some find it before its registration is confirmed to us.
       this.#binding.admit();
@@ -510,6 +510,16 @@ class ComposedService implements MicroService {
     } catch (error) {
       await this.#undoStart();
       throw error;
+    }
+  }
+
+  async #bind(server: Server): Promise<void> {
+    try {
+      await server.start({ hold: true });
+    } catch (error) {
+      // The one thing that a server waits for is the broker.
+      const away = MicroError.is(error) && (error.code === "unavailable" || error.code === "timeout");
+      throw away && error.detail.startsWith("Broker [") ? withAdvice(error) : error;
     }
   }
 

@@ -26,6 +26,15 @@ export interface Condition {
   readonly attempt: (limit: { signal: AbortSignal; timeoutMs: number }) => Promise<unknown>;
 }
 
+/** What to do where it is only late, as when everything is started at once. */
+const advice = "MICRO_START_WAIT=true, --start_wait or `startWait` wait for it";
+
+/** The error of a start that did not wait for what is away. */
+export function withAdvice(failure: MicroError): MicroError {
+  const { detail, id, code, statusCode, notRun, cause } = failure;
+  return new MicroError(`${detail}; ${advice}`, { id, code, statusCode, notRun, cause: cause ?? failure });
+}
+
 /**
  * Resolves once `attempt` has worked, or failed in a way that waiting does not mend: whoever needs it finds out what
  * that means.
@@ -44,7 +53,7 @@ export async function untilThere({ what, logger, wait, signal, attempt }: Condit
     );
     if (signal.aborted) throw signal.reason;
     if (!mayCome(failure)) break;
-    if (!wait && tries === startPausesMs.length) throw failure;
+    if (!wait && tries === startPausesMs.length) throw withAdvice(failure);
     const now = systemClock.now();
     if (!wait) logger.debug(`${what} Not there: ${failure.detail}`);
     else if (now - toldAt >= reportIntervalMs) {

@@ -313,7 +313,8 @@ describe("a broker that cannot be reached", () => {
     service.subscribe("t", () => {});
     await expect(service.start()).rejects.toMatchObject({
       code: "unavailable",
-      detail: "Broker [far] cannot be connected: connection refused",
+      detail:
+        "Broker [far] cannot be connected: connection refused; MICRO_START_WAIT=true, --start_wait or `startWait` wait for it",
     });
     expect(await place.registry().getService("shop")).toEqual([]);
     expect([service.address, service.ready]).toEqual([undefined, false]);

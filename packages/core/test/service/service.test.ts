@@ -638,7 +638,10 @@ describe("a start that fails", () => {
   it("because of the registry says so, and leaves nothing listening", async () => {
     await using place = site();
     const service = place.service({ registry: unusable("broken") });
-    await expect(service.start()).rejects.toMatchObject({ code: "unavailable", message: "broken is down" });
+    await expect(service.start()).rejects.toMatchObject({
+      code: "unavailable",
+      message: "broken is down; MICRO_START_WAIT=true, --start_wait or `startWait` wait for it",
+    });
     expect(place.logger.lines.filter((line) => line.includes("Listening"))).toEqual([]);
   }, 15_000);
 

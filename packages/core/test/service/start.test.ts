@@ -67,7 +67,10 @@ const failing: Readonly<Record<string, Step>> = {
   },
   "the registry is away": {
     options: () => ({ registry: remote({ getService: () => Promise.reject(away("remote")) }) }),
-    error: { code: "unavailable", detail: "remote: connection refused" },
+    error: {
+      code: "unavailable",
+      detail: "remote: connection refused; MICRO_START_WAIT=true, --start_wait or `startWait` wait for it",
+    },
   },
   listening: {
     options: async () => {
@@ -338,7 +341,7 @@ describe("run()", () => {
     await expect(service.run()).rejects.toBeInstanceOf(ServiceExit);
     expect(exits).toEqual([1]);
     expect(logger.lines.filter((line) => /error|fatal|warn/.test(line))).toEqual([
-      "fatal greeter cannot start: remote: connection refused",
+      "fatal greeter cannot start: remote: connection refused; MICRO_START_WAIT=true, --start_wait or `startWait` wait for it",
     ]);
     const hooked = createService({
       ...settings(),
