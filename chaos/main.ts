@@ -39,7 +39,9 @@ const atOnce = 3;
 const calmMs = 15_000;
 const warmUpMs = 4_000;
 
-process.exitCode = await run(backendName);
+const code = await run(backendName);
+// All is closed by now. Node 24 has been seen to turn in a loop while it waits for handles of children that it has closed itself.
+process.exit(code);
 
 async function run(name: BackendName): Promise<number> {
   say(`chaos: seed ${seed}, ${minutes} min, ${name}, ${rate} orders/s`);

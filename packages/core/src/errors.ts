@@ -5,6 +5,7 @@
  * callers branch on the string `code`, whatever backend or transport is behind it; the number is `statusCode`.
  */
 
+import { thrownText } from "./thrown.ts";
 import { checkOptionNames, type OptionNames } from "./option-check.ts";
 import { optionKinds, valueName, wrongArgument } from "./option-kinds.ts";
 
@@ -260,7 +261,11 @@ export class MicroError extends Error {
 
   /** True for a `MicroError` of this or another installed copy of core. */
   static is(value: unknown): value is MicroError {
-    return typeof value === "object" && value !== null && (value as { [brand]?: unknown })[brand] === true;
+    try {
+      return typeof value === "object" && value !== null && (value as { [brand]?: unknown })[brand] === true;
+    } catch {
+      return false; // A proxy that tells nothing of itself.
+    }
   }
 }
 
@@ -403,7 +408,7 @@ function boundedIssues(issues: readonly Issue[]): readonly Issue[] {
 /** A `MicroError` unchanged; any other thrown value as its text, parsed. Go's `errors.FromError`. */
 export function fromError(error: unknown): MicroError {
   if (MicroError.is(error)) return error;
-  const parsed = parse(textOf(error instanceof Error ? error.message : error));
+  const parsed = parse(textOf(error));
   return new MicroError(parsed.detail, {
     id: parsed.id,
     code: parsed.code,
@@ -417,9 +422,17 @@ export function fromError(error: unknown): MicroError {
 /** Anything may be thrown, even what has no text of its own. */
 function textOf(thrown: unknown): string {
   try {
-    return String(thrown);
+    return String(thrown instanceof Error ? thrown.message : thrown);
   } catch {
+    return untold(thrown);
+  }
+}
+
+function untold(thrown: unknown): string {
+  try {
     return Object.prototype.toString.call(thrown);
+  } catch {
+    return thrownText(thrown);
   }
 }
 

@@ -1,9 +1,11 @@
 /** The newest log records of a process, kept in memory for `Debug.Log`. */
 import type { LogFields, LogLevel, Logger } from "../logger/logger.ts";
+import { messageText, readFields, unreadable } from "../logger/fields.ts";
 import { redacted, type Redact } from "../logger/record-text.ts";
 import { checkOptionNames } from "../option-check.ts";
 import { optionKinds } from "../option-kinds.ts";
 import { ownText } from "../own-text.ts";
+import { thrownText } from "../thrown.ts";
 
 /** One kept record. */
 export interface LogRecord {
@@ -154,8 +156,8 @@ class RingLogger implements Logger {
     this.#keep({
       timestampMs: Date.now(),
       level,
-      message: shortened(message),
-      fields: textFields({ ...this.#fields, ...fields }),
+      message: shortened(messageText(message)),
+      fields: textFields(this.#fields, fields),
     });
   }
 
@@ -190,17 +192,21 @@ function cleaned(record: LogRecord, redact: Redact | undefined): LogRecord {
 }
 
 /** Fields as text at once: a kept object would change, or keep alive what it refers to. */
-function textFields(fields: LogFields): ReadonlyMap<string, string> {
-  return new Map(Object.entries(fields).map(([name, value]) => [name, shortened(fieldText(value))]));
+function textFields(...given: readonly (LogFields | undefined)[]): ReadonlyMap<string, string> {
+  const texts = new Map<string, string>();
+  for (const fields of given)
+    for (const [name, value] of readFields(fields)) texts.set(name, shortened(fieldText(value)));
+  return texts;
 }
 
+/** Anything may be logged. */
 function fieldText(value: unknown): string {
   if (typeof value === "string") return value;
-  if (value instanceof Error) return value.message;
   try {
+    if (value instanceof Error) return thrownText(value);
     return JSON.stringify(value) ?? String(value);
-  } catch {
-    return String(value);
+  } catch (error) {
+    return unreadable(error);
   }
 }
 

@@ -6,7 +6,8 @@ import { MicroError } from "../errors.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { optionKinds } from "../option-kinds.ts";
 import { isError } from "./error-text.ts";
-import { escaped, goText, goTime, jsonText, type Redact, type TextRecord } from "./record-text.ts";
+import { messageText, readFields, unreadable } from "./fields.ts";
+import { goText, jsonText, type Redact, type TextRecord } from "./record-text.ts";
 import { callerOfLogger, framesOf, placeOf } from "./stack.ts";
 import type { LogFields, Logger, LogLevel } from "./logger.ts";
 
@@ -154,8 +155,7 @@ class ConsoleLogger implements Logger {
   log(level: LogLevel, message: string, fields?: LogFields): void {
     if (!this.enabled(level)) return;
     const { write, clock, format, source, threshold, redact } = this.#settings;
-    const all = new Map<string, unknown>(Object.entries(this.#fields));
-    if (fields !== undefined) for (const [key, value] of Object.entries(fields)) all.set(key, value);
+    const all = new Map([...readFields(this.#fields), ...readFields(fields)]);
     const debugging = threshold <= levels.indexOf("debug");
     const unexpected = levels.indexOf(level) >= levels.indexOf("error");
     const stackOf: TextRecord["stackOf"] = (error) => {
@@ -164,17 +164,29 @@ class ConsoleLogger implements Logger {
       return unexpected && !MicroError.is(error) ? "own" : "none";
     };
     // A logger must not fail: neither a value with a broken getter nor a closed stderr may end the caller.
+    const text = format === "go" ? goText : jsonText;
+    const recordOf = (given: ReadonlyMap<string, unknown>): TextRecord => {
+      const shown = new Map(given);
+      if (source) shown.set("file", errorPlace(given, stackOf) ?? callerOfLogger());
+      return { time: clock(), message: messageText(message), fields: shown.set("level", level), stackOf, redact };
+    };
     try {
-      if (source) all.set("file", errorPlace(all, stackOf) ?? callerOfLogger());
-      all.set("level", level);
-      const record: TextRecord = { time: clock(), message, fields: all, stackOf, redact };
-      write(format === "go" ? goText(record) : jsonText(record));
-    } catch (error) {
+      let line: string;
       try {
-        write(`${goTime(new Date())}  level=error the logger failed: ${escaped(String(error))}\n`);
+        line = text(recordOf(all));
       } catch {
-        return; // Nowhere left to report it.
+        // One of the fields: the others can be told, and so can the message.
+        for (const [key, value] of all)
+          try {
+            text(recordOf(new Map([[key, value]])));
+          } catch (error) {
+            all.set(key, unreadable(error));
+          }
+        line = text(recordOf(all));
       }
+      write(line);
+    } catch {
+      return; // Nowhere left to report it.
     }
   }
 

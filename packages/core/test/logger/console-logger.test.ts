@@ -8,7 +8,7 @@ import {
   silentLogger,
   type ConsoleLoggerOptions,
 } from "../../src/logger/console-logger.ts";
-import type { Logger, LogLevel } from "../../src/logger/logger.ts";
+import type { LogFields, Logger, LogLevel } from "../../src/logger/logger.ts";
 
 const time = new Date(2020, 6, 1, 10, 0, 9);
 
@@ -310,10 +310,77 @@ describe("a logger never fails", () => {
           throw new Error("no tag");
         },
       };
-      expect(() => logger.info("m", { hostile })).not.toThrow();
+      expect(() => logger.info("m", { hostile, good: 1 })).not.toThrow();
       expect(lines).toHaveLength(1);
+      expect(lines[0]).toMatch(format === "json" ? /"good":1/ : /good=1/);
     }
   });
+
+  const trap = new Proxy(
+    {},
+    {
+      get() {
+        throw new Error("trap");
+      },
+      getPrototypeOf() {
+        throw new Error("trap");
+      },
+      ownKeys() {
+        throw new Error("trap");
+      },
+    },
+  );
+  const revoked = Proxy.revocable({}, {});
+  revoked.revoke();
+  const values: Record<string, unknown> = {
+    "a proxy": trap,
+    "a revoked proxy": revoked.proxy,
+    "an error whose message is an object": Object.assign(new Error("x"), { message: { statusCode: 400 } }),
+    "an error whose message fails": Object.defineProperty(new Error("x"), "message", {
+      get() {
+        throw new Error("getter");
+      },
+    }),
+    "an error whose stack is a list": Object.assign(new Error("x"), { stack: ["a"] }),
+    "an error with an odd cause": new Error("x", { cause: trap }),
+    "what fails when it is looked at": {
+      [Symbol.for("nodejs.util.inspect.custom")]() {
+        throw new Error("inspect");
+      },
+    },
+  };
+  it.each(Object.entries(values))(
+    "tells the rest of a record with %s, in either format and in the ring",
+    (_, value) => {
+      for (const format of ["go", "json"] as const) {
+        const { logger, lines } = capture({ format, source: true });
+        const ring = logRing({ logger });
+        const getter = Object.defineProperty({ good: 1 }, "bad", {
+          enumerable: true,
+          get() {
+            throw new Error("a getter");
+          },
+        });
+        ring.logger.error("said", { value, good: 1 });
+        ring.logger.error("said", getter);
+        ring.logger.error("said", value as LogFields);
+        expect(lines).toHaveLength(3);
+        for (const line of lines) {
+          expect(line).toContain("said");
+          if (format === "json") expect(JSON.parse(line)).toMatchObject({ level: "error", message: "said" });
+        }
+        expect(lines[0]).toMatch(/good"?[=:]1/);
+        expect(lines[1]).toContain("cannot be read: a getter");
+        expect(ring.read().map(({ message, fields }) => [message, fields.get("good")])).toEqual([
+          ["said", "1"],
+          ["said", "1"],
+          ["said", undefined],
+        ]);
+        expect(() => logger.info(null as unknown as string, null as unknown as LogFields)).not.toThrow();
+        expect(lines.at(-1)).toContain("null");
+      }
+    },
+  );
 
   it("survives a writer that throws", () => {
     const { logger } = capture({
