@@ -5,9 +5,23 @@ import { constants } from "node:os";
 const stopSignals: readonly NodeJS.Signals[] =
   process.platform === "win32" ? ["SIGINT", "SIGTERM", "SIGBREAK"] : ["SIGINT", "SIGTERM", "SIGQUIT"];
 
+type Listener = (signal: NodeJS.Signals) => void;
+
+// Node warns of a leak at the eleventh listener of a signal, and a process may run more services than that: the process
+// has one listener while anybody listens.
+const listeners = new Set<Listener>();
+
+function tellAll(signal: NodeJS.Signals): void {
+  // A copy: who begins to listen meanwhile has not been signalled, and who has ended meanwhile is told nothing.
+  const present = [...listeners];
+  for (const listener of present) {
+    if (listeners.has(listener)) listener(signal);
+  }
+}
+
 /**
  * Call `first` on the first stop signal; the second one ends the process at once, with 128 and the signal's number as a
- * shell does. Disposing removes the listeners.
+ * shell does. Disposing ends that; the process keeps no listener once everybody has. May be called any number of times.
  */
 export function onStopSignal(first: (signal: NodeJS.Signals) => void, exit: (code: number) => void): Disposable {
   let signalled = false;
@@ -19,10 +33,14 @@ export function onStopSignal(first: (signal: NodeJS.Signals) => void, exit: (cod
     signalled = true;
     first(signal);
   };
-  for (const signal of stopSignals) process.on(signal, listener);
+  if (listeners.size === 0) {
+    for (const name of stopSignals) process.on(name, tellAll);
+  }
+  listeners.add(listener);
   return {
     [Symbol.dispose]() {
-      for (const signal of stopSignals) process.off(signal, listener);
+      if (!listeners.delete(listener) || listeners.size > 0) return;
+      for (const name of stopSignals) process.off(name, tellAll);
     },
   };
 }
