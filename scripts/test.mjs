@@ -1,7 +1,7 @@
 // `npm test [-- --quick] [--only SUITE]`: sets up all it needs, runs every suite, and closes with one summary.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { Unavailable, ensureServer, runningServer, serverNames } from "./servers.mjs";
 import { installAndBuild, root, run, toolchain } from "./toolchain.mjs";
@@ -23,7 +23,8 @@ const check = (name, command, args) => ({
   name,
   async run() {
     const { code } = await run(command, args, { env: tools.env });
-    return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: [] };
+    const failures = code === 0 ? [] : [`exit code ${code}`];
+    return { passed: code === 0 ? 1 : 0, failed: failures.length, skipped: [], failures };
   },
 });
 
@@ -52,9 +53,25 @@ const vitest = (name, args, quick) => ({
       (file) => file.status === "failed" && file.assertionResults.every((test) => test.status !== "failed"),
     ).length;
     const failed = numFailedTests + brokenFiles || (code === 0 ? 0 : 1);
-    return { passed, failed, skipped: pending === 0 ? [] : [`${pending} tests of ${name} (reasons above)`] };
+    return {
+      passed,
+      failed,
+      skipped: pending === 0 ? [] : [`${pending} tests of ${name} (reasons above)`],
+      failures: testResults.filter((file) => file.status === "failed").flatMap(failuresOf),
+    };
   },
 });
+
+/** What failed in a file of vitest's report, with the first lines of why. */
+function failuresOf({ name, message, assertionResults }) {
+  const file = relative(root, name);
+  const tests = assertionResults.filter((test) => test.status === "failed");
+  if (tests.length === 0) return [`${file}: ${firstLines(message)}`];
+  return tests.map((test) => `${file} > ${test.fullName}: ${firstLines(test.failureMessages[0] ?? "")}`);
+}
+
+/** Enough to know the failure again where only the end of the output is kept. */
+const firstLines = (text) => text.split("\n").slice(0, 4).join("\n    ").slice(0, 800);
 
 /** Why the first of these servers cannot be had; `undefined` if all can. */
 async function unavailable(names) {
@@ -84,8 +101,14 @@ const suites = [
       const report = join(scratch, "interop.json");
       const { code } = await run(tools.node, [join(root, "interop", "run.mjs"), "--json", report], { env: tools.env });
       if (!existsSync(report)) return { passed: 0, failed: 1, skipped: [] };
-      const { passed, failed, skipped } = JSON.parse(readFileSync(report, "utf8"));
-      return { passed, failed: failed || (code === 0 ? 0 : 1), skipped };
+      const { passed, failed, skipped, cells = [] } = JSON.parse(readFileSync(report, "utf8"));
+      const failures = cells
+        .filter(({ state }) => state === "FAIL")
+        .map(
+          ({ scenario, generation, direction, via, text }) =>
+            `${scenario} (${generation}, ${direction}, ${via}): ${firstLines(text ?? "")}`,
+        );
+      return { passed, failed: failed || (code === 0 ? 0 : 1), skipped, failures };
     },
   },
   {
@@ -102,8 +125,11 @@ const suites = [
         { env: tools.env },
       );
       if (!existsSync(report)) return { passed: 0, failed: 1, skipped: [] };
-      const { passed, failed } = JSON.parse(readFileSync(report, "utf8"));
-      return { passed, failed: failed || (code === 0 ? 0 : 1), skipped: [] };
+      const { passed, failed, checks } = JSON.parse(readFileSync(report, "utf8"));
+      const failures = Object.entries(checks)
+        .filter(([, violations]) => violations.length > 0)
+        .map(([what, violations]) => `${what}: ${firstLines(violations.join("\n"))}`);
+      return { passed, failed: failed || (code === 0 ? 0 : 1), skipped: [], failures };
     },
   },
 ].filter((suite) => (options.only === undefined ? !options.quick || suite.quick : options.only.includes(suite.name)));
@@ -140,6 +166,8 @@ for (const result of results) {
 process.stdout.write(
   `suites: ${results.length} run, ${results.filter((result) => result.failed === 0).length} passed, ${results.filter((result) => result.failed > 0).length} failed\n`,
 );
+for (const { name, failures = [] } of results)
+  for (const failure of failures) process.stdout.write(`failed: ${name}: ${failure}\n`);
 if (skipped.length === 0) process.stdout.write("skipped: none\n");
 for (const reason of skipped) process.stdout.write(`skipped${ci ? " (a failure in CI)" : ""}: ${reason}\n`);
 process.stdout.write(
