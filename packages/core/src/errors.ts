@@ -332,7 +332,8 @@ export function newError(id: string, detail: string, statusCode: number): MicroE
 
 /**
  * Read an error text as Go's `errors.Parse`: a JSON object gives its fields (keys in any case), anything else code 0
- * with the text as detail.
+ * with the text as detail. Unlike there, an object of somebody else's, with neither `id` nor `detail` but with keys of its own,
+ * is not taken for an error without a text: its text is the detail, and `code` and `status` are read where it has them.
  */
 export function parse(text: string): MicroError {
   let value: unknown;
@@ -345,7 +346,9 @@ export function parse(text: string): MicroError {
   const fields =
     typeof value === "object" && !Array.isArray(value) ? readFields(value as Record<string, unknown>) : undefined;
   if (fields === undefined) return new MicroError(text, { statusCode: 0, status: "" });
-  return new MicroError(fields.detail ?? "", {
+  const known = fields.id !== undefined || fields.detail !== undefined;
+  const foreign = !known && Object.keys(value as object).some((key) => !wireKeys.has(key.toLowerCase()));
+  return new MicroError(fields.detail ?? (foreign ? text : ""), {
     id: fields.id,
     code: codesByStatus.get(fields.code ?? 0) ?? "unknown",
     statusCode: fields.code ?? 0,
@@ -353,6 +356,8 @@ export function parse(text: string): MicroError {
     issues: fields.issues,
   });
 }
+
+const wireKeys: ReadonlySet<string> = new Set(["id", "code", "detail", "status", "issues"]);
 
 /** Fields of a wire object, or undefined where one has the wrong type (Go's decoder refuses the whole text then). */
 function readFields(object: Record<string, unknown>): ErrorJson | undefined {

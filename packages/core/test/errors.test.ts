@@ -215,6 +215,14 @@ describe("parse", () => {
     expect(parse(text)).toMatchObject({ detail: text, statusCode: 0, code: "unknown", id: "", status: "" });
   });
 
+  it.each([
+    ["a problem document", '{"type":"about:blank","title":"no stock"}', 0],
+    ["an object with a message", '{"message":"no stock","level":3}', 0],
+    ["an object with a code beside it", '{"code":409,"message":"no stock"}', 409],
+  ])("keeps %s, which is nobody's error, as the detail", (_, text, statusCode) => {
+    expect(parse(text)).toMatchObject({ detail: text, statusCode, id: "" });
+  });
+
   it("gives an empty error for null and {}", () => {
     for (const text of ["null", "{}"]) expect(stringify(parse(text))).toBe("{}");
   });

@@ -12,7 +12,8 @@ const maxDetailLength = 4096;
 
 /**
  * The error as the caller gets it. A plain error becomes a 500 of the service with its message alone; after the
- * deadline it is the 408 that caused it. A call that was cancelled is 408, as Go has no other code for it.
+ * deadline it is the 408 that caused it. A call that was cancelled is 408, as Go has no other code for it; a 499 that the
+ * handler says of its own accord stays one, since it need not mean this call, and Go's clients would repeat a 408.
  */
 export function errorForCaller(error: unknown, cancellation: Cancellation, service: string): MicroError {
   if (!MicroError.is(error)) {
@@ -20,7 +21,7 @@ export function errorForCaller(error: unknown, cancellation: Cancellation, servi
     if (reason !== undefined) return errorForCaller(reason, cancellation, service);
     return new HandlerFault(shortened(thrownText(error)), { id: service, code: "internal" });
   }
-  const aborted = error.statusCode === 499;
+  const aborted = error.statusCode === 499 && cancellation.reason !== undefined;
   if (error.id !== "" && !aborted && error.detail.length <= maxDetailLength) return error;
   const Told = error instanceof HandlerFault ? HandlerFault : MicroError;
   return new Told(shortened(error.detail), {
@@ -43,7 +44,9 @@ function bareText(detail: string): string {
   // oxlint-disable-next-line no-control-regex
   const text = detail.replaceAll(/[\r\n\0]/g, " ").trim();
   const read = parse(text);
-  return text === "EOS" || read.statusCode !== 0 || read.detail !== text ? `error: ${text}` : text;
+  // Braces are an object to whoever reads this; Go would show an object that is not its own as an error without a text.
+  const other = text === "EOS" || text.startsWith("{") || read.statusCode !== 0 || read.detail !== text;
+  return other ? `error: ${text}` : text;
 }
 
 /** A reply with an error; codecs with an envelope carry it there, too, which Go's clients of them need. */

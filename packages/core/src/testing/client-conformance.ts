@@ -1061,7 +1061,7 @@ export function clientConformance(
   );
 }
 
-/** Codes as a handler throws them and as they arrive: on the wire there are numbers only, and no 499. */
+/** Codes as a handler throws them and as they arrive: on the wire there are numbers only. */
 const codesOnTheWire: readonly (readonly [ErrorCode, ErrorCode, number])[] = [
   ["bad_request", "bad_request", 400],
   ["unauthorized", "unauthorized", 401],
@@ -1072,7 +1072,7 @@ const codesOnTheWire: readonly (readonly [ErrorCode, ErrorCode, number])[] = [
   ["conflict", "conflict", 409],
   ["too_large", "too_large", 413],
   ["too_many_requests", "too_many_requests", 429],
-  ["aborted", "timeout", 408],
+  ["aborted", "aborted", 499],
   ["internal", "internal", 500],
   ["not_implemented", "not_implemented", 501],
   ["unavailable", "unavailable", 503],

@@ -31,6 +31,12 @@ describe("what a handler throws, on Go's wire", () => {
       'error: {"code":500}',
       { ...boom, detail: '{"code":500}' },
     ],
+    [
+      "is never shown as an error without a text, which Go makes of an object of somebody else's",
+      new Error('{"message":"out of stock"}'),
+      'error: {"message":"out of stock"}',
+      { ...boom, detail: '{"message":"out of stock"}' },
+    ],
     ["is never taken for one without anything", new Error("{}"), "error: {}", { ...boom, detail: "{}" }],
   ];
   for (const [title, thrown, bare, detail] of cases)
