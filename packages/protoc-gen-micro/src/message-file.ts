@@ -81,7 +81,8 @@ class MessageFile implements TypeNames {
     for (const type of this.#file.enums) blocks.push(this.#enum(type));
     for (const message of this.#file.messages) this.#message(message, blocks);
     for (const extension of this.#file.extensions) this.#extension(extension, blocks);
-    if (blocks.length > 0 && this.boxed) blocks.push(this.#types());
+    // A file that has only services names what they take and give: that is what an `Any` among it may hold.
+    if ((blocks.length > 0 || this.#file.services.length > 0) && this.boxed) blocks.push(this.#types());
     const modules = [...this.#imports].toSorted(([a], [b]) => (a < b ? -1 : 1));
     const head = [
       ...fileHead(this.#file),

@@ -37,6 +37,9 @@ function wide(): string {
 const small = {
   "empty.proto": `syntax = "proto3";`,
   "none.proto": `syntax = "proto3"; message None {} service Nothing {}`,
+  "any.proto": `syntax = "proto3"; import "google/protobuf/any.proto"; message Held { google.protobuf.Any any = 1; }`,
+  "held.proto": `syntax = "proto3"; import "any.proto"; service Holds { rpc Hold(Held) returns (Held); }`,
+  "over.proto": `syntax = "proto3"; import "held.proto"; import "any.proto"; message Over { Held held = 1; }`,
   "one.proto": `syntax = "proto3"; message One { string text = 1; }`,
   "enum.proto": `syntax = "proto3"; enum Colour { NONE = 0; }`,
   "oneof.proto": `syntax = "proto3"; import "google/protobuf/struct.proto"; message Of { oneof size { google.protobuf.NullValue none = 1; string text = 2; } }`,
