@@ -22,7 +22,7 @@ beforeAll(async () => {
   const folder = resources.use(await temporaryFolder("micro-pack-"));
   tarballs = await packTarballs(folder.path, packages);
   project = join(folder.path, "app");
-  await npmProject(project, [...tarballs.values()]);
+  await npmProject(project, [...tarballs.values(), "zod@^4.6.7"]);
 });
 afterAll(() => resources.disposeAsync());
 
@@ -161,6 +161,78 @@ await service.stop();
     const generated = await execute(program, ["-I", "proto", "greeter.proto", "--out", "gen"], project);
     expect(generated).toMatchObject({ code: 0, stdout: "", stderr: "" });
     expect(await execute("node", ["greeter.ts"], project, 30_000)).toMatchObject({ code: 0, stdout: "Hello John\n" });
+  });
+
+  // `node --disallow-code-generation-from-strings`, as hardened images start it. One cannot: its README says so.
+  const without = "--disallow-code-generation-from-strings";
+  for (const name of packages) {
+    it(`${name} ${name === "registry-etcd" ? "says that it does not load" : "loads"} where no code is made from strings`, async () => {
+      const program = `await import("@micro/${name}"); console.log("loaded");`;
+      const ended = await execute(process.execPath, [without, "--input-type=module", "-e", program], project);
+      if (name !== "registry-etcd") return expect(ended).toEqual({ code: 0, stdout: "loaded\n", stderr: "" });
+      expect(ended.stderr).toContain("Code generation from strings disallowed");
+      expect(await readFile(join(workspace, "packages", name, "README.md"), "utf8")).toContain(without);
+    });
+  }
+
+  it("calls, streams, events, generated messages and validators work where no code is made from strings", async () => {
+    await writeFiles(project, {
+      "strings.proto": `syntax = "proto3";
+package strings;
+service Echo { rpc Say(Message) returns (Message); rpc Count(Message) returns (stream Message); }
+message Message { string text = 1; map<string, int64> counts = 2; oneof kind { bool yes = 3; Message inner = 4; } }
+`,
+      "strings.ts": `import { createService, defineService, memoryRegistry, silentLogger, unary } from "@micro/core";
+import { z } from "zod";
+import { Echo } from "./strings/strings.micro.ts";
+
+const Users = defineService("strings", {
+  add: unary({ request: z.object({ name: z.string().min(1) }), response: z.object({ id: z.number() }) }),
+});
+const options = { registry: memoryRegistry(), logger: silentLogger, address: "127.0.0.1:0", args: [], env: {} };
+const service = createService({ name: "strings", handleSignals: false, ...options });
+service.handle(Echo, {
+  say: (message) => message,
+  async *count(message) {
+    yield message;
+    yield message;
+  },
+});
+service.handle(Users, { add: () => ({ id: 7 }) });
+const came = Promise.withResolvers<unknown>();
+service.subscribe("said", (event) => came.resolve(event));
+await service.start();
+
+const echo = service.client(Echo, { service: "strings" });
+const message = { text: "a", counts: { b: 2n }, kind: { $case: "yes" as const, value: true } };
+console.log(await echo.say(message));
+console.log(await service.call("strings", "Echo.Say", { text: "json", inner: { text: "b" } }));
+for await (const { text } of echo.count(message)) console.log(text);
+const users = service.client(Users);
+console.log(await users.add({ name: "a" }), await users.add({ name: "" }).catch((error) => error.code));
+await service.publish("said", { text: "event" });
+console.log(await came.promise);
+await service.stop();
+`,
+    });
+    const generator = join(project, "node_modules/@micro/protoc-gen-micro/dist/main.js");
+    const generated = await execute(
+      process.execPath,
+      [without, generator, "strings.proto", "--out", "strings"],
+      project,
+    );
+    expect(generated).toEqual({ code: 0, stdout: "", stderr: "" });
+    expect(await execute(process.execPath, [without, "strings.ts"], project, 30_000)).toEqual({
+      code: 0,
+      stdout: `{ text: 'a', counts: { b: 2n }, kind: { '$case': 'yes', value: true } }
+{ text: 'json', inner: { text: 'b' } }
+a
+a
+{ id: 7 } bad_request
+{ text: 'event' }
+`,
+      stderr: "",
+    });
   });
 
   it("loads with import and with require, as one copy", async () => {
