@@ -4,7 +4,6 @@
  * A plugin package exports `plugins`, a list of descriptors. `--registry=etcd` imports `@micro/registry-etcd` from the
  * program's own dependencies and takes its descriptor of kind `registry` and name `etcd`.
  */
-import { createRequire, findPackageJSON } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { builtin } from "../builtins.ts";
@@ -206,7 +205,7 @@ function resolveModule(module: string): string | undefined {
   if (isPath(module)) {
     // As typed in a shell: relative to the working directory.
     try {
-      return pathToFileURL(createRequire(join(process.cwd(), "_")).resolve(resolve(module))).href;
+      return pathToFileURL(builtin.module().createRequire(join(process.cwd(), "_")).resolve(resolve(module))).href;
     } catch {
       return undefined;
     }
@@ -221,12 +220,12 @@ function resolveModule(module: string): string | undefined {
 
 function resolveFrom(module: string, base: string): string | undefined {
   try {
-    return createRequire(base).resolve(module);
+    return builtin.module().createRequire(base).resolve(module);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ERR_PACKAGE_PATH_NOT_EXPORTED") return undefined;
   }
   // Its `exports` are for `import` alone; Node's synchronous resolver only knows `require`.
-  const manifest = findPackageJSON(module, base);
+  const manifest = builtin.module().findPackageJSON(module, base);
   if (manifest === undefined) return undefined;
   const { exports } = JSON.parse(builtin.fs().readFileSync(manifest, "utf8")) as { exports?: unknown };
   const target = exportTarget(exports);

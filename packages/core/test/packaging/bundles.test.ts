@@ -59,10 +59,23 @@ const withEsbuild: Bundle = async (source, target) => {
   return ended.stderr;
 };
 
+/** As the issue that everybody finds has it: what is bundled of CommonJS asks for built-in modules with `require`. */
+const banner = 'import { createRequire } from "module"; const require = createRequire(import.meta.url);';
+
+const withEsbuildToEsm: Bundle = async (source, target) => {
+  const out = `--outfile=${join(target, "main.mjs")}`;
+  const plain = /registry-(?:mdns|consul)/.test(source) ? [] : [`--banner:js=${banner}`];
+  const args = [source, "--bundle", "--platform=node", "--format=esm", ...plain, out, "--log-level=warning"];
+  const ended = await execute(join(project, "node_modules/.bin/esbuild"), args, project);
+  expect(ended.code, ended.stderr).toBe(0);
+  return ended.stderr;
+};
+
 const bundlers: Readonly<Record<string, { readonly extension: string; readonly bundle: Bundle }>> = {
   "rolldown-esm": { extension: "mjs", bundle: withRolldown("esm", "mjs") },
   "rolldown-cjs": { extension: "cjs", bundle: withRolldown("cjs", "cjs") },
   "esbuild-cjs": { extension: "cjs", bundle: withEsbuild },
+  "esbuild-esm": { extension: "mjs", bundle: withEsbuildToEsm },
 };
 
 describe("a bundled program", () => {
