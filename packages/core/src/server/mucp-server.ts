@@ -289,7 +289,7 @@ class MucpServer implements Server, CallHost {
     const plan = this.#router.find(endpoint);
     if (plan === undefined) return this.#reject(exchange, this.#router.refusal(endpoint, this.service), format);
     const { opened } = exchange;
-    const mismatch = opened === undefined ? undefined : Router.mismatch(plan, opened, this.service);
+    const mismatch = opened === undefined ? undefined : Router.mismatch(plan, opened, exchange.id, this.service);
     if (mismatch !== undefined) return this.#reject(exchange, mismatch, format);
     const limit = plan.method.maxMessageBytes ?? this.#maxMessageBytes;
     if (payload.length > limit) return this.#reject(exchange, tooLarge(this.service, endpoint, limit), format);

@@ -23,6 +23,8 @@ export interface Plan {
 }
 
 const kindNames = { server: "server stream", client: "client stream", bidi: "bidirectional stream" } as const;
+const byHand =
+  "; over HTTP by hand, send the header Micro-Stream with an id of your own in a request without a body, then each message in a request with the same headers, on the same connection";
 
 /** The handlers of one server. */
 export class Router {
@@ -90,14 +92,20 @@ export class Router {
     return meant === undefined ? undefined : `${meantType}.${meant}`;
   }
 
-  /** Why a plan cannot run an exchange that was opened as another kind; undefined if it can. */
-  static mismatch({ endpoint, method }: Plan, opened: "call" | "stream", service: string): MicroError | undefined {
+  /**
+   * Why a plan cannot run an exchange that was opened as another kind; undefined if it can.
+   * @param id of the exchange: only who speaks HTTP by hand has none.
+   */
+  static mismatch(
+    { endpoint, method }: Plan,
+    opened: "call" | "stream",
+    id: string,
+    service: string,
+  ): MicroError | undefined {
     if (opened === (method.kind === "unary" ? "call" : "stream")) return undefined;
-    const text =
-      method.kind === "unary"
-        ? `${endpoint} is a unary call, no stream: use service.call`
-        : `${endpoint} is a ${kindNames[method.kind]}: use service.stream`;
-    return badRequest(service, text);
+    if (method.kind === "unary") return badRequest(service, `${endpoint} is a unary call, no stream: use service.call`);
+    const text = `${endpoint} is a ${kindNames[method.kind]}: use service.stream`;
+    return badRequest(service, id === "" ? text + byHand : text);
   }
 
   /** The largest message that any endpoint takes beyond the server's own limit. */

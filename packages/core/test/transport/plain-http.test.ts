@@ -289,7 +289,9 @@ describe("what a caller is", () => {
   it.each<[string, string, "call" | "stream" | undefined, boolean]>([
     ["a call of Go's", "Micro-Id: 1\r\n", "call", false],
     ["a stream of Go's, or a call out of one", "Micro-Id: 1\r\nMicro-Stream: 1\r\n", undefined, false],
-    ["a call without an id", "", undefined, false],
+    ["a call without an id", "", "call", false],
+    ["a call of the headers of old", "X-Micro-Id: 1\r\n", "call", false],
+    ["a stream of theirs", "X-Micro-Stream: 1\r\n", undefined, false],
     ["a call of ours", "Micro-Id: 1\r\nMicro-Stream: 1\r\nMicro-Opens: call\r\n", "call", false],
     ["a stream of ours", "Micro-Id: 1\r\nMicro-Stream: 1\r\nMicro-Opens: stream\r\n", "stream", false],
     ["one that was looked up", "Micro-Id: 1\r\nMicro-Looked-Up: 1\r\n", "call", true],

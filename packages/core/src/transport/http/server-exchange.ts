@@ -102,12 +102,12 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
 
   /**
    * Ours say it. Go's clients of streams name the stream in each message; one that is named by a call may have been passed on from
-   * the stream whose handler makes it (`wire` 1.9), so that only its absence tells.
+   * the stream whose handler makes it (`wire` 1.9), so that only its absence tells: no further message could be of it.
    */
   get opened(): "call" | "stream" | undefined {
-    const { opens, id, stream, legacy } = this.#head;
+    const { opens, stream, legacy } = this.#head;
     if (opens === "call" || opens === "stream") return opens;
-    return id !== undefined && stream === undefined && !legacy ? "call" : undefined;
+    return stream === undefined && !(legacy && this.header.has("X-Micro-Stream")) ? "call" : undefined;
   }
 
   get header(): Metadata {
