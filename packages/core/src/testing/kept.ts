@@ -12,7 +12,7 @@ const patienceMs = 2_000;
 let collector: (() => void) | undefined;
 
 /** Collect what is garbage by now, whether the program was started with `--expose-gc` or not. */
-function collectNow(): void {
+export function collectNow(): void {
   if (collector === undefined) {
     setFlagsFromString("--expose-gc");
     collector = (globalThis.gc ?? runInNewContext("gc")) as () => void;
