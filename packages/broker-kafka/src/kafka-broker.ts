@@ -7,6 +7,8 @@ import {
   checkOptionNames,
   checkPublishOptions,
   checkSubscription,
+  detach,
+  unlessInside,
   encodeEnvelope,
   outgoingHeader,
   publishTimeout,
@@ -191,6 +193,7 @@ class KafkaBroker implements Broker {
       throw new TypeError("subscribe: `kafka.start` must be `newest` or `oldest`");
     const subscription: Subscription = new Subscription({
       broker: "kafka",
+      owner: this,
       topic,
       handler,
       options,
@@ -266,7 +269,7 @@ class KafkaBroker implements Broker {
   }
 
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    return (this.#disconnecting ??= this.#disconnect(options));
+    return unlessInside(this, (this.#disconnecting ??= detach(() => this.#disconnect(options))));
   }
 
   async #disconnect({ timeoutMs = 30_000 }: { timeoutMs?: number | undefined }): Promise<void> {

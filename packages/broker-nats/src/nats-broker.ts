@@ -7,6 +7,8 @@ import {
   Subscription,
   checkPublishOptions,
   checkSubscription,
+  detach,
+  unlessInside,
   encodeEnvelope,
   publishTimeout,
   publishWithin,
@@ -329,6 +331,7 @@ class NatsBroker implements Broker {
     checkPattern(topic);
     const subscription: Subscription = new Subscription({
       broker: "nats",
+      owner: this,
       topic,
       handler,
       options,
@@ -411,7 +414,7 @@ class NatsBroker implements Broker {
   }
 
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    return (this.#disconnecting ??= this.#disconnect(options));
+    return unlessInside(this, (this.#disconnecting ??= detach(() => this.#disconnect(options))));
   }
 
   async #disconnect(options: { timeoutMs?: number | undefined }): Promise<void> {

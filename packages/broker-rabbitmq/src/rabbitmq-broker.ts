@@ -5,6 +5,8 @@ import {
   Subscription,
   checkPublishOptions,
   checkSubscription,
+  detach,
+  unlessInside,
   outgoingHeader,
   silentLogger,
 } from "@micro/core";
@@ -168,6 +170,7 @@ class RabbitmqBroker implements Broker {
     const queue = readSubscribeOptions(this.#settings, topic, options.queue, options.rabbitmq);
     const subscription: Subscription = new Subscription({
       broker: this.name,
+      owner: this,
       topic,
       handler,
       options,
@@ -226,7 +229,7 @@ class RabbitmqBroker implements Broker {
   }
 
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    return (this.#disconnecting ??= this.#disconnect(options));
+    return unlessInside(this, (this.#disconnecting ??= detach(() => this.#disconnect(options))));
   }
 
   async #disconnect(options: { timeoutMs?: number | undefined }): Promise<void> {

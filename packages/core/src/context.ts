@@ -4,10 +4,10 @@
  * It travels in `AsyncLocalStorage`: a call made inside a handler inherits metadata, remaining time and cancellation
  * without user code. {@link detach} opts out.
  */
-import { AsyncLocalStorage } from "node:async_hooks";
 import { MicroError } from "./errors.ts";
 import { Metadata } from "./metadata.ts";
 import { timerDelay } from "./option-check.ts";
+import { type WorkFrame, type Work, frames } from "./work.ts";
 
 /** The key of a typed value; two keys with the same name are different keys. */
 export interface ContextKey<T> {
@@ -141,17 +141,21 @@ export interface ContextInit {
   cancellation?: Cancellation | undefined;
   /** @internal */
   source?: ContextSource | undefined;
+  /** Who waits for the handler. @internal */
+  work?: Work | undefined;
 }
 
 const noBytes = new Uint8Array(0);
 
 /** See the head of this file. Handlers get one; wrappers derive another with {@link Context.with}. */
-export class Context {
+export class Context implements WorkFrame {
   readonly service: string;
   readonly endpoint: string;
   readonly contentType: string;
   /** The undecoded request; empty on streams. */
   readonly body: Uint8Array;
+  /** @internal */
+  readonly work: Work | undefined;
   readonly #source: ContextSource | undefined;
   #metadata: Metadata | undefined;
   readonly #remote: string | undefined;
@@ -164,6 +168,7 @@ export class Context {
     this.endpoint = init.endpoint;
     this.contentType = init.contentType ?? "";
     this.body = init.body ?? noBytes;
+    this.work = init.work;
     this.#source = init.source;
     if (init.source !== undefined) return;
     this.#metadata = init.metadata;
@@ -223,19 +228,18 @@ export class Context {
   }
 }
 
-const storage = new AsyncLocalStorage<Context | undefined>();
-
 /** The context of the call or event being handled, or undefined outside of one. Go's `FromContext`. */
 export function currentContext(): Context | undefined {
-  return storage.getStore();
+  const frame = frames.getStore();
+  return frame instanceof Context ? frame : undefined;
 }
 
 /** Run `run` with `context` as the current one. */
 export function runInContext<T>(context: Context, run: () => T): T {
-  return storage.run(context, run);
+  return frames.run(context, run);
 }
 
 /** Run `run` outside of any call: what it starts outlives the call and inherits nothing. */
 export function detach<T>(run: () => T): T {
-  return storage.run(undefined, run);
+  return frames.run(undefined, run);
 }

@@ -301,6 +301,7 @@ export { checkPublishOptions, type FurtherOptions } from "./broker/option-names.
 export { outgoingHeader } from "./broker/outgoing.ts";
 export { RefusalLog } from "./broker/refusal-log.ts";
 export { brokerLine, logConnectionLost } from "./broker/log-line.ts";
+export { unlessInside } from "./work.ts";
 export { Subscription, type SubscriptionOptions } from "./broker/subscription.ts";
 
 // Logger, supervision, time

@@ -130,7 +130,7 @@ export interface Subscriber extends AsyncDisposable {
   /**
    * Take no more messages; let running handlers finish and acknowledge; give the rest back where the backend can have
    * them. Handlers still running after `timeoutMs` (default: 30000) are cancelled through their signal and not waited for.
-   * May be called twice.
+   * May be called twice. In a handler of its own it only begins: the promise does not wait for that handler, nor for anything else.
    */
   unsubscribe(options?: { timeoutMs?: number | undefined }): Promise<void>;
   /** The same as `unsubscribe()`. */
@@ -173,7 +173,8 @@ export interface Broker extends AsyncDisposable {
   subscribe(topic: string, handler: BrokerHandler, options?: SubscribeOptions): Subscriber;
   /**
    * End for good: unsubscribe everything (as {@link Subscriber.unsubscribe}), send what publishes wait for, close.
-   * Everything asked for afterwards is refused with `closed`. May be called twice.
+   * Everything asked for afterwards is refused with `closed`. May be called twice. In a handler of this broker it only begins, as
+   * `unsubscribe()` does.
    */
   disconnect(options?: { timeoutMs?: number | undefined }): Promise<void>;
   /**

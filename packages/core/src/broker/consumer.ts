@@ -4,12 +4,14 @@
  *
  * A plugin feeds {@link Consumer.deliver} and tells its backend what the {@link Delivery} is told.
  */
+import { AsyncResource } from "node:async_hooks";
 import { Metadata } from "../metadata.ts";
-import { Cancellation, currentContext, detach } from "../context.ts";
+import { Cancellation, detach } from "../context.ts";
 import { MicroError, fromError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { thrownText } from "../thrown.ts";
 import type { Backoff } from "../client/client.ts";
+import { type Work, frames } from "../work.ts";
 import { checkSubscribeOptions, type FurtherOptions } from "./option-names.ts";
 import { processTaken, type TakenBytes } from "./taken-bytes.ts";
 import type {
@@ -41,6 +43,8 @@ export interface Delivery {
 export interface ConsumerOptions {
   /** The broker's name, for errors; also the key of the options that only it has. */
   readonly broker: string;
+  /** The broker itself: a handler that disconnects it is not waited for by itself (`unlessInside`). */
+  readonly owner?: object | undefined;
   readonly topic: string;
   readonly handler: BrokerHandler;
   readonly options: SubscribeOptions;
@@ -125,7 +129,7 @@ function isPermanent(error: MicroError): boolean {
 
 type Phase = "waiting" | "running" | "unsettled" | "retrying" | "settled";
 
-class ConsumedEvent implements BrokerEvent {
+class ConsumedEvent implements BrokerEvent, Work {
   readonly delivery: Delivery;
   readonly bytes: number;
   readonly #consumer: Consumer;
@@ -152,6 +156,12 @@ class ConsumedEvent implements BrokerEvent {
   get signal(): AbortSignal {
     return this.#consumer.cancellation.signal;
   }
+  get running(): boolean {
+    return this.phase !== "settled";
+  }
+  isOf(owner: object): boolean {
+    return this.#consumer.isOf(owner);
+  }
   ack(): Promise<void> {
     return this.#consumer.acknowledge(this);
   }
@@ -161,7 +171,7 @@ class ConsumedEvent implements BrokerEvent {
 }
 
 /** See the head of this file. */
-export class Consumer {
+export class Consumer implements Work {
   readonly #options: ConsumerOptions;
   readonly #autoAck: boolean;
   readonly #concurrency: number;
@@ -190,6 +200,14 @@ export class Consumer {
   #idle: PromiseWithResolvers<void> | undefined;
   #draining: Promise<boolean> | undefined;
   readonly #pauses = new Map<ConsumedEvent, () => void>();
+  /**
+   * Handlers run in what surrounded the subscription, whoever's socket, timer or publish brings the message: it is nobody's
+   * nested call, even if it was published in this process.
+   */
+  readonly #surroundings = frames.run(
+    { work: this },
+    () => new AsyncResource("MicroSubscription", { requireManualDestroy: true }),
+  );
 
   /** @throws {TypeError} as {@link checkSubscription}. */
   constructor(options: ConsumerOptions) {
@@ -231,6 +249,18 @@ export class Consumer {
   /** Bytes of bodies the backend may send before any is settled, beside one message that is taken whatever its size. */
   get roomBytes(): number {
     return Math.max(0, this.#prefetchBytes - this.#bytes);
+  }
+
+  /**
+   * True while an event is not settled, whichever: telling them apart would cost more than most handlers do. Code that one
+   * handler has left behind is taken for part of another one that runs. @internal
+   */
+  get running(): boolean {
+    return this.#unsettled.size > 0;
+  }
+  /** @internal */
+  isOf(owner: object): boolean {
+    return owner === this || owner === this.#options.owner;
   }
 
   /** No further message is taken. */
@@ -404,9 +434,7 @@ export class Consumer {
     const run = ++event.runs;
     let result: void | Promise<void>;
     try {
-      // Outside of any call: a message is nobody's nested call, even if it was published in this process.
-      result =
-        currentContext() === undefined ? this.#options.handler(event) : detach(() => this.#options.handler(event));
+      result = this.#surroundings.runInAsyncScope(this.#options.handler, undefined, event);
     } catch (error) {
       this.#threw(event, run, error);
       return;

@@ -3,6 +3,7 @@
  * Go's counterpart is `broker/memory.go`; unlike it, queue groups are kept, handlers do not run inside the publish,
  * and a subscriber that is too slow holds publishers back.
  */
+import { detach } from "../context.ts";
 import { MicroError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import { silentLogger } from "../logger/console-logger.ts";
@@ -22,6 +23,7 @@ import type { LaneMessage, LaneWaiter } from "./lane.ts";
 import { checkPublishOptions } from "./option-names.ts";
 import { outgoingHeader } from "./outgoing.ts";
 import { Subscription } from "./subscription.ts";
+import { unlessInside } from "../work.ts";
 
 const id = "go.micro.broker.memory";
 const further = { memory: true } as const;
@@ -124,6 +126,7 @@ class MemoryBroker implements Broker {
     this.#throwIfClosed();
     const subscription: Subscription = new Subscription({
       broker: this.name,
+      owner: this,
       topic,
       handler,
       options,
@@ -141,7 +144,7 @@ class MemoryBroker implements Broker {
   }
 
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    return (this.#closing ??= this.#disconnect(options));
+    return unlessInside(this, (this.#closing ??= detach(() => this.#disconnect(options))));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -2,6 +2,7 @@
 import { detach } from "../context.ts";
 import { MicroError } from "../errors.ts";
 import type { Subscriber, SubscriberStats } from "./broker.ts";
+import { unlessInside } from "../work.ts";
 import { Consumer } from "./consumer.ts";
 import type { ConsumerOptions } from "./consumer.ts";
 
@@ -62,7 +63,7 @@ export class Subscription implements Subscriber {
 
   /** Never rejects: what fails on the way is reported to the error handler. */
   unsubscribe(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    return (this.#ending ??= detach(() => this.#end(options.timeoutMs)));
+    return unlessInside(this.consumer, (this.#ending ??= detach(() => this.#end(options.timeoutMs))));
   }
 
   async #end(timeoutMs: number | undefined): Promise<void> {

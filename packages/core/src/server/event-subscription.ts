@@ -1,6 +1,6 @@
 /** One `subscribe()` call: kept as long as nobody ends it, and true while its server runs. */
 import type { Broker, BrokerEvent, BrokerMessage, Subscriber, SubscriberStats } from "../broker/broker.ts";
-import { Cancellation, Context, runInContext } from "../context.ts";
+import { Cancellation, Context, detach, runInContext } from "../context.ts";
 import type { ContextKey, ContextSource } from "../context.ts";
 import { MicroError, fromError, newError } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
@@ -13,6 +13,7 @@ import { brokerEvent } from "./events.ts";
 import { type Job, Limiter } from "./limiter.ts";
 import { isThenable } from "./messages.ts";
 import type { EventMethod, SubscriptionArguments } from "./subscription-arguments.ts";
+import { type Work, asWork, unlessInside } from "../work.ts";
 
 /** What all subscriptions of a server share. */
 export interface SubscriptionHost {
@@ -20,6 +21,8 @@ export interface SubscriptionHost {
   readonly reader: EventReader;
   readonly maxMessageBytes: number | undefined;
   readonly logger: Logger;
+  /** Who waits for handlers beside their subscription. */
+  readonly owner: object | undefined;
   /** A subscription will not be made again. */
   readonly ended: (subscription: EventSubscription) => void;
 }
@@ -33,6 +36,8 @@ const noStats: SubscriberStats = { received: 0, handled: 0, failed: 0, deadLette
 export class EventSubscription implements Subscriber {
   readonly #host: SubscriptionHost;
   readonly #given: SubscriptionArguments;
+  /** Who waits for its handlers. */
+  readonly #owners: readonly (object | undefined)[];
   readonly #ready = Promise.withResolvers<void>();
   #live: Subscriber | undefined;
   #holding = false;
@@ -48,6 +53,7 @@ export class EventSubscription implements Subscriber {
   constructor(host: SubscriptionHost, given: SubscriptionArguments) {
     this.#host = host;
     this.#given = given;
+    this.#owners = [this, host.owner];
     this.#ready.promise.catch(() => {}); // Need not be awaited.
     const { signal, concurrency } = given.options;
     this.#places = concurrency === undefined ? undefined : new Limiter(concurrency, maxWaiting);
@@ -109,7 +115,7 @@ export class EventSubscription implements Subscriber {
   }
 
   unsubscribe(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    return (this.#ended ??= this.#unsubscribe(options));
+    return unlessInside(this, (this.#ended ??= detach(() => this.#unsubscribe(options))));
   }
 
   async #unsubscribe(options: { timeoutMs?: number | undefined }): Promise<void> {
@@ -127,7 +133,8 @@ export class EventSubscription implements Subscriber {
 
   /** An event of the broker. */
   readonly #handle = (event: BrokerEvent): void | Promise<void> => {
-    const source = new EventSource(event, this.#cancellationBy(event.signal), this.#given.options.autoAck === false);
+    const cancellation = this.#cancellationBy(event.signal);
+    const source = new EventSource(event, cancellation, this.#given.options.autoAck === false, this.#owners);
     let result: void | Promise<void>;
     try {
       result = this.#run(new EventContext(this.#host.service, event, source), event);
@@ -222,18 +229,29 @@ export class EventSubscription implements Subscriber {
 }
 
 /** What a context asks for. An event gets a cancellation of its own when somebody asks: what listens to it ends with it. */
-class EventSource implements ContextSource {
+class EventSource implements ContextSource, Work {
   readonly header: Metadata;
   readonly remote = "";
   readonly local = "";
   readonly #subscription: Cancellation;
+  readonly #owners: readonly (object | undefined)[];
+  /** What the broker runs, if it says so: that lasts as long as the event is not settled. */
+  readonly #outer: Work | undefined;
   #own: Cancellation | undefined;
   #unlink: (() => void) | undefined;
+  #released = false;
 
   /** @param outlives the handler may return before the event is settled: its cancellation is the subscription's then. */
-  constructor({ message }: BrokerEvent, subscription: Cancellation, outlives: boolean) {
-    this.header = message.header;
+  constructor(
+    event: BrokerEvent,
+    subscription: Cancellation,
+    outlives: boolean,
+    owners: readonly (object | undefined)[],
+  ) {
+    this.header = event.message.header;
+    this.#outer = asWork(event);
     this.#subscription = subscription;
+    this.#owners = owners;
     if (outlives) this.#own = subscription;
   }
 
@@ -245,7 +263,16 @@ class EventSource implements ContextSource {
     return own;
   }
 
+  get running(): boolean {
+    return this.#outer?.running ?? !this.#released;
+  }
+
+  isOf(owner: object): boolean {
+    return this.#owners.includes(owner) || this.#outer?.isOf(owner) === true;
+  }
+
   release(): void {
+    this.#released = true;
     if (this.#unlink === undefined) return;
     this.#unlink();
     this.#own?.end();
@@ -258,7 +285,7 @@ class EventContext extends Context {
 
   constructor(service: string, event: BrokerEvent, source: EventSource) {
     const contentType = source.header.get("Content-Type");
-    super({ service, endpoint: event.topic, contentType, body: event.message.body, source });
+    super({ service, endpoint: event.topic, contentType, body: event.message.body, source, work: source });
     this.#event = event;
   }
 

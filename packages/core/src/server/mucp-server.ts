@@ -3,7 +3,7 @@ import type { Subscriber } from "../broker/broker.ts";
 import { bytesCodec } from "../codec/bytes.ts";
 import { Frame, type Codec } from "../codec/codec.ts";
 import { codecTable, oldProtocolCodecs } from "../codec/table.ts";
-import type { Context } from "../context.ts";
+import { type Context, detach } from "../context.ts";
 import { MicroError, newError, timeout } from "../errors.ts";
 import type { Logger } from "../logger/logger.ts";
 import type { Endpoint } from "../registry/registry.ts";
@@ -23,6 +23,7 @@ import type { HandleOptions, Server, ServerOptions, ServerStats, StartOptions } 
 import { StreamCall } from "./streams.ts";
 import { Subscribers } from "./subscribers.ts";
 import { UnaryCall } from "./unary.ts";
+import { runsInside, unlessInside } from "../work.ts";
 
 const defaultMaxConcurrency = 10_000;
 // As gRPC and go-micro v2's default stack.
@@ -97,6 +98,7 @@ class MucpServer implements Server, CallHost {
       codecs,
       wrapSubscriber,
       maxMessageBytes: options.maxMessageBytes,
+      owner: this,
     });
     this.#maxMessageBytes = options.maxMessageBytes ?? defaultMaxMessageBytes;
     const maxConcurrency = options.maxConcurrency ?? defaultMaxConcurrency;
@@ -170,6 +172,11 @@ class MucpServer implements Server, CallHost {
 
   async drain(timeoutMs: number): Promise<boolean> {
     if (!(timeoutMs >= 0)) throw new TypeError(`drain: \`timeoutMs\` must not be negative, as ${timeoutMs} is`);
+    const draining = detach(() => this.#drain(timeoutMs));
+    return runsInside(this) ? false : draining;
+  }
+
+  async #drain(timeoutMs: number): Promise<boolean> {
     this.refuse();
     const [, finished] = await Promise.all([this.#subscribers.drain(timeoutMs), this.#drainCalls(timeoutMs)]);
     return finished;
@@ -190,7 +197,7 @@ class MucpServer implements Server, CallHost {
   }
 
   stop(): Promise<void> {
-    this.#stopping ??= this.#stop().finally(() => {
+    this.#stopping ??= detach(() => this.#stop()).finally(() => {
       this.#stopping = undefined;
     });
     return this.#stopping;
@@ -208,7 +215,14 @@ class MucpServer implements Server, CallHost {
     await listener?.[Symbol.asyncDispose]();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    return unlessInside(
+      this,
+      detach(() => this.#dispose()),
+    );
+  }
+
+  async #dispose(): Promise<void> {
     await this.drain(disposalDrainMs);
     await this.stop();
   }

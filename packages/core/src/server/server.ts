@@ -94,7 +94,7 @@ export interface Server extends HandlerRegistration, SubscriberRegistration, Asy
   refuse(): void;
   /**
    * Unsubscribe, and resolve when nothing is running any more; false if calls still ran after `timeoutMs`. What runs
-   * then is cancelled.
+   * then is cancelled. In a handler of this server it only begins: false at once, since that handler still runs.
    */
   drain(timeoutMs: number): Promise<boolean>;
   /** Close the port and all connections. */

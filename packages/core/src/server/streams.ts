@@ -18,6 +18,7 @@ import {
 } from "./messages.ts";
 import { RequestMessages } from "./requests.ts";
 import type { Plan } from "./router.ts";
+import type { Work } from "../work.ts";
 
 type AnyIterator = AsyncIterator<unknown> | Iterator<unknown>;
 
@@ -26,7 +27,7 @@ type AnyIterator = AsyncIterator<unknown> | Iterator<unknown>;
  * time, the handler's signal aborts, what it reads from fails, and its iterator is closed; the call counts as running
  * until the handler has come to an end.
  */
-export class StreamCall implements Call {
+export class StreamCall implements Call, Work {
   readonly plan: Plan;
   readonly exchange: ServerExchange;
   readonly format: MessageFormat;
@@ -73,6 +74,7 @@ export class StreamCall implements Call {
       local: exchange.local,
       contentType: this.format.contentType,
       cancellation: exchange.cancellation,
+      work: this,
     });
     const context = plan.wrapped ? own.with(streamSink, (messages) => this.#pump(messages)) : own;
     this.#removeListener = exchange.cancellation.onCancel((reason) => this.#cancelled(reason));
@@ -253,6 +255,14 @@ export class StreamCall implements Call {
     if (!this.#ended) this.#failed = true;
     this.#end({ error: reason });
     this.#finish();
+  }
+
+  get running(): boolean {
+    return !this.#over;
+  }
+
+  isOf(owner: object): boolean {
+    return owner === this.#host;
   }
 }
 

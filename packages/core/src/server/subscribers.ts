@@ -35,6 +35,8 @@ export interface SubscribersOptions {
   readonly maxMessageBytes?: number | undefined;
   /** The first listed is the outermost. */
   readonly wrapSubscriber?: readonly SubscriberWrapper[] | undefined;
+  /** The server: a handler that ends it is not waited for by itself (`unlessInside`). Default: none. */
+  readonly owner?: object | undefined;
 }
 
 const optionNames: OptionNames<SubscribersOptions> = {
@@ -45,6 +47,7 @@ const optionNames: OptionNames<SubscribersOptions> = {
   contentType: true,
   maxMessageBytes: true,
   wrapSubscriber: optionKinds.functions,
+  owner: true,
 };
 
 /** A consumer group may take seconds to form. */
@@ -70,6 +73,7 @@ export class Subscribers implements SubscriberRegistration {
       reader: new EventReader(options.service, codecTable(options.codecs), options.contentType ?? defaultContentType),
       maxMessageBytes: options.maxMessageBytes,
       logger: options.logger,
+      owner: options.owner,
       ended: (subscription) => void this.#subscriptions.delete(subscription),
     };
   }

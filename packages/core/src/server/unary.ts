@@ -15,9 +15,10 @@ import {
   noBytes,
 } from "./messages.ts";
 import type { Plan } from "./router.ts";
+import type { Work } from "../work.ts";
 
 /** Stays free of promises, timers and signals as long as the handler answers at once. */
-export class UnaryCall implements Call {
+export class UnaryCall implements Call, Work {
   readonly plan: Plan;
   readonly exchange: ServerExchange;
   readonly format: MessageFormat;
@@ -69,6 +70,7 @@ export class UnaryCall implements Call {
         contentType: this.format.contentType,
         body: exchange.body,
         source: exchange,
+        work: this,
       });
       const result: unknown = runInContext(context, () => plan.invoke(request, context));
       if (!isThenable(result)) return this.#finish(result);
@@ -153,5 +155,13 @@ export class UnaryCall implements Call {
 
   abandon(reason: MicroError): void {
     if (!this.#over) this.#answer(reason);
+  }
+
+  get running(): boolean {
+    return !this.#over;
+  }
+
+  isOf(owner: object): boolean {
+    return owner === this.#host;
   }
 }

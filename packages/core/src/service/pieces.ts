@@ -36,6 +36,7 @@ import type { ServiceSettings } from "./options.ts";
 import type { PluginContext, PluginTable } from "./plugins.ts";
 import { probeAnswers, type ProbeOptions } from "./probes.ts";
 import { give, take } from "./users.ts";
+import { runsInside } from "../work.ts";
 
 interface PieceTypes {
   registry: Registry;
@@ -192,6 +193,11 @@ export class Pieces implements AsyncDisposable {
 
   get source(): PieceSource {
     return this.#source;
+  }
+
+  /** True inside of a handler that ending one of them waits for. */
+  get runHere(): boolean {
+    return [...this.#made.values()].some(runsInside);
   }
 
   /** Import the packages of pieces chosen by name. @param sources what chose them, for errors. */

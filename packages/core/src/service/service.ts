@@ -45,6 +45,7 @@ import { onStopSignal } from "./signals.ts";
 import { outliveStandardStreams } from "./standard-streams.ts";
 import { untilThere, withAdvice } from "./start-conditions.ts";
 import { tellFailedStart } from "./start-failure.ts";
+import { runsInside } from "../work.ts";
 
 /** Settings of `run()`. */
 export interface RunOptions {
@@ -121,6 +122,9 @@ export interface MicroService extends HandlerRegistration, SubscriberRegistratio
   /**
    * Run the hooks, deregister, give callers time to learn of it, refuse calls, unsubscribe, finish what runs, send
    * what publishes wait for, close everything the service made. One that was never started only closes its client. May be called repeatedly.
+   *
+   * In a handler or hook of the service, which the stop waits for, it only begins: the promise is resolved at once, and what
+   * fails is logged.
    */
   stop(): Promise<void>;
   /** The same as `stop()`. */
@@ -476,7 +480,7 @@ class ComposedService implements MicroService {
     // Hooks are for whoever serves.
     if (primary !== undefined) return;
     try {
-      await runHooks(this.#settings.afterStart);
+      await runHooks(this, this.#settings.afterStart);
       this.#link?.started();
     } catch (error) {
       this.#link?.failed();
@@ -493,7 +497,7 @@ class ComposedService implements MicroService {
       this.#addDebugHandlers(this.#pieces.server);
       if (settings.insecureSkipVerify) logger.warn("Certificates of other nodes are not verified");
       logger.info(`Starting [service] ${settings.name}`);
-      await runHooks(settings.beforeStart);
+      await runHooks(this, settings.beforeStart);
       // The primary of workers has looked already.
       if (this.#link === undefined) await this.#untilRegistry(settings);
       if (settings.startWait && this.server.subscribes) await this.#untilBroker();
@@ -677,7 +681,10 @@ class ComposedService implements MicroService {
     this.#ready = false;
     // Outside of any call: it must not inherit the deadline of a handler that asks for it.
     this.#stopping ??= detach(() => this.#stop());
-    return this.#stopping;
+    // In a handler or hook of its own, which the stop waits for, there is nobody else to hear of it.
+    if (!runsInside(this) && !this.#pieces.runHere) return this.#stopping;
+    this.#stopping.catch((error: unknown) => this.logger.error("the service could not be stopped cleanly", { error }));
+    return Promise.resolve();
   }
 
   async #stop(): Promise<void> {
@@ -695,7 +702,8 @@ class ComposedService implements MicroService {
     const failed = (error: unknown) => {
       failure = { error };
     };
-    const attempt = (step: () => void | Promise<unknown>) => runAllHooks([async () => void (await step())], failed);
+    const attempt = (step: () => void | Promise<unknown>) =>
+      runAllHooks(this, [async () => void (await step())], failed);
 
     const started = this.#state === "running";
     this.#state = "stopping";
@@ -703,14 +711,14 @@ class ComposedService implements MicroService {
     if (started && this.#primary !== undefined) await attempt(() => this.#primary?.stop());
     else if (started) {
       const { server } = this.#pieces;
-      await runAllHooks(beforeStop, failed);
+      await runAllHooks(this, beforeStop, failed);
       await attempt(() => (this.#link ?? this.#registrar)?.stop());
       // For its workers the primary has waited.
       if (spreadMs > 0 && this.#link === undefined) await sleep(spreadMs);
       await attempt(() => server.refuse());
       await attempt(() => server.drain(drainTimeoutMs));
       await attempt(() => server.stop());
-      await runAllHooks(afterStop, failed);
+      await runAllHooks(this, afterStop, failed);
     }
     await attempt(() => this.#pieces[Symbol.asyncDispose]());
     this.#meter?.[Symbol.dispose]();

@@ -8,6 +8,7 @@
  * Codes are asserted, never messages.
  */
 import assert from "node:assert/strict";
+import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
 import { getEventListeners } from "node:events";
 import type {
@@ -269,6 +270,19 @@ function messageCases(patience: Patience): Cases {
       await runInContext(context, () => broker.publish(name, message("inside")));
       await inbox.first();
       assert.equal(seen, undefined);
+    },
+    "context: a handler runs in what surrounded its subscription, whoever published": async ({ broker, topic }) => {
+      const name = topic();
+      const storage = new AsyncLocalStorage<string>();
+      const seen: unknown[] = [];
+      await using inbox = await storage.run("subscriber", () =>
+        open(broker, name, patience, {}, () => void seen.push(storage.getStore())),
+      );
+      await storage.run("publisher", () => broker.publish(name, message("1")));
+      await inbox.until(1);
+      await broker.publish(name, message("2"));
+      await inbox.until(2);
+      assert.deepEqual(seen, ["subscriber", "subscriber"]);
     },
   };
 }
@@ -827,6 +841,32 @@ function unsubscribeCases(patience: Patience): Cases {
       await inbox.never(2);
       assert.equal(inbox.subscriber.stats.handled, 1);
     },
+    "unsubscribe: a handler of its own does not wait for itself, others wait for it": async ({ broker, topic }) => {
+      const name = topic();
+      const gate = Promise.withResolvers<void>();
+      const steps: string[] = [];
+      const late = Promise.withResolvers<void>();
+      await using inbox = await open(broker, name, patience, {}, async () => {
+        await inbox.subscriber.unsubscribe();
+        steps.push("asked");
+        // Begun by the handler, but nobody waits for it: it may wait.
+        void gate.promise
+          .then(() => new Promise((resolve) => void setImmediate(resolve)))
+          .then(() => inbox.subscriber.unsubscribe())
+          .then(() => late.resolve());
+        await gate.promise;
+        steps.push("handled");
+      });
+      await broker.publish(name, message("1"));
+      await inbox.first();
+      await eventually(patience, () => assert.deepEqual(steps, ["asked"]));
+      const ending = inbox.subscriber.unsubscribe().then(() => steps.push("ended"));
+      gate.resolve();
+      await within(patience, ending, "the end of the subscription");
+      assert.deepEqual(steps, ["asked", "handled", "ended"]);
+      assert.equal(inbox.subscriber.stats.handled, 1);
+      await within(patience, late.promise, "the end that the handler left behind");
+    },
     "unsubscribe: twice, at once and again": async ({ broker, topic }) => {
       const name = topic();
       await using inbox = await open(broker, name, patience);
@@ -1119,6 +1159,29 @@ function endCases(patience: Patience): Cases {
       const event = await inbox.first();
       await within(patience, other.disconnect({ timeoutMs: 50 }), "the end");
       assert.equal(event.signal.aborted, true);
+    },
+    "disconnect: a handler of its own does not wait for itself, others wait for it": async ({
+      broker,
+      connect,
+      topic,
+    }) => {
+      const other = await connect();
+      const name = topic();
+      const gate = Promise.withResolvers<void>();
+      const steps: string[] = [];
+      await using inbox = await open(other, name, patience, {}, async () => {
+        await other.disconnect();
+        steps.push("asked");
+        await gate.promise;
+        steps.push("handled");
+      });
+      await broker.publish(name, message("1"));
+      await inbox.first();
+      await eventually(patience, () => assert.deepEqual(steps, ["asked"]));
+      const ending = other.disconnect().then(() => steps.push("ended"));
+      gate.resolve();
+      await within(patience, ending, "the end");
+      assert.deepEqual(steps, ["asked", "handled", "ended"]);
     },
     "disconnect: the publishes before it arrive": async ({ broker, connect, topic }) => {
       const other = await connect();

@@ -922,6 +922,63 @@ const lifecycleCases: Cases = {
     assert.equal(server.stats.inFlight, 0);
   },
 
+  async "a handler that drains its server does not wait for itself, and others wait for it"(fixture) {
+    const gate = Promise.withResolvers<void>();
+    const seen: unknown[] = [];
+    const drain = async (): Promise<void> => {
+      seen.push(await server.drain(patienceMs));
+      await gate.promise;
+      seen.push("handled");
+    };
+    const { call, stream, server } = await start(fixture, (target) =>
+      target.handle("End", {
+        async call() {
+          await drain();
+          return { i: 1 };
+        },
+        async *stream() {
+          await drain();
+          yield { i: 2 };
+        },
+      }),
+    );
+    const streaming = await stream("End.Stream");
+    await streaming.send({});
+    const item = streaming.receive();
+    const answer = call("End.Call").catch((error: MicroError) => error.code);
+    await until(() => seen.length > 0, "a handler asks");
+    const draining = server.drain(patienceMs).then((all) => seen.push(all));
+    gate.resolve();
+    assert.deepEqual(await item, { i: 2 });
+    await answer;
+    await draining;
+    assert.deepEqual([seen[0], seen.at(-1)], [false, true]);
+  },
+
+  async "what a handler leaves behind waits for the end as anybody does"(fixture) {
+    const gate = Promise.withResolvers<void>();
+    const drained = Promise.withResolvers<boolean>();
+    const { call, server } = await start(fixture, (target) =>
+      target.handle("End", {
+        slow: () => gate.promise,
+        left() {
+          setImmediate(() => drained.resolve(server.drain(patienceMs)));
+          return {};
+        },
+      }),
+    );
+    const slow = call("End.Slow");
+    await until(() => server.stats.inFlight === 1, "the slow call runs");
+    await call("End.Left");
+    let early = true;
+    const ending = drained.promise.then((all) => [all, early]);
+    await new Promise((resolve) => void setImmediate(resolve));
+    early = false;
+    gate.resolve();
+    await slow;
+    assert.deepEqual(await ending, [true, false]);
+  },
+
   async "stop ends streams that nobody drained"(fixture) {
     const { stream, server } = await start(fixture, (target) =>
       target.handle("Wait.Here", async function* (_: unknown, context: Context) {
@@ -1076,6 +1133,24 @@ const eventCases: Cases = {
     assert.equal(await draining, true);
     await send(broker, "t", {});
     assert.deepEqual([subscriber.stats.handled, subscriber.stats.inFlight, gate.running.length], [1, 0, 1]);
+  },
+
+  async "a subscriber that ends its subscription or its server does not wait for itself"(fixture) {
+    await using broker = memoryBroker();
+    const seen: unknown[] = [];
+    const server = fixture.server({ broker });
+    const first = server.subscribe("one", async () => {
+      await first.unsubscribe();
+      seen.push("unsubscribed");
+    });
+    server.subscribe("two", async () => void seen.push(await server.drain(patienceMs)));
+    await server.start();
+    await send(broker, "one", {});
+    await until(() => seen.length === 1, "the end of the subscription");
+    await send(broker, "two", {});
+    await until(() => seen.length === 2, "the end of the server");
+    assert.deepEqual(seen, ["unsubscribed", false]);
+    assert.equal(await server.drain(patienceMs), true);
   },
 
   async "a broker that cannot be connected fails the start of a server with subscribers"(fixture) {

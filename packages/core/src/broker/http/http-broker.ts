@@ -35,6 +35,7 @@ import { checkPublishOptions } from "../option-names.ts";
 import { outgoingHeader } from "../outgoing.ts";
 import { Subscription } from "../subscription.ts";
 import { LocalSubscription } from "./local.ts";
+import { unlessInside } from "../../work.ts";
 import { routesOf, serviceName, subscriptionId, subscriptionRecord } from "./node.ts";
 import type { Route } from "./node.ts";
 import { id, optionNames, wireBytes } from "./options.ts";
@@ -168,6 +169,7 @@ class HttpBroker implements Broker {
     let supervisor: Supervisor | undefined;
     const subscription = new Subscription({
       broker: this.name,
+      owner: this,
       topic,
       handler,
       options: { ...options, maxMessageBytes: options.maxMessageBytes ?? this.#settings.maxMessageBytes },
@@ -217,7 +219,7 @@ class HttpBroker implements Broker {
   }
 
   disconnect(options: { timeoutMs?: number | undefined } = {}): Promise<void> {
-    return (this.#closing ??= detach(() => this.#disconnect(options.timeoutMs ?? 30_000)));
+    return unlessInside(this, (this.#closing ??= detach(() => this.#disconnect(options.timeoutMs ?? 30_000))));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
