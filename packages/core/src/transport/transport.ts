@@ -21,8 +21,8 @@ export interface ExchangeRequest {
   readonly metadata: Metadata | undefined;
   /**
    * The address came from a look-up of `service`: a server that is another service refuses with `notRun`, since the record
-   * is stale or the port has another owner; its error's id is its own name, by which the caller knows. Only nodes that announce a {@link Transport.wire} are told; it is never passed
-   * on as metadata. Default: false, for calls to an address and what a proxy passes on.
+   * is stale or the port has another owner; its error's id is its own name, by which the caller knows. Over HTTP/1.1 every node is told, as the record may be a Go service's whose
+   * port is ours by now. It is never passed on as metadata. Default: false, for calls to an address and what a proxy passes on.
    */
   readonly lookedUp?: boolean | undefined;
   /** The encoded request of a unary call; empty for streams. */

@@ -13,7 +13,7 @@ const shop = (handlers: HandlerRegistration) =>
   });
 
 /** Billing's process has the port that a record of the shop still names. */
-async function squatted(options: FleetOptions = {}) {
+async function squatted(options: FleetOptions = {}, record?: Record<string, string>) {
   const fleet = new Fleet({ strategy: "roundRobin", ...options });
   const seen: (boolean | undefined)[] = [];
   const refuse = (exchange: ServerExchange): void => {
@@ -22,7 +22,7 @@ async function squatted(options: FleetOptions = {}) {
     exchange.reply({ error: stringify(error), notRun: true, body: new Uint8Array(0) });
   };
   const listener = await fleet.transport.listen(refuse, { address: "127.0.0.1:0" });
-  await fleet.register("shop", "stale", listener.address);
+  await fleet.register("shop", "stale", listener.address, record);
   return { fleet, listener, seen };
 }
 
@@ -60,6 +60,23 @@ describe("a node that is another service's process", () => {
       }
     });
   }
+
+  it("is left out where the record is a Go service's, which says nothing of wires", async () => {
+    const go = { broker: "http", protocol: "mucp", registry: "mdns", server: "mucp", transport: "http" };
+    const { fleet, listener, seen } = await squatted({ transport: "fast" }, go);
+    await using stack = new AsyncDisposableStack();
+    stack.use(fleet);
+    stack.use(listener);
+    await fleet.serve("shop", shop);
+    const client = fleet.connect({ retries: 0 });
+    for (let call = 0; call < 4; call++) {
+      expect(await client.call("shop", "Shop.Get", {})).toEqual({ from: "shop" });
+      const messages: unknown[] = [];
+      for await (const message of client.client(Shop).list({})) messages.push(message);
+      expect(messages).toEqual([{ from: "shop" }]);
+    }
+    expect(seen).toEqual([true]);
+  });
 
   it("is what the error tells of when there is no other", async () => {
     const { fleet, listener } = await squatted();

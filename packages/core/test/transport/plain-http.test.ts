@@ -294,7 +294,9 @@ describe("what a caller is", () => {
     ["a stream of theirs", "X-Micro-Stream: 1\r\n", undefined, false],
     ["a call of ours", "Micro-Id: 1\r\nMicro-Stream: 1\r\nMicro-Opens: call\r\n", "call", false],
     ["a stream of ours", "Micro-Id: 1\r\nMicro-Stream: 1\r\nMicro-Opens: stream\r\n", "stream", false],
-    ["one that was looked up", "Micro-Id: 1\r\nMicro-Looked-Up: 1\r\n", "call", true],
+    ["one that was looked up", "Micro-Id: 1\r\nMicro-Service: t\r\nMicro-Looked-Up: t\r\n", "call", true],
+    ["one of a Go handler that was itself looked up", "Micro-Service: t\r\nMicro-Looked-Up: go\r\n", "call", false],
+    ["one that names no service", "Micro-Service: \r\nMicro-Looked-Up: \r\n", "call", false],
   ])("%s", async (_name, lines, opened, lookedUp) => {
     await ask(
       `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nMicro-Endpoint: T.M\r\n${lines}Content-Length: 2\r\n\r\n{}`,
@@ -303,7 +305,7 @@ describe("what a caller is", () => {
     expect(seen[0]?.lookedUp).toBe(lookedUp);
   });
 
-  it("only listeners that announce a wire are told", async () => {
+  it("all are told which service was looked up, only listeners that announce a wire the rest", async () => {
     const caller = httpTransport({ wire: "http" });
     const request = {
       service: "t",
@@ -319,8 +321,8 @@ describe("what a caller is", () => {
     }
     await caller[Symbol.asyncDispose]();
     expect(seen.map(({ opened, lookedUp }) => [opened, lookedUp])).toEqual([
-      [undefined, false],
-      [undefined, false],
+      [undefined, true],
+      [undefined, true],
       ["call", true],
       ["stream", true],
     ]);

@@ -47,10 +47,13 @@ export function requestPrefix(address: string, request: ExchangeRequest): string
   );
 }
 
-/** What only listeners of this library are told; the others would take it for metadata. */
+/**
+ * What listeners of this library understand. Go's take it for metadata, which a handler there passes on: only what is harmless then
+ * is told to a node that announces no wire, where the record may be a Go service's of yesterday.
+ */
 export function ownLines(request: ExchangeRequest, wire: string | undefined, opens: "call" | "stream"): string {
-  if (wire === undefined) return "";
-  return request.lookedUp === true ? `Micro-Opens: ${opens}\r\nMicro-Looked-Up: 1\r\n` : `Micro-Opens: ${opens}\r\n`;
+  const lookedUp = request.lookedUp === true ? `Micro-Looked-Up: ${headerValue(request.service)}\r\n` : "";
+  return wire === undefined ? lookedUp : `Micro-Opens: ${opens}\r\n${lookedUp}`;
 }
 
 const maxCachedPrefixes = 256;

@@ -97,7 +97,9 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   }
 
   get lookedUp(): boolean {
-    return this.#head.lookedUp === "1";
+    const { lookedUp, service } = this.#head;
+    // Another service is named where a Go handler has passed it on with a call of its own.
+    return lookedUp !== undefined && lookedUp !== "" && lookedUp === service;
   }
 
   /**
