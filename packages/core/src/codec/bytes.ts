@@ -1,6 +1,7 @@
 /** The bytes codec: the body is the message. */
 import { MicroError } from "../errors.ts";
 import type { Codec } from "./codec.ts";
+import { isPromise } from "./json-lost.ts";
 
 /**
  * Bytes, for content type `application/octet-stream`. Writing takes a `Uint8Array` and copies it, so that the caller
@@ -26,5 +27,6 @@ export const bytesCodec: Codec = {
 export function describe(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "an array";
+  if (isPromise(value)) return "a promise: did you forget an await?";
   return `${typeof value === "object" ? "an" : "a"} ${typeof value}`;
 }

@@ -5,6 +5,7 @@ import { MicroError } from "../errors.ts";
 import { checkNumber, checkOptionNames } from "../option-check.ts";
 import { memoryFor } from "../proto/memory.ts";
 import type { Codec } from "./codec.ts";
+import { isLost, isPromise, noForm } from "./json-lost.ts";
 import {
   checkStructure,
   maxJsonParts,
@@ -22,7 +23,8 @@ const shortestHostile = '{"__proto__":0}'.length;
  * JSON, for content type `application/json`.
  *
  * Writing: a message's own JSON form where its type has one, else the value itself; `undefined` is `{}`; a `bigint`
- * is a decimal string, as protobuf's JSON mapping has it; bytes are padded base64, as in Go.
+ * is a decimal string, as protobuf's JSON mapping has it; bytes are padded base64, as in Go. What JSON would write as `{}`
+ * and is no object of fields is an error that names it: a promise nobody awaited, a `Map`, an `Error`, an object of functions.
  *
  * Reading: exactly one value; an empty body is the empty message, since Go servers never decode one. The keys
  * `__proto__` and `constructor.prototype` are refused however they are escaped. Nesting is limited to Go's 10000, and
@@ -80,8 +82,11 @@ export function encodeJsonText(message: unknown, type: MessageType | undefined):
     const value = type?.json === undefined ? message : type.json.encode(message);
     text = stringifyValue(value);
   } catch (cause) {
-    throw encodeError("json", type, cause);
+    // One that has members of its own, as those of child processes, may fail by them.
+    throw encodeError("json", type, isPromise(message) ? noForm(message, "") : cause);
   }
+  // Types made by others may take what they are given for an empty message.
+  if (text === "{}" && isPromise(message)) throw encodeError("json", type, noForm(message, ""));
   if (text === undefined) throw encodeError("json", type, `a ${typeof message} has no JSON form`);
   return text;
 }
@@ -149,7 +154,7 @@ function stringifyValue(value: unknown): string | undefined {
   return text !== undefined && maybeSpecial(text) ? JSON.stringify(value, special) : text;
 }
 
-/** Views, buffers, maps and sets appear as `{"0":…`, `{"type":"Buffer"…` and `{}`. */
+/** Views and buffers appear as `{"0":…` and `{"type":"Buffer"…`; maps, promises and the like as `{}`. */
 function maybeSpecial(text: string): boolean {
   // Most messages are one object with nothing inside: a look at its beginning is enough.
   if (text.indexOf("{", 1) === -1) {
@@ -169,10 +174,7 @@ function special(this: Record<string, unknown>, key: string, value: unknown): un
     return Buffer.from(original.buffer, original.byteOffset, original.byteLength).toString("base64");
   if (ArrayBuffer.isView(original) && !(original instanceof DataView))
     return Array.from(original as unknown as ArrayLike<unknown>);
-  if ((original instanceof Map || original instanceof Set) && value === original)
-    throw new TypeError(
-      `a ${original instanceof Map ? "Map" : "Set"} has no JSON form${key === "" ? "" : ` (${key})`}`,
-    );
+  if (value === original && isLost(original)) throw noForm(original, key);
   return value;
 }
 

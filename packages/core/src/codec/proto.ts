@@ -5,6 +5,7 @@ import { MicroError } from "../errors.ts";
 import { checkNumber, checkOptionNames } from "../option-check.ts";
 import { memoryFor } from "../proto/memory.ts";
 import { decodeError, encodeError } from "./json.ts";
+import { isPromise } from "./json-lost.ts";
 
 const id = "codec.proto";
 
@@ -42,11 +43,16 @@ function makeCodec(maxGrowth: number | undefined): Codec {
         if (message instanceof Uint8Array) return Buffer.from(message);
         throw noBinary(type, "encode");
       }
+      let body: Uint8Array;
       try {
-        return type.binary.encode(message);
+        body = type.binary.encode(message);
       } catch (cause) {
         throw encodeError("proto", type, cause);
       }
+      // Messages of ts-proto are whatever has their fields, or has none.
+      if (body.length === 0 && isPromise(message))
+        throw encodeError("proto", type, "a promise is no message: did you forget an await?");
+      return body;
     },
     decode(body, type) {
       if (type?.binary === undefined) throw noBinary(type, "decode");

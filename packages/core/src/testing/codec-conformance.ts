@@ -111,6 +111,12 @@ export function codecConformance(
         if (codec.decodeText !== undefined && isUtf8(body))
           assertCodecError(() => codec.decodeText?.(Buffer.from(body).toString("utf8"), type));
     },
+    "promises: one that nobody awaited is no message": async ({ codec }) => {
+      const promise = Promise.resolve(message("later"));
+      assertCodecError(() => codec.encode(promise, type));
+      // Undefined leaves it to the bytes.
+      assertCodecError(() => codec.encodeText?.(promise, type) ?? codec.encode(promise, type));
+    },
     "isolation: a message may be changed once it is encoded": async ({ codec }) => {
       for (const { name, message: sample, type: sampleType = type } of samples) {
         const copy = structuredClone(sample);

@@ -82,6 +82,89 @@ describe("jsonCodec writing", () => {
     );
   });
 
+  // oxlint-disable-next-line unicorn/no-thenable -- as builders of queries are
+  const query: unknown = Object.create({ then: () => undefined });
+  class Hidden {
+    #name = "a";
+    toString = () => this.#name;
+  }
+  it.each<[string, unknown, string]>([
+    ["a promise", Promise.resolve({ name: "a" }), "a promise has no JSON form: did you forget an await?"],
+    [
+      "one with members",
+      Object.assign(Promise.resolve(), { pid: 1n }),
+      "a promise has no JSON form: did you forget an await?",
+    ],
+    ["one in a field", { name: Promise.resolve("a") }, "a promise has no JSON form (name): did you forget an await?"],
+    [
+      "one far inside",
+      { users: [{ name: "a" }, { name: (async () => "a")() }] },
+      "a promise has no JSON form (name): did you forget an await?",
+    ],
+    ["one in a list", [1, Promise.resolve(2)], "a promise has no JSON form (1): did you forget an await?"],
+    [
+      "one beside a bigint",
+      { id: 1n, name: Promise.resolve("a") },
+      "a promise has no JSON form (name): did you forget an await?",
+    ],
+    ["what can be awaited", { query }, "a promise has no JSON form (query): did you forget an await?"],
+    ["an error", { reason: new RangeError("too far") }, "an Error has no JSON form (reason)"],
+    ["a set", { tags: new Set(["a"]) }, "a Set has no JSON form (tags)"],
+    ["a weak map", new WeakMap(), "a WeakMap has no JSON form"],
+    ["a pattern", { match: /a/ }, "a RegExp has no JSON form (match)"],
+    ["a buffer without a view", { data: new ArrayBuffer(2) }, "an ArrayBuffer has no JSON form (data)"],
+    ["a view of any", new DataView(new ArrayBuffer(2)), "a DataView has no JSON form"],
+    [
+      "a generator",
+      (function* () {
+        yield 1;
+      })(),
+      "a Generator has no JSON form",
+    ],
+    ["an iterator", { all: new Map([["a", 1]]).values() }, "a Map Iterator has no JSON form (all)"],
+    ["headers", { headers: new Headers({ a: "b" }) }, "a Headers has no JSON form (headers)"],
+    ["parameters", new URLSearchParams("a=b"), "a URLSearchParams has no JSON form"],
+    ["functions alone", { now: () => 1 }, "an object of functions has no JSON form"],
+    ["symbols alone", { of: { kind: Symbol("a"), more: undefined } }, "an object of functions has no JSON form (of)"],
+    ["an object of a class that hides its fields", [new Hidden()], "an object of functions has no JSON form (0)"],
+  ])("refuses what would be sent as {}: %s", (_, message, detail) => {
+    const error = failure(() => encode(message));
+    expect([error.code, error.detail]).toEqual(["codec", `cannot encode the message: ${detail}`]);
+  });
+
+  it("sends as {} what is empty, and leaves functions out of the rest", () => {
+    class Empty {
+      get name(): string {
+        return "a";
+      }
+    }
+    const empty = [
+      {},
+      { a: undefined },
+      Object.create(null),
+      new Empty(),
+      new (class {
+        at: string | undefined;
+      })(),
+    ];
+    expect(encode(empty)).toBe("[{},{},{},{},{}]\n");
+    for (const message of empty) expect(encode(message)).toBe("{}\n");
+    expect(encode({ list: [], none: {}, name: "a", toString: () => "a", flag: new Boolean(false) })).toBe(
+      '{"list":[],"none":{},"name":"a","flag":false}\n',
+    );
+    expect(encode({ none: {}, at: new URL("http://a/"), set: Object.assign(new Set(), { toJSON: () => [] }) })).toBe(
+      '{"none":{},"at":"http://a/","set":[]}\n',
+    );
+  });
+
+  it("refuses a promise that a type made by others takes for an empty message", () => {
+    const type: MessageType = { name: "Thing", json: { encode: () => ({}), decode: (value) => value } };
+    expect(encode({}, type)).toBe("{}\n");
+    expect(failure(() => encode(Promise.resolve({}), type)).detail).toBe(
+      "cannot encode Thing: a promise has no JSON form: did you forget an await?",
+    );
+  });
+
   it("uses the form of the message's type and names the type where that fails", () => {
     const type: MessageType<{ a: number }> = {
       name: "Thing",

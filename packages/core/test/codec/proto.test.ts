@@ -35,6 +35,12 @@ describe("protoMessage", () => {
     expect(protoCodec.encode(undefined, profile)).toHaveLength(0);
   });
 
+  it("takes no promise for an empty message", () => {
+    for (const codec of [protoCodec, jsonCodec])
+      expect(() => codec.encode(Promise.resolve(bob), profile)).toThrow(/did you forget an await\?$/);
+    expect(protoCodec.encode({}, profile)).toHaveLength(0);
+  });
+
   it("gives bytes as a plain Uint8Array even out of a Buffer", () => {
     const decoded = protoCodec.decode(Buffer.from(protoCodec.encode(bob, profile)), profile) as Profile;
     expect(decoded).toEqual(bob);

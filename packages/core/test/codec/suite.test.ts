@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { bytesCodec } from "../../src/codec/bytes.ts";
 import type { Codec } from "../../src/codec/codec.ts";
 import { jsonCodec } from "../../src/codec/json.ts";
 import { jsonrpcCodec } from "../../src/codec/jsonrpc.ts";
@@ -37,7 +38,7 @@ it("the suite catches a codec that reuses its buffer", async () => {
 it("the suite catches a codec that hands out the caller's bytes", async () => {
   const aliasing: Codec = {
     name: "bytes",
-    encode: (message) => (message ?? Buffer.alloc(0)) as Uint8Array,
+    encode: (message) => (message instanceof Uint8Array ? message : bytesCodec.encode(message, undefined)),
     decode: (body) => body,
   };
   const options: Partial<CodecConformanceOptions> = {
@@ -59,6 +60,11 @@ it("the suite catches errors of other kinds, ignored views and changed bodies", 
   );
   const writing: Codec = { ...jsonCodec, decode: (body, type) => [jsonCodec.decode(body, type), body.fill(0)][0] };
   expect(await failures(writing)).toContain("isolation: decoding leaves the body as it is");
+});
+
+it("the suite catches a codec that takes a promise for an empty message", async () => {
+  const naive: Codec = { ...jsonCodec, encode: (message) => Buffer.from(JSON.stringify(message ?? {})) };
+  expect(await failures(naive)).toEqual(["promises: one that nobody awaited is no message"]);
 });
 
 it("the suite catches an envelope that loses what it carries", async () => {

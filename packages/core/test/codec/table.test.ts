@@ -87,6 +87,9 @@ describe("bytes and text", () => {
       );
     for (const message of [{}, [], null, 5])
       expect(() => textCodec.encode(message, undefined)).toThrow(expect.objectContaining({ code: "codec" }));
+    const promise = Promise.resolve("text");
+    for (const codec of [bytesCodec, textCodec])
+      expect(() => codec.encode(promise, undefined)).toThrow("not a promise: did you forget an await?");
   });
 });
 
