@@ -86,6 +86,25 @@ describe("many lines", () => {
   });
 });
 
+describe("heads above 1 MiB", () => {
+  const request = "POST / HTTP/1.1\r\nHost: x\r\nUser-Agent: Go-http-client/1.1\r\n";
+  const filler = `${"x".repeat(mebibyte)}\r\n`;
+  it.each([
+    [
+      "in go-micro's form where one of its headers has come",
+      "Micro-Id: 1\r\nZ: ",
+      /^HTTP\/1\.1 200 .*Micro-Error: [^\r]*"code":413/s,
+    ],
+    ["as HTTP where none has come yet", "A: ", /^HTTP\/1\.1 431 .*"code":431/s],
+  ])("are refused %s, and the connection ends", async (_, start, refusal) => {
+    await using server = await serve(() => expect.unreachable());
+    using raw = await RawSocket.connect(server.address);
+    raw.write(`${request}${start}${filler}Micro-Service: t\r\n\r\n`);
+    await raw.until((_received, { closed }) => closed, "the end of the connection");
+    expect(raw.received).toMatch(refusal);
+  });
+});
+
 describe("requests that run", () => {
   it("keep 16 MiB of heads a connection; the others are refused as not run, until one is over", async () => {
     const running: ServerExchange[] = [];
