@@ -26,6 +26,7 @@ const texts: readonly (readonly [RegExp, ErrorCode, string])[] = [
     "unavailable",
     "TLS failed, see `tls`",
   ],
+  [/work ?queue/i, "bad_request", "its stream is a work queue, which hands each message of a topic to one queue"],
   [/jetstream not enabled/i, "not_implemented", "the server has JetStream switched off"],
   [/ECONNREFUSED|ECONNRESET|ENOTFOUND|EHOSTUNREACH|ETIMEDOUT|EPIPE/, "unavailable", "the server cannot be reached"],
 ];
@@ -44,8 +45,32 @@ export function fromNats(cause: unknown, what: string): MicroError {
 function codeByName(cause: unknown): ErrorCode {
   let code: ErrorCode = "unavailable";
   for (let error: unknown = cause, depth = 0; error instanceof Error && depth < 4; error = error.cause, depth++)
-    code = names.get(error.name) ?? code;
+    code = (isApiError(error) ? codeOfApi(error) : names.get(error.name)) ?? code;
   return code;
+}
+
+/** What JetStream answers: `status` is HTTP's, `code` its own. */
+export interface ApiError extends Error {
+  readonly code: number;
+  readonly status: number;
+}
+
+export function isApiError(error: unknown): error is ApiError {
+  return (
+    error instanceof Error &&
+    "status" in error &&
+    "code" in error &&
+    typeof error.status === "number" &&
+    typeof error.code === "number"
+  );
+}
+
+/** Too many consumers or streams: also a 400, but there may be room later. */
+const passing: ReadonlySet<number> = new Set([10_026, 10_027]);
+
+function codeOfApi({ code, status }: ApiError): ErrorCode | undefined {
+  if (status === 400 && !passing.has(code)) return "bad_request";
+  return status === 401 || status === 403 ? "forbidden" : undefined;
 }
 
 /** The client wraps the reason of a failed connection. */

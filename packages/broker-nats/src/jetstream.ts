@@ -1,10 +1,10 @@
 /** Messages kept by JetStream until they are handled: at-least-once. */
 import { createHash } from "node:crypto";
 import { AckPolicy, DeliverPolicy, RetentionPolicy, StorageType } from "@nats-io/jetstream";
-import type { JetStreamManager } from "@nats-io/jetstream";
+import type { ConsumerConfig, ConsumerInfo, JetStreamManager } from "@nats-io/jetstream";
 import { MicroError, Metadata, decodeEnvelope } from "@micro/core";
 import type { BrokerMessage, Consumer, Delivery } from "@micro/core";
-import { fromNats, source } from "./errors.ts";
+import { fromNats, isApiError, source } from "./errors.ts";
 import type { LinkMessage, NatsLink } from "./nats-client.ts";
 import type { JetStreamSettings } from "./options.ts";
 import type { RefusedPublishes } from "./refused-publishes.ts";
@@ -56,9 +56,11 @@ async function findStream(manager: JetStreamManager, topic: string): Promise<str
 
 /** A name NATS takes (no dots, blanks or wildcards), one for each text. */
 function derivedName(prefix: string, text: string): string {
-  const readable = text.replace(/[^A-Za-z0-9_-]/g, "_").slice(0, 60);
-  return `${prefix}_${readable}_${createHash("sha256").update(text).digest("hex").slice(0, 8)}`;
+  const hash = createHash("sha256").update(text).digest("hex").slice(0, 8);
+  return `${readable(prefix)}_${readable(text)}_${hash}`;
 }
+
+const readable = (text: string): string => text.replace(/[^A-Za-z0-9_-]/g, "_").slice(0, 60);
 
 /** What the server is told of a message: handled, not handled, being handled. */
 const acknowledged = Buffer.from("+ACK");
@@ -71,6 +73,16 @@ const mostHeadBytes = 64 * 1024;
 interface Handed {
   readonly link: NatsLink;
   readonly reply: string;
+}
+
+/** What a consumer of the server's was, for making it again. */
+interface HeldConsumer {
+  /** When its stream was made: another one of the same name counts anew. */
+  readonly streamMade: string;
+  /** Everything of the stream up to here was handled before this process joined. */
+  readonly floor: number;
+  /** Of the last message this process was given. */
+  last: Handed | undefined;
 }
 
 /** Feeds one subscription's consumer from its JetStream consumer. */
@@ -86,6 +98,8 @@ export class JetStreamFeed {
   readonly #keepAlive: NodeJS.Timeout;
   #stopping = false;
   #session: PullSession | undefined;
+  /** Where the server's consumer, if it should be gone, goes on: it was there before. */
+  #held: HeldConsumer | undefined;
   #removable: { readonly manager: JetStreamManager; readonly stream: string } | undefined;
 
   constructor(
@@ -137,33 +151,65 @@ export class JetStreamFeed {
   }
 
   async #ensureConsumer(manager: JetStreamManager, stream: string): Promise<void> {
+    const found = await find(() => manager.consumers.info(stream, this.#name));
+    const made = await find(() => manager.streams.info(stream));
+    // Who may not ask cannot tell one that is gone from one that is there, and makes it as at first, which changes none.
+    if (found === "forbidden" || made === "forbidden") this.#held = undefined;
+    const streamMade = typeof made === "object" ? made.created : undefined;
+    const info = typeof found === "object" ? found : await this.#makeConsumer(manager, stream, streamMade);
+    if (info === undefined || streamMade === undefined) return;
+    if (this.#held?.streamMade !== streamMade)
+      this.#held = { streamMade, floor: info.ack_floor.stream_seq, last: undefined };
+  }
+
+  async #makeConsumer(
+    manager: JetStreamManager,
+    stream: string,
+    streamMade: string | undefined,
+  ): Promise<ConsumerInfo | undefined> {
     const config = {
       ack_policy: AckPolicy.Explicit,
       ack_wait: nanos(this.#settings.ackWaitMs),
-      deliver_policy: DeliverPolicy.New,
       filter_subject: this.#topic,
       max_ack_pending: Math.max(1_000, this.#consumer.prefetch * 4),
       max_deliver: -1,
+      ...(this.#queue === undefined
+        ? { name: this.#name, inactive_threshold: nanos(inactiveThresholdMs) }
+        : { durable_name: this.#name }),
     };
     try {
-      await manager.consumers.add(
-        stream,
-        this.#queue === undefined
-          ? { ...config, name: this.#name, inactive_threshold: nanos(inactiveThresholdMs) }
-          : { ...config, durable_name: this.#name },
-      );
+      return await manager.consumers.add(stream, { ...config, ...this.#beginning(streamMade) });
     } catch (error) {
-      // One with other settings serves as well: it is somebody's choice.
-      await manager.consumers.info(stream, this.#name).catch(() => {
-        throw error;
-      });
+      // Its messages are kept until somebody takes them, and so none may be passed over.
+      if (isApiError(error) && error.code === mustDeliverAll)
+        return manager.consumers.add(stream, { ...config, deliver_policy: DeliverPolicy.All });
+      // Another member was quicker. One with other settings serves as well: it is somebody's choice.
+      const found = await find(() => manager.consumers.info(stream, this.#name));
+      if (typeof found === "object") return found;
+      throw error;
     }
+  }
+
+  /** One that was there and is gone, deleted or too long unused, goes on where it was: what came meanwhile is not lost. */
+  #beginning(streamMade: string | undefined): Pick<ConsumerConfig, "deliver_policy" | "opt_start_seq"> {
+    const held = this.#held;
+    if (held === undefined) return { deliver_policy: DeliverPolicy.New };
+    // All that is in a stream made since came since.
+    if (held.streamMade !== streamMade) return { deliver_policy: DeliverPolicy.All };
+    // What is being handled was given by the old one, which cannot give it to anybody else if that fails.
+    const unsettled = [...this.#unsettled].map(sequenceOf);
+    const next =
+      unsettled.length > 0
+        ? Math.min(...unsettled)
+        : 1 + (held.last === undefined ? held.floor : sequenceOf(held.last));
+    return { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: next };
   }
 
   #receive(link: NatsLink, { subject, data, reply }: LinkMessage): void {
     if (reply === undefined) return;
     const handed: Handed = { link, reply };
     this.#unsettled.add(handed);
+    if (this.#held !== undefined) this.#held.last = handed;
     const settle = (word: Buffer): void => {
       this.#unsettled.delete(handed);
       link.publish(reply, word);
@@ -203,6 +249,29 @@ export class JetStreamFeed {
     if (removable === undefined) return;
     await limited(removable.manager.consumers.delete(removable.stream, this.#name)).catch(() => {});
   }
+}
+
+/** `consumer must be deliver all on workqueue stream`. */
+const mustDeliverAll = 10_101;
+
+/** What the server tells of one of its things; undefined if there is none. */
+async function find<T>(ask: () => Promise<T>): Promise<T | "forbidden" | undefined> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (isApiError(error) && error.status === 404) return undefined;
+    if (fromNats(error, "").code === "forbidden") return "forbidden";
+    throw error;
+  }
+}
+
+/**
+ * The place of a message in its stream, from the subject its acknowledgement goes to:
+ * `$JS.ACK.<stream>.<consumer>.<deliveries>.<place>.…`, or `$JS.ACK.<domain>.<account>.<stream>.…` of newer servers.
+ */
+function sequenceOf({ reply }: Handed): number {
+  const words = reply.split(".");
+  return Number(words[words.length <= 9 ? 5 : 7]);
 }
 
 const goodbyeMs = 2_000;

@@ -35,7 +35,7 @@ import type { NatsLink } from "./nats-client.ts";
 import { RefusedPublishes } from "./refused-publishes.ts";
 import { readOptions } from "./options.ts";
 import type { NatsBrokerOptions, NatsSettings } from "./options.ts";
-import { checkPattern, checkTopic } from "./subjects.ts";
+import { checkPattern, checkQueue, checkTopic } from "./subjects.ts";
 
 /**
  * A broker on NATS, with go-micro's messages. Connects with the first use.
@@ -329,6 +329,8 @@ class NatsBroker implements Broker {
     const { jetstream } = this.#settings;
     checkSubscription(topic, handler, options, further);
     checkPattern(topic);
+    checkQueue(options.queue);
+    if (options.deadLetter !== undefined) checkTopic(options.deadLetter);
     const subscription: Subscription = new Subscription({
       broker: "nats",
       owner: this,

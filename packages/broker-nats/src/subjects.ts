@@ -29,16 +29,29 @@ export function isPattern(topic: string): boolean {
   return topic.split(".").some((word) => word === "*" || word === ">");
 }
 
+/**
+ * The server reads lines, and the client writes a queue into them as it is.
+ * @throws {MicroError} `bad_request` for a queue that would be read as something else.
+ */
+export function checkQueue(queue: string | undefined): void {
+  if (queue === undefined || (queue.length <= maxQueueLength && !blanks.test(queue))) return;
+  const rule = `a text without blanks and control characters, of at most ${maxQueueLength} characters`;
+  throw new MicroError(`broker nats: ${JSON.stringify(queue.slice(0, 100))} is no queue: ${rule}`, {
+    id: source,
+    code: "bad_request",
+  });
+}
+
+// oxlint-disable-next-line no-control-regex
+const blanks = /[\s\u0000-\u001f\u007f]/;
+
+const maxQueueLength = 500;
+
 // The server takes lines of 4 KiB; sizes and inboxes need some of it.
 const maxLength = 3_000;
 
 function isSubject(topic: string): boolean {
-  return (
-    topic.length <= maxLength &&
-    // oxlint-disable-next-line no-control-regex
-    !/[\s\u0000-\u001f\u007f]/.test(topic) &&
-    topic.split(".").every((word) => word !== "")
-  );
+  return topic.length <= maxLength && !blanks.test(topic) && topic.split(".").every((word) => word !== "");
 }
 
 function invalid(topic: string, rule: string): MicroError {

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectNats } from "@nats-io/transport-node";
-import { jetstream } from "@nats-io/jetstream";
+import { RetentionPolicy, jetstream } from "@nats-io/jetstream";
 import { MicroError, decodeEnvelope, encodeEnvelope, Metadata, silentLogger } from "@micro/core";
 import type { Broker, BrokerEvent, PluginContext } from "@micro/core";
 import { natsBroker, plugins } from "@micro/broker-nats";
@@ -16,7 +16,7 @@ afterAll(endNats);
 const body = (text: string) => ({ body: Buffer.from(text) });
 const text = (event: BrokerEvent) => Buffer.from(event.message.body).toString();
 const topic = () => `test.${crypto.randomUUID()}`;
-const until = (test: () => boolean) => expect.poll(test, { timeout: 10_000 }).toBe(true);
+const until = (test: () => boolean | Promise<boolean>) => expect.poll(test, { timeout: 10_000 }).toBe(true);
 const failure = async (work: Promise<unknown>): Promise<MicroError> => {
   const error = await work.then(
     () => undefined,
@@ -297,6 +297,98 @@ describe.skipIf(missing !== undefined)("JetStream", () => {
     second.subscribe(name, (event) => void got.push(text(event)), { queue: "workers" });
     await until(() => got.length === 3);
     expect(got).toEqual(["1", "2", "3"]);
+  });
+
+  it("goes on where it was when its consumer is deleted on the server, and starts anew in a new stream", async () => {
+    const servers = [await natsAddress()];
+    const connection = await connectNats({ servers });
+    const manager = await jetstream(connection).jetstreamManager();
+    for (const queue of ["go.micro.srv.mailer", undefined]) {
+      const name = topic();
+      const stream = name.replaceAll(".", "_");
+      await manager.streams.add({ name: stream, subjects: [name] });
+      await using broker = natsBroker({ servers, jetstream: true });
+      const got: string[] = [];
+      const subscriber = broker.subscribe(name, (event) => void got.push(text(event)), { queue, onError: () => {} });
+      await subscriber.ready;
+      const remove = async (): Promise<void> => {
+        for await (const { name: consumer } of manager.consumers.list(stream))
+          await manager.consumers.delete(stream, consumer);
+      };
+      // What is published without a consumer is in the stream only.
+      const publish = (each: string) =>
+        jetstream(connection).publish(name, encodeEnvelope(new Metadata(), Buffer.from(each)));
+      await remove();
+      await publish("1");
+      await until(() => got.length === 1);
+      await publish("2");
+      await until(() => got.length === 2);
+      await remove();
+      await publish("3");
+      await until(() => got.length === 3);
+      await manager.streams.delete(stream);
+      await manager.streams.add({ name: stream, subjects: [name] });
+      await publish("4");
+      await until(() => got.length === 4);
+      expect(got).toEqual(["1", "2", "3", "4"]);
+    }
+    await connection.close();
+  });
+
+  it("gives what was not handled once more when its consumer is deleted meanwhile", async () => {
+    const servers = [await natsAddress()];
+    const connection = await connectNats({ servers });
+    const manager = await jetstream(connection).jetstreamManager();
+    await using broker = natsBroker({ servers, jetstream: true });
+    const name = topic();
+    const stream = name.replaceAll(".", "_");
+    await manager.streams.add({ name: stream, subjects: [name] });
+    const gate = Promise.withResolvers<void>();
+    const got: string[] = [];
+    const first = broker.subscribe(
+      name,
+      async (event) => {
+        got.push(text(event));
+        if (got.length === 1) await gate.promise;
+      },
+      { queue: "workers", onError: () => {} },
+    );
+    await first.ready;
+    await broker.publish(name, body("1"));
+    await until(() => got.length === 1);
+    const { value: consumer } = await manager.consumers.list(stream)[Symbol.asyncIterator]().next();
+    await manager.consumers.delete(stream, consumer!.name);
+    await until(async () => (await manager.streams.info(stream)).state.consumer_count === 1);
+    // What the first one holds, the server knows to be somebody's still.
+    expect((await manager.consumers.info(stream, consumer!.name)).delivered.stream_seq).toBeLessThanOrEqual(1);
+    gate.resolve();
+    await until(() => got.length === 2);
+    expect(got).toEqual(["1", "1"]);
+    await connection.close();
+  });
+
+  it("takes its messages from a work queue, and says so once where another queue has them", async () => {
+    const servers = [await natsAddress()];
+    const connection = await connectNats({ servers });
+    const manager = await jetstream(connection).jetstreamManager();
+    const name = topic();
+    const stream = name.replaceAll(".", "_");
+    await manager.streams.add({ name: stream, subjects: [name], retention: RetentionPolicy.Workqueue });
+    await using broker = natsBroker({ servers, jetstream: true });
+    await broker.publish(name, body("before"));
+    const got: string[] = [];
+    await broker.subscribe(name, (event) => void got.push(text(event)), { queue: "a" }).ready;
+    await broker.publish(name, body("after"));
+    await until(() => got.length === 2);
+    expect(got).toEqual(["before", "after"]);
+    const errors: MicroError[] = [];
+    const other = broker.subscribe(name, () => {}, { queue: "b", onError: (error) => void errors.push(error) });
+    expect(await failure(other.ready)).toMatchObject({
+      code: "bad_request",
+      detail: expect.stringContaining("its stream is a work queue") as string,
+    });
+    expect(errors).toHaveLength(1);
+    await connection.close();
   });
 
   it("uses the stream that holds a topic already, and makes none where it should not", async () => {

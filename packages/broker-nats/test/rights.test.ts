@@ -1,6 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { consoleLogger } from "@micro/core";
+import { consoleLogger, type BrokerEvent } from "@micro/core";
 import { natsBroker } from "@micro/broker-nats";
 import type { NatsBrokerOptions } from "@micro/broker-nats";
 import { brokerConformance } from "@micro/core/testing";
@@ -129,5 +129,21 @@ describe.skipIf(missing !== undefined)("rights", () => {
       await subscriber.unsubscribe();
     }
     expect(errors.join("")).toContain("$JS.API.CONSUMER.MSG.NEXT");
+  });
+
+  it("missing for looking at streams and consumers hinder nobody", async () => {
+    const topic = `rights.${crypto.randomUUID()}`;
+    const subjects = ["$JS.API.CONSUMER.INFO.>", "$JS.API.STREAM.INFO.>"];
+    await rights.restrict(subjects, { publish: false, subscribe: true });
+    for (const queue of [undefined, "workers"])
+      for (let round = 0; round < 2; round++) {
+        await using broker = as("app", { jetstream: { storage: "memory" } });
+        const got: string[] = [];
+        const handler = ({ message }: BrokerEvent) => void got.push(Buffer.from(message.body).toString());
+        await broker.subscribe(topic, handler, { queue }).ready;
+        await broker.publish(topic, { body: Buffer.from("1") });
+        await expect.poll(() => got, { timeout: 5_000 }).toEqual(["1"]);
+      }
+    await rights.restrict(subjects, { publish: true, subscribe: true });
   });
 });

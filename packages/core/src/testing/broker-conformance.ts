@@ -20,7 +20,7 @@ import type {
   Subscriber,
 } from "../broker/broker.ts";
 import { Context, currentContext, runInContext } from "../context.ts";
-import { MicroError, type ErrorCode } from "../errors.ts";
+import { MicroError, type ErrorCode, fromError } from "../errors.ts";
 import type { MetadataInit } from "../metadata.ts";
 import { checkOptionNames, type OptionNames } from "../option-check.ts";
 import { optionKinds } from "../option-kinds.ts";
@@ -351,6 +351,23 @@ function fanOutCases(patience: Patience): Cases {
   };
 }
 
+/** Queues as nobody should name them: some of what they say is a word of a protocol or of a file system. */
+const oddNames = [
+  "go.micro.srv.mailer",
+  "two words",
+  "a\ttab",
+  "a line\r\nPUB spoiled 0\r\n\r\n",
+  "nul\0",
+  "*",
+  "all.>",
+  ".",
+  "a/b:c?d#e%20",
+  "größe-✓",
+  "__proto__",
+  "x".repeat(200),
+  "x".repeat(5_000),
+];
+
 function queueCases(patience: Patience): Cases {
   return {
     "queue: its members in several instances get each message once": async ({ broker, connect, topic }) => {
@@ -363,6 +380,35 @@ function queueCases(patience: Patience): Cases {
       await together([a, b], 60, patience);
       assert.deepEqual([...a.events, ...b.events].map(text).toSorted(), sent.toSorted());
       await together([a, b], 61, patience, false);
+    },
+    "queue: an odd name is refused, or works, and spoils nothing beside it": async ({ broker, connect, topic }) => {
+      await using other = await connect();
+      const plain = topic();
+      await using beside = await open(broker, plain, patience);
+      const attempt = async (queue: string): Promise<void> => {
+        const name = topic();
+        await using members = new AsyncDisposableStack();
+        const inboxes: Inbox[] = [];
+        try {
+          for (const each of [broker, other])
+            inboxes.push(members.use(await open(each, name, patience, { queue, onError() {} })));
+        } catch (error) {
+          const { code, detail } = fromError(error);
+          assert.ok(
+            error instanceof TypeError || code === "bad_request",
+            `${JSON.stringify(queue)}: ${code} ${detail}`,
+          );
+          return;
+        }
+        for (const each of numbers(4)) await broker.publish(name, message(each));
+        await together(inboxes, 4, patience);
+        const got = inboxes.flatMap(({ events }) => events.map(text));
+        assert.deepEqual(got.toSorted(), numbers(4), JSON.stringify(queue));
+      };
+      await Promise.all(oddNames.map(attempt));
+      await other.publish(plain, message("after"));
+      assert.equal(text(await beside.first()), "after");
+      assert.equal(beside.events.length, 1);
     },
     "queue: its members in several instances share the work": async ({ broker, connect, topic }) => {
       await using other = await connect();
