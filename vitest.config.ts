@@ -1,3 +1,4 @@
+import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
@@ -7,15 +8,11 @@ const source = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 // Packages import each other by name; tests run on the sources, so that no build stands between an edit and its test.
 const resolve = {
   alias: [
-    { find: /^@micro\/core\/testing$/, replacement: source("./packages/core/src/testing/index.ts") },
     { find: /^@micro\/core\/proto$/, replacement: source("./packages/core/src/proto/index.ts") },
-    { find: /^@micro\/core$/, replacement: source("./packages/core/src/index.ts") },
-    { find: /^@micro\/broker-kafka$/, replacement: source("./packages/broker-kafka/src/index.ts") },
-    { find: /^@micro\/broker-nats$/, replacement: source("./packages/broker-nats/src/index.ts") },
-    { find: /^@micro\/broker-rabbitmq$/, replacement: source("./packages/broker-rabbitmq/src/index.ts") },
-    { find: /^@micro\/registry-consul$/, replacement: source("./packages/registry-consul/src/index.ts") },
-    { find: /^@micro\/registry-etcd$/, replacement: source("./packages/registry-etcd/src/index.ts") },
-    { find: /^@micro\/registry-mdns$/, replacement: source("./packages/registry-mdns/src/index.ts") },
+    ...readdirSync(source("./packages")).map((name) => ({
+      find: new RegExp(`^@micro/${name}$`),
+      replacement: source(`./packages/${name}/src/index.ts`),
+    })),
   ],
 };
 const packaging = "**/test/packaging/**/*.test.ts";

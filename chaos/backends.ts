@@ -1,6 +1,6 @@
 /** The servers a fleet meets at, each behind a proxy where its protocol allows that, and what can befall them. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { faultProxy, type FaultProxy } from "@micro/core/testing";
+import { faultProxy, type FaultProxy } from "@micro/testing";
 import { startConsul, startEtcd, startKafka, startNats, startRabbitmq, type TestServer } from "../scripts/servers.mjs";
 import type { BackendAddress, BackendName } from "./connect.ts";
 import type { Random } from "./random.ts";

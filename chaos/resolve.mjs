@@ -3,12 +3,11 @@ import { registerHooks } from "node:module";
 
 registerHooks({
   resolve(specifier, context, next) {
-    if (specifier === "@micro/core/testing") return next(source("core", "testing/index.ts"), context);
-    const name = /^@micro\/(core|(?:registry|broker)-[a-z]+)$/.exec(specifier)?.[1];
-    return name === undefined ? next(specifier, context) : next(source(name, "index.ts"), context);
+    const name = /^@micro\/([a-z-]+)$/.exec(specifier)?.[1];
+    return next(name === undefined ? specifier : source(name), context);
   },
 });
 
-function source(name, file) {
-  return new URL(`../packages/${name}/src/${file}`, import.meta.url).href;
+function source(name) {
+  return new URL(`../packages/${name}/src/index.ts`, import.meta.url).href;
 }

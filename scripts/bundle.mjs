@@ -7,7 +7,7 @@ import { removeUnreachable } from "./unreachable.mjs";
 
 const core = join(root, "packages", "core");
 const dist = join(core, "dist");
-const entries = ["index", "proto/index", "testing/index"];
+const entries = ["index", "proto/index"];
 const bundle = await rolldown({
   input: Object.fromEntries(entries.map((entry) => [entry, join(core, "src", `${entry}.ts`)])),
   platform: "node",

@@ -1,5 +1,5 @@
 import { kafkaBroker } from "@micro/broker-kafka";
-import { brokerConformance, faultProxy } from "@micro/core/testing";
+import { brokerConformance, faultProxy } from "@micro/testing";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { endKafka, kafkaAddress, missing } from "./support/kafka.ts";
 

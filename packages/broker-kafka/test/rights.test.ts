@@ -1,8 +1,8 @@
 import { consoleLogger } from "@micro/core";
 import { kafkaBroker } from "@micro/broker-kafka";
 import type { KafkaBrokerOptions } from "@micro/broker-kafka";
-import { brokerConformance } from "@micro/core/testing";
-import type { RestrictedBroker } from "@micro/core/testing";
+import { brokerConformance } from "@micro/testing";
+import type { RestrictedBroker } from "@micro/testing";
 import kafkajs from "kafkajs";
 import type { AclEntry, Admin } from "kafkajs";
 import { afterAll, beforeAll, describe, it } from "vitest";

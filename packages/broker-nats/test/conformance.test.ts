@@ -1,6 +1,6 @@
 import { natsBroker } from "@micro/broker-nats";
 import type { NatsBrokerOptions } from "@micro/broker-nats";
-import { brokerConformance } from "@micro/core/testing";
+import { brokerConformance } from "@micro/testing";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { endNats, missing, natsAddress } from "./support/nats.ts";
 

@@ -1,7 +1,7 @@
 import { rabbitmqBroker } from "@micro/broker-rabbitmq";
 import type { RabbitmqBrokerOptions } from "@micro/broker-rabbitmq";
-import { brokerConformance } from "@micro/core/testing";
-import type { BrokerConformanceOptions } from "@micro/core/testing";
+import { brokerConformance } from "@micro/testing";
+import type { BrokerConformanceOptions } from "@micro/testing";
 import { afterAll, beforeAll, describe, it } from "vitest";
 import { endRabbitmq, missing, startShared, rabbitmqUrl, withBareChannel } from "./support/rabbitmq.ts";
 

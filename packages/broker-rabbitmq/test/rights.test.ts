@@ -1,8 +1,8 @@
 import { consoleLogger } from "@micro/core";
 import { rabbitmqBroker } from "@micro/broker-rabbitmq";
 import type { RabbitmqBrokerOptions } from "@micro/broker-rabbitmq";
-import { brokerConformance } from "@micro/core/testing";
-import type { RestrictedBroker } from "@micro/core/testing";
+import { brokerConformance } from "@micro/testing";
+import type { RestrictedBroker } from "@micro/testing";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startRabbitmq } from "../../../scripts/servers.mjs";
 import type { RabbitmqServer } from "../../../scripts/servers.mjs";

@@ -1,6 +1,6 @@
 /**
  * The seam between time and what waits for it, so that tests move time instead of waiting (`fakeClock` in
- * `@micro/core/testing`).
+ * `@micro/testing`).
  */
 import { MicroError } from "./errors.ts";
 import { checkOptionNames, timerDelay, type OptionNames } from "./option-check.ts";

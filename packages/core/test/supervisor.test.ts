@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { contextKey, Context, currentContext, runInContext } from "../src/context.ts";
 import { jitteredBackoff, supervise } from "../src/supervisor.ts";
 import type { SupervisorState } from "../src/supervisor.ts";
-import { fakeClock } from "../src/testing/fake-clock.ts";
+import { fakeClock } from "@micro/testing";
 
 /** A task whose failures the test decides. */
 function controlledTask() {

@@ -45,7 +45,7 @@ import {
   selectorConformance,
   serverConformance,
   transportConformance,
-} from "../src/testing/index.ts";
+} from "@micro/testing";
 
 const logger = consoleLogger({ write: () => {} });
 const registry = memoryRegistry();

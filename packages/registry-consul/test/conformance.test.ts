@@ -1,4 +1,4 @@
-import { registryConformance } from "@micro/core/testing";
+import { registryConformance } from "@micro/testing";
 import { consulRegistry } from "@micro/registry-consul";
 import { afterAll, describe, it } from "vitest";
 import { consulUrl, emptyConsul, endConsul, missing } from "./support/consul.ts";

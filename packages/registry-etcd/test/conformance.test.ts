@@ -1,4 +1,4 @@
-import { registryConformance } from "@micro/core/testing";
+import { registryConformance } from "@micro/testing";
 import { etcdRegistry } from "@micro/registry-etcd";
 import { afterAll, describe, it } from "vitest";
 import { endEtcd, etcdUrl, missing } from "./support/etcd.ts";

@@ -12,7 +12,7 @@ import {
   type Service,
   type Watcher,
 } from "@micro/core";
-import { faultProxy } from "@micro/core/testing";
+import { faultProxy } from "@micro/testing";
 import { etcdRegistry, plugins } from "@micro/registry-etcd";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";

@@ -1,5 +1,5 @@
 import { createSocket } from "node:dgram";
-import { registryConformance } from "@micro/core/testing";
+import { registryConformance } from "@micro/testing";
 import { mdnsRegistry } from "@micro/registry-mdns";
 import { describe, it } from "vitest";
 

@@ -1,7 +1,7 @@
 /** A proxy that clients do not find a way around: the server says that it is there. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { faultProxy, type FaultProxy } from "@micro/core/testing";
+import { faultProxy, type FaultProxy } from "@micro/testing";
 import type { TestServer } from "../../../../scripts/servers.mjs";
 
 export async function proxyInFront(server: TestServer): Promise<FaultProxy> {

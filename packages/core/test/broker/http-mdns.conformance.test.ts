@@ -1,5 +1,5 @@
 import { httpBroker, mdnsRegistry } from "@micro/core";
-import { brokerConformance } from "@micro/core/testing";
+import { brokerConformance } from "@micro/testing";
 import { describe, it } from "vitest";
 import { freeUdpPort } from "../registry/mdns-support.ts";
 

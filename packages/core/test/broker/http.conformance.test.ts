@@ -1,5 +1,5 @@
 import { httpBroker, memoryNetwork, memoryRegistry } from "@micro/core";
-import { brokerConformance } from "@micro/core/testing";
+import { brokerConformance } from "@micro/testing";
 import { describe, it } from "vitest";
 import { faultyRegistry } from "../support/faulty-registry.ts";
 

@@ -1,5 +1,5 @@
 import { memoryBroker, memoryBrokerNetwork } from "@micro/core";
-import { brokerConformance } from "@micro/core/testing";
+import { brokerConformance } from "@micro/testing";
 import { describe, it } from "vitest";
 
 let topics = 0;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { cacheWrapper } from "../../src/client/cache.ts";
 import { badRequest, MicroError } from "../../src/errors.ts";
-import { watchLeaks } from "../../src/testing/leaks.ts";
+import { watchLeaks } from "@micro/testing";
 import { errorOf, Fleet, waitFor } from "./support/fleet.ts";
 
 async function counting(fleet: Fleet): Promise<{ calls: number; go: PromiseWithResolvers<void> }> {

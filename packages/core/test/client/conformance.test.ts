@@ -1,5 +1,5 @@
 import { describe, it } from "vitest";
-import { clientConformance } from "../../src/testing/client-conformance.ts";
+import { clientConformance } from "@micro/testing";
 import { Fleet } from "./support/fleet.ts";
 
 for (const transport of ["http", "fast", "direct", "memory"] as const)

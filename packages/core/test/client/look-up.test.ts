@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { retryNever } from "../../src/client/retry.ts";
 import { MicroError, type ErrorCode } from "../../src/errors.ts";
 import type { Registry } from "../../src/registry/registry.ts";
-import { watchLeaks } from "../../src/testing/leaks.ts";
+import { watchLeaks } from "@micro/testing";
 import { faultyRegistry } from "../support/faulty-registry.ts";
 import { errorOf, Fleet, waitFor } from "./support/fleet.ts";
 

@@ -7,7 +7,7 @@ import { jsonrpcCodec } from "../../src/codec/jsonrpc.ts";
 import { protoCodec } from "../../src/codec/proto.ts";
 import { protorpcCodec } from "../../src/codec/protorpc.ts";
 import { textCodec } from "../../src/codec/text.ts";
-import { codecConformance, type CodecConformanceOptions } from "../../src/testing/codec-conformance.ts";
+import { codecConformance, type CodecConformanceOptions } from "@micro/testing";
 import { Profile } from "./gen/greeter.ts";
 import { helloRequest, profile } from "./types.ts";
 

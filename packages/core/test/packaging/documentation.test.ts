@@ -32,7 +32,7 @@ let project: string;
 
 beforeAll(async () => {
   const folder = resources.use(await temporaryFolder("micro-docs-"));
-  const tarballs = await packTarballs(folder.path, ["core", "protoc-gen-micro", "registry-mdns"]);
+  const tarballs = await packTarballs(folder.path, ["core", "protoc-gen-micro", "registry-mdns", "testing"]);
   project = join(folder.path, "app");
   await npmProject(project, [...tarballs.values(), "zod@^4.6.7", "pino@^10"]);
 });

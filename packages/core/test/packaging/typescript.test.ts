@@ -11,7 +11,7 @@ const versions = { "typescript-5": "npm:typescript@~5.9.0", "typescript-7": "npm
 
 beforeAll(async () => {
   const temporary = resources.use(await temporaryFolder("micro-typescript-"));
-  const tarballs = await packTarballs(temporary.path, ["core", "registry-mdns"]);
+  const tarballs = await packTarballs(temporary.path, ["core", "registry-mdns", "testing"]);
   folder = join(temporary.path, "app");
   const { devDependencies } = JSON.parse(await readFile(join(workspace, "package.json"), "utf8"));
   await npmProject(folder, [
@@ -23,7 +23,8 @@ beforeAll(async () => {
 afterAll(() => resources.disposeAsync());
 
 const program = `import { createService, type ServiceOptions } from "@micro/core";
-import { registryConformance } from "@micro/core/testing";
+import { packAny } from "@micro/core/proto";
+import { registryConformance } from "@micro/testing";
 import { mdnsRegistry } from "@micro/registry-mdns";
 const options: ServiceOptions = { name: "greeter", registry: mdnsRegistry() };
 const service = createService(options);
@@ -31,6 +32,8 @@ service.handle("Greeter", { hello: ({ name }: { name: string }) => ({ msg: name 
 // @ts-expect-error -- the types are there, and no any
 service.name = 5;
 // @ts-expect-error -- the same of the other entry
+packAny.length = "1";
+// @ts-expect-error -- and of another package
 registryConformance.length = "1";
 export const started: Promise<void> = service.start();
 `;

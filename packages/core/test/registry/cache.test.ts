@@ -2,7 +2,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { contextKey, currentContext, Context, runInContext } from "../../src/context.ts";
 import { registryCache } from "../../src/registry/cache.ts";
 import type { CacheSnapshot, RegistryCacheOptions } from "../../src/registry/cache.ts";
-import { fakeClock } from "../../src/testing/fake-clock.ts";
+import { fakeClock } from "@micro/testing";
 import { faultyRegistry, memoryLogger, record } from "../support/faulty-registry.ts";
 
 const ids = (snapshot: CacheSnapshot): string[] => snapshot.nodes.map(({ node }) => node.id).toSorted();

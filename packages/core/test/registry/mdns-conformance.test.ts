@@ -1,6 +1,6 @@
 import { describe, it } from "vitest";
 import { mdnsRegistry } from "../../src/registry/mdns/mdns-registry.ts";
-import { registryConformance } from "../../src/testing/registry-conformance.ts";
+import { registryConformance } from "@micro/testing";
 import { freeUdpPort } from "./mdns-support.ts";
 
 const port = await freeUdpPort();

@@ -12,7 +12,7 @@ import { maxServiceBytes, Neighbourhood } from "../../src/registry/mdns/neighbou
 import { encodeMessage, flagsAnswer, type Message, type Record } from "../../src/registry/mdns/packet.ts";
 import { advertiseNode, question } from "../../src/registry/mdns/records.ts";
 import { decodeTxt, encodeTxt, maxInflatedBytes } from "../../src/registry/mdns/txt.ts";
-import { collectNow } from "../../src/testing/kept.ts";
+import { collectNow } from "@micro/testing";
 import { registryWatcher, type WatchSink } from "../../src/registry/watch-stream.ts";
 import type { Registry, RegistryEvent } from "../../src/registry/registry.ts";
 import { freeUdpPort, greeter, RawSocket, RecordingLogger, waitFor } from "./mdns-support.ts";

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { MicroError } from "../../src/errors.ts";
 import { memoryNetwork, memoryRegistry } from "../../src/registry/memory.ts";
 import type { RegistryEvent, Service } from "../../src/registry/registry.ts";
-import { registryConformance } from "../../src/testing/registry-conformance.ts";
+import { registryConformance } from "@micro/testing";
 
 registryConformance({ describe, it }, async () => {
   const network = memoryNetwork();

@@ -5,7 +5,7 @@ import { memoryNetwork, memoryRegistry } from "../../src/registry/memory.ts";
 import { multiRegistry, type MultiRegistryOptions } from "../../src/registry/multi.ts";
 import type { Registry, RegistryEvent, Service } from "../../src/registry/registry.ts";
 import { createService } from "../../src/service/service.ts";
-import { registryConformance } from "../../src/testing/registry-conformance.ts";
+import { registryConformance } from "@micro/testing";
 import { faultyRegistry } from "../support/faulty-registry.ts";
 
 registryConformance({ describe, it }, async () => {

@@ -3,7 +3,7 @@ import { MicroError } from "../../src/errors.ts";
 import { registrar } from "../../src/registry/registrar.ts";
 import type { RegistrarOptions, RegistrarState } from "../../src/registry/registrar.ts";
 import type { Service } from "../../src/registry/registry.ts";
-import { fakeClock } from "../../src/testing/fake-clock.ts";
+import { fakeClock } from "@micro/testing";
 import { faultyRegistry, memoryLogger, record } from "../support/faulty-registry.ts";
 
 function setUp(options: Partial<RegistrarOptions> = {}, name = "mdns") {

@@ -8,7 +8,7 @@ import { HealthTable, verdictOf } from "../../src/selector/health.ts";
 import type { PickOptions, Selection, StrategyName } from "../../src/selector/selector.ts";
 import { WrongServiceError } from "../../src/selector/wrong-service.ts";
 import { ServiceView } from "../../src/selector/service-view.ts";
-import { fakeClock } from "../../src/testing/fake-clock.ts";
+import { fakeClock } from "@micro/testing";
 import { faultyRegistry, memoryLogger, record } from "../support/faulty-registry.ts";
 
 const withErrno = (code: string): Error => Object.assign(new Error(`connect ${code}`), { code });

@@ -2,7 +2,7 @@ import { describe, it } from "vitest";
 import { registryCache } from "../../src/registry/cache.ts";
 import { memoryRegistry } from "../../src/registry/memory.ts";
 import { cachedSelector } from "../../src/selector/cached-selector.ts";
-import { selectorConformance } from "../../src/testing/selector-conformance.ts";
+import { selectorConformance } from "@micro/testing";
 import { memoryLogger } from "../support/faulty-registry.ts";
 
 describe("cachedSelector with a registry", () => {

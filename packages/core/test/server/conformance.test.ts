@@ -4,7 +4,7 @@ import { memoryRegistry } from "../../src/registry/memory.ts";
 import { cachedSelector } from "../../src/selector/cached-selector.ts";
 import { mucpServer } from "../../src/server/mucp-server.ts";
 import type { Server } from "../../src/server/server.ts";
-import { type ServerFixture, serverConformance } from "../../src/testing/server-conformance.ts";
+import { type ServerFixture, serverConformance } from "@micro/testing";
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
 import { memoryTransport } from "../../src/transport/memory.ts";
 import type { Transport } from "../../src/transport/transport.ts";

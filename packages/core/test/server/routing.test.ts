@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from "vitest";
 import { memoryBroker } from "../../src/broker/memory.ts";
 import type { Server } from "../../src/server/server.ts";
-import { handleOneOfEachKind } from "../../src/testing/one-of-each-kind.ts";
+import { handleOneOfEachKind } from "../../../testing/src/one-of-each-kind.ts";
 import type { PeerInit } from "./support/loop-transport.ts";
 import { errorOf, json, served } from "./support/served.ts";
 

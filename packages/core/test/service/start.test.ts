@@ -8,7 +8,7 @@ import { memoryNetwork, memoryRegistry } from "../../src/registry/memory.ts";
 import type { Registry } from "../../src/registry/registry.ts";
 import type { ServiceOptions } from "../../src/service/options.ts";
 import { ServiceExit, createService } from "../../src/service/service.ts";
-import { watchLeaks } from "../../src/testing/leaks.ts";
+import { watchLeaks } from "@micro/testing";
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
 import { keepingLogger, waitFor } from "../support/service.ts";
 

@@ -1,6 +1,6 @@
 /** What publishers and subscribers must live through, whatever the backend: the cases of every broker's fault kit. */
 import type { Broker, SubscribeOptions } from "@micro/core";
-import { faultProxy, type FaultProxy } from "@micro/core/testing";
+import { faultProxy, type FaultProxy } from "@micro/testing";
 import { expect } from "vitest";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TestServer } from "../../../../scripts/servers.mjs";

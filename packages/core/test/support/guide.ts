@@ -24,14 +24,14 @@ export function guideTests(name: string, files: readonly string[], leastTests: n
 
   beforeAll(async () => {
     const folder = resources.use(await temporaryFolder(`micro-${name.replace(/\W+/g, "-")}-`));
-    const tarballs = await packTarballs(folder.path, ["core"]);
+    const tarballs = await packTarballs(folder.path, ["core", "testing"]);
     project = join(folder.path, "package");
     await writeFiles(project, filesOf(await readFile(page, "utf8")));
     const { typescript, "@types/node": nodeTypes } = JSON.parse(
       await readFile(join(workspace, "package.json"), "utf8"),
     ).devDependencies;
     const install = ["install", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error", "--save-dev"];
-    await must("npm", [...install, tarballs.get("core")!, `typescript@${typescript}`, `@types/node@${nodeTypes}`]);
+    await must("npm", [...install, ...tarballs.values(), `typescript@${typescript}`, `@types/node@${nodeTypes}`]);
   }, 180_000);
   afterAll(() => resources.disposeAsync());
 

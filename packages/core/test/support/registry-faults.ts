@@ -1,7 +1,7 @@
 /** What every registry with a server has to survive, run with services that call each other all the time. */
 import assert from "node:assert/strict";
 import { createService, MicroError, silentLogger, type Registry, type ServiceOptions } from "@micro/core";
-import { faultProxy } from "@micro/core/testing";
+import { faultProxy } from "@micro/testing";
 import { keepingLogger } from "./service.ts";
 
 /** A server that can be mistreated. */

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, readlinkSync, rmSync, symlinkSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { transportConformance, type TransportFixture } from "../../src/testing/transport-conformance.ts";
+import { transportConformance, type TransportFixture } from "@micro/testing";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
 import { selfSigned } from "../../src/net/self-signed.ts";
 import { memoryTransport } from "../../src/transport/memory.ts";

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { MicroError } from "../../src/errors.ts";
 import { Metadata } from "../../src/metadata.ts";
-import { faultProxy } from "../../src/testing/fault-proxy.ts";
+import { faultProxy } from "@micro/testing";
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
 import type { ClientExchange, ServerExchange, ServerStream } from "../../src/transport/transport.ts";
 import { waitFor } from "../support/raw-socket.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { MicroError } from "../../src/errors.ts";
-import { faultProxy } from "../../src/testing/fault-proxy.ts";
+import { faultProxy } from "@micro/testing";
 import { httpTransport, type HttpTransportOptions } from "../../src/transport/http/http-transport.ts";
 import type { ExchangeHandler, ExchangeOptions, ServerStream, Transport } from "../../src/transport/transport.ts";
 import { waitFor } from "../support/raw-socket.ts";

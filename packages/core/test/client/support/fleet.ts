@@ -8,7 +8,7 @@ import { cachedSelector } from "../../../src/selector/cached-selector.ts";
 import type { PickOptions, Selection, Selector, StrategyName } from "../../../src/selector/selector.ts";
 import { mucpServer } from "../../../src/server/mucp-server.ts";
 import type { HandlerRegistration, Server } from "../../../src/server/server.ts";
-import type { ClientFixture, ServedInstance } from "../../../src/testing/client-conformance.ts";
+import type { ClientFixture, ServedInstance } from "@micro/testing";
 import { httpTransport } from "../../../src/transport/http/http-transport.ts";
 import { memoryTransport } from "../../../src/transport/memory.ts";
 import type { Transport } from "../../../src/transport/transport.ts";

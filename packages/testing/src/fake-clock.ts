@@ -1,6 +1,6 @@
 /** A clock for tests: time stands still until the test moves it. */
 import { setImmediate } from "node:timers/promises";
-import type { Clock, ClockTimer } from "../clock.ts";
+import type { Clock, ClockTimer } from "@micro/core";
 
 /** See {@link fakeClock}. */
 export interface FakeClock extends Clock {

@@ -1,19 +1,20 @@
 /** The suite every transport has to pass: what client and server rely on, whatever the wire. */
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
-import { MicroError, type ErrorCode } from "../errors.ts";
-import { Metadata } from "../metadata.ts";
-import { checkOptionNames } from "../option-check.ts";
-import type {
-  ClientExchange,
-  ExchangeHandler,
-  ExchangeOptions,
-  ExchangeRequest,
-  Listener,
-  ServerExchange,
-  ServerStream,
-  Transport,
-} from "../transport/transport.ts";
+import {
+  MicroError,
+  type ErrorCode,
+  Metadata,
+  checkOptionNames,
+  type ClientExchange,
+  type ExchangeHandler,
+  type ExchangeOptions,
+  type ExchangeRequest,
+  type Listener,
+  type ServerExchange,
+  type ServerStream,
+  type Transport,
+} from "@micro/core";
 import { Keepsakes, watchEntries } from "./kept.ts";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 

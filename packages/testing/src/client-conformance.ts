@@ -1,17 +1,28 @@
 /** What every client must do, whatever wire is below it. */
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
-import type { BrokerMessage } from "../broker/broker.ts";
-import { memoryBroker } from "../broker/memory.ts";
-import type { CallOptions, Client, ClientOptions } from "../client/client.ts";
-import { Cancellation, Context, currentContext, runInContext } from "../context.ts";
-import type { PublishWrapper } from "../client/publish.ts";
-import { Metadata } from "../metadata.ts";
-import { defineTopic } from "../topic.ts";
-import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
-import { badRequest, MicroError, type ErrorCode } from "../errors.ts";
-import { checkOptionNames } from "../option-check.ts";
-import type { HandlerRegistration } from "../server/server.ts";
+import {
+  type BrokerMessage,
+  memoryBroker,
+  type CallOptions,
+  type Client,
+  type ClientOptions,
+  Cancellation,
+  Context,
+  currentContext,
+  runInContext,
+  type PublishWrapper,
+  Metadata,
+  defineTopic,
+  type MethodDefinition,
+  type MethodKind,
+  type ServiceDefinition,
+  MicroError,
+  errors,
+  type ErrorCode,
+  checkOptionNames,
+  type HandlerRegistration,
+} from "@micro/core";
 import { defineSuite, type Skips, type TestRunner } from "./runner.ts";
 
 /** Options a client under test is made with. */
@@ -212,7 +223,7 @@ export function clientConformance(
       async "an error of the handler keeps id, code, detail and status"(fixture) {
         await fixture.serve("echo", (handlers) =>
           handlers.handle("Echo.Say", () => {
-            throw badRequest("com.example.srv.service", "invalid field");
+            throw errors.badRequest("com.example.srv.service", "invalid field");
           }),
         );
         const error = await rejection(fixture.connect().call("echo", "Echo.Say", {}), "bad_request");
@@ -561,12 +572,12 @@ export function clientConformance(
         await fixture.serve("other", (handlers) =>
           handlers.handle("Other", {
             fail: () => {
-              throw badRequest("other", "no");
+              throw errors.badRequest("other", "no");
             },
             wait: (_request: unknown, context: Context) => waiting(context, () => {}),
             async *broken() {
               yield {};
-              throw badRequest("other", "no");
+              throw errors.badRequest("other", "no");
             },
             async *silent(_request: unknown, context: Context) {
               yield {};
@@ -694,18 +705,18 @@ export function clientConformance(
         await fixture.serve("echo", (handlers) =>
           handlers.handle("Echo", {
             say: () => {
-              throw badRequest("echo", "no");
+              throw errors.badRequest("echo", "no");
             },
             async *count(_request: unknown, context: Context) {
               yield { count: 1 };
               await waiting(context, () => {});
             },
             async sum() {
-              throw badRequest("echo", "no");
+              throw errors.badRequest("echo", "no");
             },
             async *echo() {
               yield { text: "" };
-              throw badRequest("echo", "no");
+              throw errors.badRequest("echo", "no");
             },
             wait: (_request: unknown, context: Context) => waiting(context, () => {}),
           }),
@@ -841,7 +852,7 @@ export function clientConformance(
           handlers.handle("Echo", {
             async *count() {
               yield { count: 1 };
-              throw badRequest("echo", "no more");
+              throw errors.badRequest("echo", "no more");
             },
           }),
         );
@@ -1093,7 +1104,7 @@ async function collect<T>(messages: AsyncIterable<T>): Promise<T[]> {
 }
 
 function expectNumber(message: unknown): { n: number } {
-  if (typeof (message as { n?: unknown }).n !== "number") throw badRequest("", "n: expected a number");
+  if (typeof (message as { n?: unknown }).n !== "number") throw errors.badRequest("", "n: expected a number");
   return message as { n: number };
 }
 

@@ -8,9 +8,17 @@
  * Codes are asserted, never messages.
  */
 import assert from "node:assert/strict";
-import { MicroError, type ErrorCode } from "../errors.ts";
-import { checkOptionNames } from "../option-check.ts";
-import type { Endpoint, Node, Registry, RegistryEvent, Service, Watcher } from "../registry/registry.ts";
+import {
+  MicroError,
+  type ErrorCode,
+  checkOptionNames,
+  type Endpoint,
+  type Node,
+  type Registry,
+  type RegistryEvent,
+  type Service,
+  type Watcher,
+} from "@micro/core";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
 /** A fresh and empty registry for one test. */

@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import { connect, createServer, type AddressInfo } from "node:net";
 import { describe, expect, it } from "vitest";
-import { watchLeaks } from "../../src/testing/leaks.ts";
+import { watchLeaks } from "../src/leaks.ts";
 
 const listener = (): void => {};
 

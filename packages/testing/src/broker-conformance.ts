@@ -11,19 +11,24 @@ import assert from "node:assert/strict";
 import { AsyncLocalStorage } from "node:async_hooks";
 import { randomBytes } from "node:crypto";
 import { getEventListeners } from "node:events";
-import type {
-  Broker,
-  BrokerEvent,
-  BrokerHandler,
-  OutgoingBrokerMessage,
-  SubscribeOptions,
-  Subscriber,
-} from "../broker/broker.ts";
-import { Context, currentContext, runInContext } from "../context.ts";
-import { MicroError, type ErrorCode, fromError } from "../errors.ts";
-import type { MetadataInit } from "../metadata.ts";
-import { checkOptionNames, type OptionNames } from "../option-check.ts";
-import { optionKinds } from "../option-kinds.ts";
+import {
+  type Broker,
+  type BrokerEvent,
+  type BrokerHandler,
+  type OutgoingBrokerMessage,
+  type SubscribeOptions,
+  type Subscriber,
+  Context,
+  currentContext,
+  runInContext,
+  MicroError,
+  errors,
+  type ErrorCode,
+  type MetadataInit,
+  checkOptionNames,
+  type OptionNames,
+  optionKinds,
+} from "@micro/core";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
 /** A broker for one test. */
@@ -393,7 +398,7 @@ function queueCases(patience: Patience): Cases {
           for (const each of [broker, other])
             inboxes.push(members.use(await open(each, name, patience, { queue, onError() {} })));
         } catch (error) {
-          const { code, detail } = fromError(error);
+          const { code, detail } = errors.fromError(error);
           assert.ok(
             error instanceof TypeError || code === "bad_request",
             `${JSON.stringify(queue)}: ${code} ${detail}`,

@@ -1,11 +1,7 @@
 /** What every codec must do. */
 import { isUtf8 } from "node:buffer";
 import assert from "node:assert/strict";
-import type { Codec } from "../codec/codec.ts";
-import type { MessageType } from "../definition.ts";
-import { MicroError } from "../errors.ts";
-import { checkOptionNames, type OptionNames } from "../option-check.ts";
-import { optionKinds } from "../option-kinds.ts";
+import { type Codec, type MessageType, MicroError, checkOptionNames, type OptionNames, optionKinds } from "@micro/core";
 import { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 
 /** A message that the codec carries. */

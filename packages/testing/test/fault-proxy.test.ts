@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { MicroError } from "../../src/errors.ts";
-import { faultProxy, type FaultProxy } from "../../src/testing/fault-proxy.ts";
-import { httpTransport } from "../../src/transport/http/http-transport.ts";
-import type { ExchangeHandler, Listener, ServerExchange, Transport } from "../../src/transport/transport.ts";
-import { waitFor } from "../support/raw-socket.ts";
+import { MicroError } from "../../core/src/errors.ts";
+import { faultProxy, type FaultProxy } from "../src/fault-proxy.ts";
+import { httpTransport } from "../../core/src/transport/http/http-transport.ts";
+import type { ExchangeHandler, Listener, ServerExchange, Transport } from "../../core/src/transport/transport.ts";
+import { waitFor } from "../../core/test/support/raw-socket.ts";
 
 const request = { service: "test", endpoint: "T.M", contentType: "application/json", metadata: undefined };
 const empty = new Uint8Array(0);

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { Keepsakes, watchEntries } from "../../src/testing/kept.ts";
+import { Keepsakes, watchEntries } from "../src/kept.ts";
 
 class Thing {
   readonly name = "thing";

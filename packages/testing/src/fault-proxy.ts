@@ -1,6 +1,6 @@
 /** A TCP proxy for tests that breaks connections in the ways networks do. */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
-import { checkOptionNames } from "../option-check.ts";
+import { checkOptionNames } from "@micro/core";
 
 /** What happens to bytes going one way. */
 export interface Faults {

@@ -1,9 +1,9 @@
 import { expect, it } from "vitest";
-import { bytesCodec } from "../../src/codec/bytes.ts";
-import type { Codec } from "../../src/codec/codec.ts";
-import { jsonCodec } from "../../src/codec/json.ts";
-import { jsonrpcCodec } from "../../src/codec/jsonrpc.ts";
-import { codecConformance, type CodecConformanceOptions } from "../../src/testing/codec-conformance.ts";
+import { bytesCodec } from "../../core/src/codec/bytes.ts";
+import type { Codec } from "../../core/src/codec/codec.ts";
+import { jsonCodec } from "../../core/src/codec/json.ts";
+import { jsonrpcCodec } from "../../core/src/codec/jsonrpc.ts";
+import { codecConformance, type CodecConformanceOptions } from "../src/codec-conformance.ts";
 
 const samples = [{ name: "object", message: { name: "John", data: [1] } }];
 

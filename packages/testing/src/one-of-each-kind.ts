@@ -1,6 +1,5 @@
 /** Handlers that tell whether anything was run. */
-import { bidiHandler, clientStreamHandler } from "../server/kinds.ts";
-import type { Server } from "../server/server.ts";
+import { bidiHandler, clientStreamHandler, type Server } from "@micro/core";
 
 /** Give `server` a `Greeter` with one endpoint of each kind; `runs` gets the name of every one that is run. */
 export function handleOneOfEachKind(server: Server, runs: string[]): void {

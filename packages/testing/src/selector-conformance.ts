@@ -1,11 +1,17 @@
 /** What every selector does, as tests. */
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
-import { MicroError } from "../errors.ts";
-import { checkOptionNames } from "../option-check.ts";
-import type { Node, Registry, Service } from "../registry/registry.ts";
-import type { PickOptions, Selection, Selector } from "../selector/selector.ts";
-import { WrongServiceError } from "../selector/wrong-service.ts";
+import {
+  MicroError,
+  checkOptionNames,
+  type Node,
+  type Registry,
+  type Service,
+  type PickOptions,
+  type Selection,
+  type Selector,
+  WrongServiceError,
+} from "@micro/core";
 import { defineSuite } from "./runner.ts";
 import type { Skips, SuiteCase, TestRunner } from "./runner.ts";
 

@@ -1,7 +1,7 @@
 /** For authors of plugins: conformance suites for any test runner, a TCP proxy that misbehaves, and a clock that is moved. */
 export { defineSuite, type Skips, type SuiteCase, type TestRunner } from "./runner.ts";
 export { watchLeaks, type LeakWatch } from "./leaks.ts";
-export { Keepsakes, watchEntries, type EntryWatch } from "./kept.ts";
+export { collectNow, Keepsakes, watchEntries, type EntryWatch } from "./kept.ts";
 export {
   brokerConformance,
   type BrokerConformanceOptions,

@@ -1,17 +1,31 @@
 /** What every server must do, whatever wire is below it. */
 import assert from "node:assert/strict";
 import { setImmediate as turn } from "node:timers/promises";
-import type { Broker, Subscriber } from "../broker/broker.ts";
-import { memoryBroker } from "../broker/memory.ts";
-import type { CallOptions, Client, ClientStream } from "../client/client.ts";
-import { type Context, contextKey, currentContext } from "../context.ts";
-import type { MethodDefinition, MethodKind, ServiceDefinition } from "../definition.ts";
-import { type ErrorCode, MicroError, badRequest, conflict } from "../errors.ts";
-import { checkOptionNames } from "../option-check.ts";
-import { bidiHandler, clientStreamHandler } from "../server/kinds.ts";
-import { brokerEvent } from "../server/events.ts";
-import type { PlainHandler, Server, ServerOptions } from "../server/server.ts";
-import { defineTopic } from "../topic.ts";
+import {
+  type Broker,
+  type Subscriber,
+  memoryBroker,
+  type CallOptions,
+  type Client,
+  type ClientStream,
+  type Context,
+  contextKey,
+  currentContext,
+  type MethodDefinition,
+  type MethodKind,
+  type ServiceDefinition,
+  type ErrorCode,
+  MicroError,
+  errors,
+  checkOptionNames,
+  bidiHandler,
+  clientStreamHandler,
+  brokerEvent,
+  type PlainHandler,
+  type Server,
+  type ServerOptions,
+  defineTopic,
+} from "@micro/core";
 import { handleOneOfEachKind } from "./one-of-each-kind.ts";
 import { type Skips, type TestRunner, defineSuite } from "./runner.ts";
 
@@ -113,12 +127,12 @@ function definition(kind: MethodKind, validate?: (message: unknown) => unknown):
 
 function validText(message: unknown): unknown {
   const { text } = message as { text?: unknown };
-  if (typeof text !== "string") throw badRequest("", "text: expected a string");
+  if (typeof text !== "string") throw errors.badRequest("", "text: expected a string");
   return { text: text.trim() };
 }
 
 function validNumber(message: unknown): unknown {
-  if (typeof (message as { n?: unknown }).n !== "number") throw badRequest("", "n: expected a number");
+  if (typeof (message as { n?: unknown }).n !== "number") throw errors.badRequest("", "n: expected a number");
   return message;
 }
 
@@ -253,7 +267,7 @@ const unaryCases: Cases = {
     const { call } = await start(fixture, (target) =>
       target.handle("Fail", {
         coded() {
-          throw badRequest("com.example.srv", "invalid field");
+          throw errors.badRequest("com.example.srv", "invalid field");
         },
         async bare() {
           throw new MicroError("taken", { code: "conflict" });
@@ -424,7 +438,7 @@ const unaryCases: Cases = {
             await turn();
             yield { i, value: currentContext()?.get(mark), same: context === currentContext() };
           }
-          if (to === 3) throw conflict("here", "enough");
+          if (to === 3) throw errors.conflict("here", "enough");
           if (to === 9) await whenAborted(context);
         });
         target.handle("Chat", {
@@ -632,7 +646,7 @@ const streamCases: Cases = {
     const { stream, server } = await start(fixture, (target) =>
       target.handle("Fail.After", async function* () {
         yield { i: 1 };
-        throw conflict("here", "enough");
+        throw errors.conflict("here", "enough");
       }),
     );
     await using failing = await stream("Fail.After");
@@ -1041,14 +1055,14 @@ const eventCases: Cases = {
   async "events reach functions and every method of an object, decoded and checked, with their context"(fixture) {
     await using broker = memoryBroker();
     const seen: unknown[] = [];
-    const errors: MicroError[] = [];
+    const reported: MicroError[] = [];
     const server = fixture.server({ broker });
     server.subscribe(
       Created,
       (event, context) => {
         seen.push(["typed", event, context.endpoint, context.metadata.get("x-tenant"), currentContext() === context]);
       },
-      { onError: (error) => void errors.push(error) },
+      { onError: (error) => void reported.push(error) },
     );
     server.subscribe("test.created", { one: () => void seen.push(["one"]), two: () => void seen.push(["two"]) });
     await server.start();
@@ -1056,9 +1070,9 @@ const eventCases: Cases = {
     await until(() => seen.length === 3, "three handlers");
     assert.deepEqual(seen, [["typed", { text: "hello" }, "test.created", "a", true], ["one"], ["two"]]);
     await send(broker, "test.created", { text: 7 });
-    await until(() => errors.length === 1, "the refusal");
-    assert.equal(errors[0]?.code, "bad_request");
-    assert.match(errors[0].detail, /^topic test\.created: text: /);
+    await until(() => reported.length === 1, "the refusal");
+    assert.equal(reported[0]?.code, "bad_request");
+    assert.match(reported[0].detail, /^topic test\.created: text: /);
   },
 
   async "subscribers are listed after handlers, by topic descending, and internal ones are not"(fixture) {
