@@ -1,9 +1,9 @@
 import { kafkaBroker } from "@micro/broker-kafka";
 import { brokerConformance, faultProxy } from "@micro/testing";
 import { afterAll, beforeAll, describe, it } from "vitest";
-import { endKafka, kafkaAddress, missing } from "./support/kafka.ts";
+import { endKafka, kafkaAddress, missing, startShared } from "./support/kafka.ts";
 
-beforeAll(async () => void (missing === undefined && (await kafkaAddress())), 90_000);
+beforeAll(startShared, 90_000);
 afterAll(endKafka);
 
 brokerConformance(

@@ -1,7 +1,8 @@
-import { afterAll, describe, it } from "vitest";
+import { afterAll, beforeAll, describe, it } from "vitest";
 import { brokerExitForms, brokerExitUses, expectExit } from "../../core/test/support/broker-exit.ts";
-import { endKafka, missing, kafkaAddress } from "./support/kafka.ts";
+import { endKafka, missing, kafkaAddress, startShared } from "./support/kafka.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endKafka);
 
 describe.skipIf(missing !== undefined)("a process whose service has stopped ends, with a broker given as", () => {

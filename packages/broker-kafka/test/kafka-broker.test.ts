@@ -1,10 +1,11 @@
 import { kafkaBroker, type KafkaBrokerOptions } from "@micro/broker-kafka";
 import { MicroError, type Broker, type BrokerEvent, type SubscribeOptions, type Subscriber } from "@micro/core";
 import kafkajs from "kafkajs";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bareKafka, committed, consume, eventually, makeTopic, produce, withAdmin } from "./support/client.ts";
-import { endKafka, kafkaAddress, missing } from "./support/kafka.ts";
+import { endKafka, kafkaAddress, missing, startShared } from "./support/kafka.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endKafka);
 
 const bytes = (value: string) => new TextEncoder().encode(value);

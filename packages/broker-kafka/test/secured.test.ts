@@ -57,7 +57,7 @@ describe.skipIf(missing !== undefined)("Kafka with TLS and users", () => {
     certificates = makeCertificates(folder);
     const { ca, server: pair } = certificates;
     server = await startKafka({ tls: { ...pair, ca, clientAuth: true }, users: { app: "apw" } });
-  }, 60_000);
+  }, 90_000);
   afterAll(async () => {
     await server?.dispose();
     rmSync(folder, { recursive: true, force: true });

@@ -2,9 +2,9 @@ import { natsBroker } from "@micro/broker-nats";
 import type { NatsBrokerOptions } from "@micro/broker-nats";
 import { brokerConformance } from "@micro/testing";
 import { afterAll, beforeAll, describe, it } from "vitest";
-import { endNats, missing, natsAddress } from "./support/nats.ts";
+import { endNats, missing, natsAddress, startShared } from "./support/nats.ts";
 
-beforeAll(async () => void (missing === undefined && (await natsAddress())), 60_000);
+beforeAll(startShared, 90_000);
 afterAll(endNats);
 
 const suites: readonly [name: string, options: NatsBrokerOptions, redelivers: boolean][] = [

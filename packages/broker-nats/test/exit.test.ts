@@ -1,7 +1,8 @@
-import { afterAll, describe, it } from "vitest";
+import { afterAll, beforeAll, describe, it } from "vitest";
 import { brokerExitForms, brokerExitUses, expectExit } from "../../core/test/support/broker-exit.ts";
-import { endNats, missing, natsAddress } from "./support/nats.ts";
+import { endNats, missing, natsAddress, startShared } from "./support/nats.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endNats);
 
 describe.skipIf(missing !== undefined)("a process whose service has stopped ends, with a broker given as", () => {

@@ -9,8 +9,9 @@ import { natsBroker, plugins } from "@micro/broker-nats";
 import type { NatsBrokerOptions } from "@micro/broker-nats";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Certificates, makeCertificates, startNats } from "../../../scripts/servers.mjs";
-import { endNats, missing, natsAddress } from "./support/nats.ts";
+import { endNats, missing, natsAddress, startShared } from "./support/nats.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endNats);
 
 const body = (text: string) => ({ body: Buffer.from(text) });

@@ -51,7 +51,9 @@ export class Acknowledger {
     const [lowest = Number.POSITIVE_INFINITY] = this.#unsettled;
     let upTo = 0;
     for (const tag of ready) if (tag < lowest && tag > upTo) upTo = tag;
-    if (upTo > 0) this.#channel.ack(upTo, true);
-    for (const tag of ready) if (tag > upTo) this.#channel.ack(tag, false);
+    let late = 0;
+    if (upTo > 0 && !this.#channel.ack(upTo, true)) late = ready.filter((tag) => tag <= upTo).length;
+    for (const tag of ready) if (tag > upTo && !this.#channel.ack(tag, false)) late++;
+    if (late > 0) this.#lost(late);
   }
 }

@@ -43,6 +43,7 @@ export interface AmqpReceiver {
 export interface AmqpChannel {
   /** Resolves when it is over, with the server's reason if it was the channel's own fault. */
   readonly closed: Promise<Error | undefined>;
+  /** False as soon as it is being closed. */
   readonly isOpen: boolean;
   prefetch(count: number): Promise<void>;
   declareExchange(name: string, kind: string, durable: boolean): Promise<void>;
@@ -59,10 +60,10 @@ export interface AmqpChannel {
   /** Resolves with the consumer's tag. */
   consume(queue: string, priority: number | undefined, receiver: AmqpReceiver): Promise<string>;
   cancel(consumerTag: string): Promise<void>;
-  /** Throws once closed. */
-  ack(tag: number, upTo: boolean): void;
-  /** Throws once closed. */
-  reject(tag: number, requeue: boolean): void;
+  /** False if the channel has ended, or is about to: nothing was said. */
+  ack(tag: number, upTo: boolean): boolean;
+  /** False if the channel has ended, or is about to: nothing was said. */
+  reject(tag: number, requeue: boolean): boolean;
   close(): Promise<void>;
 }
 
@@ -225,15 +226,34 @@ class OpenChannel implements AmqpChannel {
   async cancel(consumerTag: string): Promise<void> {
     await this.#channel.cancel(consumerTag);
   }
-  ack(tag: number, upTo: boolean): void {
-    this.#channel.ack(onlyTag(tag), upTo);
+  ack(tag: number, upTo: boolean): boolean {
+    return this.#say(() => this.#channel.ack(onlyTag(tag), upTo));
   }
-  reject(tag: number, requeue: boolean): void {
-    this.#channel.nack(onlyTag(tag), false, requeue);
+  reject(tag: number, requeue: boolean): boolean {
+    return this.#say(() => this.#channel.nack(onlyTag(tag), false, requeue));
+  }
+  /** The client throws from the moment at which a channel begins to end, and tells of its end later. */
+  #say(words: () => void): boolean {
+    if (!this.isOpen) return false;
+    try {
+      words();
+      return true;
+    } catch (error) {
+      if (!isEnding(error)) throw error;
+      this.isOpen = false;
+      return false;
+    }
   }
   async close(): Promise<void> {
-    if (this.isOpen) await this.#channel.close();
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    await this.#channel.close();
   }
+}
+
+/** What the client throws on a channel that is closed or being closed. */
+function isEnding(error: unknown): boolean {
+  return error instanceof Error && error.name === "IllegalOperationError";
 }
 
 /** The client looks at nothing else of a message it acknowledges. */
@@ -258,10 +278,15 @@ class OpenConfirmChannel extends OpenChannel implements AmqpConfirmChannel {
     properties: AmqpProperties,
     confirmed: (outcome: Confirmation) => void,
   ): void {
-    // Its answer, whether there is room in its buffer, is of no use: what is unconfirmed is bounded.
-    this.#channel.publish(exchange, key, content, properties, (error: unknown) => {
-      if (error === null || error === undefined) confirmed("taken");
-      else confirmed(error instanceof Error && error.message === "message nacked" ? "refused" : "lost");
-    });
+    try {
+      // Its answer, whether there is room in its buffer, is of no use: what is unconfirmed is bounded.
+      this.#channel.publish(exchange, key, content, properties, (error: unknown) => {
+        if (error === null || error === undefined) confirmed("taken");
+        else confirmed(error instanceof Error && error.message === "message nacked" ? "refused" : "lost");
+      });
+    } catch (error) {
+      if (isEnding(error)) this.isOpen = false;
+      throw error;
+    }
   }
 }

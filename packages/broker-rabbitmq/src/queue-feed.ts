@@ -25,6 +25,10 @@ const rebindMs = 15_000;
 /** How long a message of somebody else's topic is kept before it goes back. */
 const foreignPauseMs = 1_000;
 const goodbyeMs = 2_000;
+/** How often a quorum queue has handed out a message before. */
+const deliveryCountHeader = "x-delivery-count";
+/** Half of what RabbitMQ 4 has for a limit. */
+const manyDeliveries = 10;
 /** What AMQP has room for. */
 const maxPrefetch = 65_535;
 
@@ -34,7 +38,8 @@ class Session {
   readonly acknowledger: Acknowledger;
   /** A queue of this subscription alone: what it held is gone with the connection. */
   readonly exclusive: boolean;
-  consumerTag: string | undefined;
+  /** Resolves with the consumer's tag. */
+  consuming: Promise<string> | undefined;
 
   constructor(channel: AmqpChannel, exclusive: boolean, consumer: Consumer) {
     this.channel = channel;
@@ -83,6 +88,8 @@ export class QueueFeed {
   readonly #foreignTold = new Set<string>();
   readonly #pauses = new Set<NodeJS.Timeout>();
   #session: Session | undefined;
+  /** The queue may have a limit of deliveries that nobody chose. */
+  #mayDrop = false;
   #stopping = false;
 
   constructor(options: QueueFeedOptions) {
@@ -99,7 +106,9 @@ export class QueueFeed {
   async run(link: AmqpLink, up: () => void): Promise<void> {
     const { topology, queue, settings, topic, consumer } = this.#options;
     await topology.ensureExchange(link);
-    const name = await topology.declareQueue(link, queue);
+    const { name, asPreferred } = await topology.declareQueue(link, queue);
+    this.#mayDrop =
+      queue.name !== "" && !queue.limitChosen && !(asPreferred && Object.keys(queue.preferred).length > 0);
     const channel = await link.openChannel();
     const session = new Session(channel, queue.exclusive, consumer);
     let rebind: NodeJS.Timeout | undefined;
@@ -111,13 +120,16 @@ export class QueueFeed {
         // A failure ends the channel.
         rebind = setInterval(() => void bind().catch(() => {}), rebindMs).unref();
       }
+      if (this.#stopping) return;
       const cancelled = Promise.withResolvers<Error>();
-      session.consumerTag = await channel.consume(name, queue.priority, {
+      // Messages come before the answer to this does, and from then on whoever stops has this session to wait for.
+      this.#session = session;
+      session.consuming = channel.consume(name, queue.priority, {
         message: (message) => this.#receive(session, message),
         cancelled: () => cancelled.resolve(new Error(`the queue ${JSON.stringify(name)} was deleted`)),
       });
+      await session.consuming;
       if (this.#stopping) return;
-      this.#session = session;
       up();
       const reason = await Promise.race([cancelled.promise, channel.closed]);
       // Whatever the reason was, it held until now, and will again.
@@ -155,9 +167,20 @@ export class QueueFeed {
 
   #receive(session: Session, message: AmqpMessage): void {
     session.acknowledger.took(message.tag);
+    if (this.#mayDrop) this.#watchLimit(message);
     const feed = this.#addressee(message);
     if (feed !== undefined) void feed.#options.consumer.deliver(new QueueDelivery(session, message));
     else this.#giveBackLater(session, message);
+  }
+
+  /** Said while there is time: of what a queue drops nobody is told. */
+  #watchLimit({ headers, routingKey }: AmqpMessage): void {
+    const count = headers?.[deliveryCountHeader];
+    if (typeof count !== "number" || count < manyDeliveries) return;
+    this.#mayDrop = false;
+    const { consumer, queue } = this.#options;
+    const text = `broker rabbitmq: a message of ${JSON.stringify(routingKey)} was handed out ${count} times and not handled: the queue ${queue.name} drops what comes more often than its delivery limit, which is 20 in RabbitMQ 4 unless the queue or a policy has another; give it \`x-delivery-limit: -1\`, by a new queue with \`queueType: "quorum"\` or by a policy, or say \`deliveryLimit: "server"\` if that is wanted`;
+    consumer.report(new MicroError(text, { id: source, code: "conflict" }));
   }
 
   /** A queue bound to several topics has one name for all of them, as in Go; each message goes where its topic is handled. */
@@ -188,8 +211,8 @@ export class QueueFeed {
   async stop(): Promise<void> {
     this.#stopping = true;
     const session = this.#session;
-    if (session?.consumerTag === undefined || !session.channel.isOpen) return;
-    await limited(session.channel.cancel(session.consumerTag));
+    if (session?.consuming === undefined || !session.channel.isOpen) return;
+    await limited(session.consuming.then((tag) => session.channel.cancel(tag)));
   }
 
   /** To be called once everything is settled; what is not goes back to the queue. */

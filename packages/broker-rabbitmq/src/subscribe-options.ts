@@ -14,6 +14,13 @@ export interface RabbitmqSubscribeOptions {
   autoDelete?: boolean | undefined;
   /** A `quorum` queue is always durable. Default: what the server makes by default. */
   queueType?: "classic" | "quorum" | undefined;
+  /**
+   * How often a quorum queue hands out one message before it drops it, or gives it to `x-dead-letter-exchange`: every
+   * return counts, also those of a process that ended or lost its connection. `server`: what the server does by itself,
+   * 20 in RabbitMQ 4; others that declare the queue without this argument, as Go does, need that. A queue that exists
+   * with another limit is used as it is. Default: `none`.
+   */
+  deliveryLimit?: number | "none" | "server" | undefined;
   /** Further arguments of the queue, e.g. `{ "x-max-length": 1000, "x-dead-letter-exchange": "dead" }`. */
   arguments?: Readonly<Record<string, RabbitmqArgument>> | undefined;
   /** Arguments of the binding: Go's `Headers` option. */
@@ -35,6 +42,10 @@ export interface QueueSettings {
   readonly autoDelete: boolean;
   readonly exclusive: boolean;
   readonly arguments: Readonly<Record<string, RabbitmqArgument>>;
+  /** Arguments beside those, for a server that knows them and a queue that does not exist without them. */
+  readonly preferred: Readonly<Record<string, RabbitmqArgument>>;
+  /** Dropping what came too often is what somebody asked for. */
+  readonly limitChosen: boolean;
   readonly bindingArguments: Readonly<Record<string, RabbitmqArgument>>;
   readonly priority: number | undefined;
 }
@@ -43,11 +54,15 @@ const optionNames: OptionNames<RabbitmqSubscribeOptions> = {
   durable: true,
   autoDelete: true,
   queueType: true,
+  deliveryLimit: true,
   arguments: true,
   bindingArguments: true,
   priority: true,
   onFailure: true,
 };
+
+/** How often a quorum queue hands out one message. */
+const deliveryLimitArgument = "x-delivery-limit";
 
 /** @throws {TypeError} naming the option that is wrong. */
 export function readSubscribeOptions(
@@ -57,11 +72,20 @@ export function readSubscribeOptions(
   options: RabbitmqSubscribeOptions = {},
 ): QueueSettings {
   checkOptionNames("subscribe: rabbitmq", options, optionNames);
-  const { durable, autoDelete, queueType, priority, onFailure } = options;
+  const { durable, autoDelete, queueType, deliveryLimit, priority, onFailure } = options;
   if (queueType !== undefined && queueType !== "classic" && queueType !== "quorum")
     throw wrongOption("queueType` must be `classic` or `quorum`");
   if (onFailure !== undefined && onFailure !== "retry" && onFailure !== "reject")
     throw wrongOption("onFailure` must be `retry` or `reject`");
+  const isLimit = typeof deliveryLimit === "number" && Number.isSafeInteger(deliveryLimit) && deliveryLimit > 0;
+  if (deliveryLimit !== undefined && deliveryLimit !== "none" && deliveryLimit !== "server" && !isLimit)
+    throw wrongOption("deliveryLimit` must be `none`, `server` or a whole number above 0");
+  if (deliveryLimit !== undefined && queueType !== "quorum")
+    throw wrongOption('deliveryLimit` is one of quorum queues: set `queueType: "quorum"`, too');
+  const asked = readArguments("arguments", options.arguments);
+  if (deliveryLimit !== undefined && Object.hasOwn(asked, deliveryLimitArgument))
+    throw wrongOption(`deliveryLimit\` and \`arguments["${deliveryLimitArgument}"]\` say the same: set one of them`);
+  const limitChosen = isLimit || deliveryLimit === "server" || Object.hasOwn(asked, deliveryLimitArgument);
   if (priority !== undefined && !Number.isInteger(priority)) throw wrongOption("priority` must be a whole number");
   if (queueType === "quorum" && durable === false) throw wrongOption("durable` cannot be false for a quorum queue");
   // Without an exchange a topic is the name of a queue.
@@ -78,8 +102,11 @@ export function readSubscribeOptions(
     exclusive: name === "",
     arguments: {
       ...(queueType === undefined ? {} : { "x-queue-type": queueType }),
-      ...readArguments("arguments", options.arguments),
+      ...(isLimit ? { [deliveryLimitArgument]: deliveryLimit } : {}),
+      ...asked,
     },
+    preferred: queueType === "quorum" && !limitChosen ? { [deliveryLimitArgument]: -1 } : {},
+    limitChosen,
     bindingArguments: readArguments("bindingArguments", options.bindingArguments),
     priority,
   };

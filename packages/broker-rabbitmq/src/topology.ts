@@ -52,34 +52,58 @@ export class Topology {
     }
   }
 
-  /** @returns its name. @throws {MicroError} `bad_request` for arguments the server refuses, or that an existing one lacks. */
-  async declareQueue(link: AmqpLink, queue: QueueSettings): Promise<string> {
-    const { name } = queue;
-    try {
-      return await scratch(link, (channel) => channel.declareQueue(name, queue));
-    } catch (cause) {
-      const error = fromAmqp(cause, `the queue ${JSON.stringify(name)}`);
-      const setting = differingSetting(cause);
-      if (setting === undefined && replyCode(cause) !== reply.accessRefused) throw error;
-      if (setting !== undefined && Object.hasOwn(queue.arguments, setting))
-        throw new MicroError(`${error.detail}; delete the queue, or leave ${setting} out to use it as it is`, {
-          id: source,
-          code: "bad_request",
-          cause,
-        });
-      if (name === "") throw error;
-      await asItIs(link, (channel) => channel.checkQueue(name), error);
-      if (setting === "durable" && queue.durable)
-        this.#warn(`the queue ${name} exists and is not durable: its messages are lost when the server restarts`);
-      return name;
+  /** @throws {MicroError} `bad_request` for arguments the server refuses, or that an existing one lacks. */
+  async declareQueue(link: AmqpLink, queue: QueueSettings): Promise<DeclaredQueue> {
+    const wanted = Object.keys(queue.preferred);
+    if (wanted.length > 0) {
+      const preferred = { ...queue, arguments: { ...queue.arguments, ...queue.preferred } };
+      try {
+        const name = await scratch(link, (channel) => channel.declareQueue(queue.name, preferred));
+        return { name, asPreferred: true };
+      } catch (cause) {
+        const refused = refusedArgument(cause);
+        if (refused === undefined || !wanted.includes(refused)) return this.#asItMayBe(link, queue, cause);
+      }
     }
+    try {
+      const name = await scratch(link, (channel) => channel.declareQueue(queue.name, queue));
+      return { name, asPreferred: wanted.length === 0 };
+    } catch (cause) {
+      return this.#asItMayBe(link, queue, cause);
+    }
+  }
+
+  /** One whose declaration was refused, where it exists and may be used. */
+  async #asItMayBe(link: AmqpLink, queue: QueueSettings, cause: unknown): Promise<DeclaredQueue> {
+    const { name } = queue;
+    const error = fromAmqp(cause, `the queue ${JSON.stringify(name)}`);
+    const setting = differingSetting(cause);
+    if (setting === undefined && replyCode(cause) !== reply.accessRefused) throw error;
+    if (setting !== undefined && Object.hasOwn(queue.arguments, setting))
+      throw new MicroError(`${error.detail}; delete the queue, or leave ${setting} out to use it as it is`, {
+        id: source,
+        code: "bad_request",
+        cause,
+      });
+    if (name === "") throw error;
+    await asItIs(link, (channel) => channel.checkQueue(name), error);
+    if (setting === "durable" && queue.durable)
+      this.#warn(`the queue ${name} exists and is not durable: its messages are lost when the server restarts`);
+    return { name, asPreferred: false };
   }
 
   /** A durable queue that takes what is published to `topic` when nobody else does. */
   async keep(link: AmqpLink, topic: string): Promise<void> {
     const none = Object.create(null) as Record<string, never>;
     const settings = { durable: true, autoDelete: false, exclusive: false, arguments: none };
-    await this.declareQueue(link, { name: topic, ...settings, bindingArguments: none, priority: undefined });
+    await this.declareQueue(link, {
+      name: topic,
+      ...settings,
+      bindingArguments: none,
+      priority: undefined,
+      preferred: none,
+      limitChosen: true,
+    });
     if (this.keepsThroughDefault) return;
     await this.ensureExchange(link);
     await scratch(link, (channel) => channel.bindQueue(topic, this.#settings.exchange, topic, none));
@@ -95,6 +119,13 @@ export class Topology {
     this.#told.add(text);
     this.#logger.warn(`Broker [rabbitmq] ${text}`);
   }
+}
+
+/** A queue that is there. */
+export interface DeclaredQueue {
+  readonly name: string;
+  /** It is known to have the arguments that were preferred, if there were any. */
+  readonly asPreferred: boolean;
 }
 
 const done = Promise.resolve();
@@ -119,6 +150,12 @@ async function asItIs(
   } catch {
     throw error;
   }
+}
+
+/** The argument that the server does not know, or that what exists has not. */
+function refusedArgument(cause: unknown): string | undefined {
+  if (replyCode(cause) !== reply.preconditionFailed) return undefined;
+  return /(?:inequivalent|invalid) arg '([^']+)'/.exec(serverText(cause))?.[1];
 }
 
 /** The setting in which what exists differs from what was asked for, if that was the reason. */

@@ -1,7 +1,8 @@
-import { afterAll, describe, it } from "vitest";
+import { afterAll, beforeAll, describe, it } from "vitest";
 import { brokerExitForms, brokerExitUses, expectExit } from "../../core/test/support/broker-exit.ts";
-import { endRabbitmq, missing, rabbitmqUrl } from "./support/rabbitmq.ts";
+import { endRabbitmq, missing, rabbitmqUrl, startShared } from "./support/rabbitmq.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endRabbitmq);
 
 describe.skipIf(missing !== undefined)("a process whose service has stopped ends, with a broker given as", () => {

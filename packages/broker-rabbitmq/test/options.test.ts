@@ -28,8 +28,9 @@ function channel() {
   const words: unknown[] = [];
   const open = {
     isOpen: true,
-    ack: (tag: number, upTo: boolean) => void words.push([tag, upTo]),
-    reject: (tag: number, requeue: boolean) => void words.push([tag, requeue ? "back" : "drop"]),
+    isEnding: false,
+    ack: (tag: number, upTo: boolean) => !open.isEnding && words.push([tag, upTo]) > 0,
+    reject: (tag: number, requeue: boolean) => !open.isEnding && words.push([tag, requeue ? "back" : "drop"]) > 0,
   };
   return { words, open, channel: open as unknown as AmqpChannel };
 }
@@ -99,6 +100,11 @@ describe("options that make no sense are refused by name", () => {
     ["q", { queueType: "quorum", durable: false }, /durable/],
     [undefined, { durable: true }, /durable/],
     ["q", { onFailure: "drop" }, /onFailure/],
+    ["q", { queueType: "quorum", deliveryLimit: 0 }, /deliveryLimit` must be/],
+    ["q", { queueType: "quorum", deliveryLimit: -1 }, /deliveryLimit` must be/],
+    ["q", { queueType: "quorum", deliveryLimit: "off" }, /deliveryLimit` must be/],
+    ["q", { deliveryLimit: 5 }, /deliveryLimit` is one of quorum queues: set `queueType: "quorum"`/],
+    ["q", { queueType: "quorum", deliveryLimit: 5, arguments: { "x-delivery-limit": 5 } }, /say the same/],
     ["q", { priority: 1.5 }, /priority/],
     ["q", { arguments: { "x-a": null } }, /arguments/],
     ["q", { bindingArguments: { x: [] } }, /bindingArguments/],
@@ -201,5 +207,16 @@ describe("acknowledgements", () => {
     expect(acknowledger.ack(2)).toBe(false);
     acknowledger.reject(3, true);
     expect(words).toEqual([]);
+  });
+
+  it("that come while the channel ends are counted, too", () => {
+    const { open, channel: to } = channel();
+    let lost = 0;
+    const acknowledger = new Acknowledger(to, (count) => (lost += count));
+    for (let tag = 1; tag <= 5; tag++) acknowledger.took(tag);
+    for (const tag of [1, 2, 4]) acknowledger.ack(tag);
+    open.isEnding = true;
+    acknowledger.flush();
+    expect(lost).toBe(3);
   });
 });

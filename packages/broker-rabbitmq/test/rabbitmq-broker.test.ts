@@ -39,6 +39,24 @@ function inbox(broker: Broker, topic: string, options: SubscribeOptions = {}) {
   return { subscriber, events, errors, texts: () => events.map(text) };
 }
 
+/** Take a message and leave it unhandled, so often; then handle it, or see that it is gone. */
+async function returned(
+  broker: Broker,
+  topic: string,
+  options: SubscribeOptions,
+  times: number,
+): Promise<MicroError[]> {
+  const errors: MicroError[] = [];
+  for (let round = 0; round < times; round++) {
+    const taken = Promise.withResolvers<void>();
+    const handler = (): Promise<void> => (taken.resolve(), new Promise(() => {}));
+    const subscriber = broker.subscribe(topic, handler, { ...options, onError: (error) => errors.push(error) });
+    await taken.promise;
+    await subscriber.unsubscribe({ timeoutMs: 0 }).catch(() => {});
+  }
+  return errors.filter(({ code }) => code === "conflict");
+}
+
 /** What another AMQP client gets of a topic. */
 async function overheard(
   exchange: string,
@@ -321,6 +339,63 @@ describe.skipIf(missing !== undefined)("queues", () => {
     const next = inbox(broker, queue, options);
     await until("it has come", () => next.texts().length === 1);
     await next.subscriber.unsubscribe();
+    await withBareChannel(await rabbitmqUrl(), (channel) => channel.deleteQueue(queue));
+  });
+
+  it("quorum: what was returned more often than the server's own limit still comes", { timeout: 60_000 }, async () => {
+    const queue = unique("quorum");
+    const options: SubscribeOptions = { queue, rabbitmq: { queueType: "quorum" } };
+    await using broker = await connect({ durable: true, exchange: "quorum" });
+    const first = inbox(broker, queue, options);
+    await first.subscriber.ready;
+    await first.subscriber.unsubscribe();
+    await broker.publish(queue, { body: utf8("kept") });
+    expect(await returned(broker, queue, options, 25)).toEqual([]);
+    const last = inbox(broker, queue, options);
+    await until("it has come", () => last.texts().length === 1);
+    expect(last.texts()).toEqual(["kept"]);
+    await last.subscriber.unsubscribe();
+    await withBareChannel(await rabbitmqUrl(), (channel) => channel.deleteQueue(queue));
+  });
+
+  it("quorum: a queue that others made with the server's limit is used, and told of while there is time", async () => {
+    const queue = unique("quorum");
+    await withBareChannel(await rabbitmqUrl(), (channel) =>
+      channel.assertQueue(queue, { durable: true, arguments: { "x-queue-type": "quorum" } }),
+    );
+    await using broker = await connect({ durable: true, exchange: "quorum" });
+    const options: SubscribeOptions = { queue, rabbitmq: { queueType: "quorum" } };
+    const first = inbox(broker, queue, options);
+    await first.subscriber.ready;
+    await first.subscriber.unsubscribe();
+    await broker.publish(queue, { body: utf8("kept") });
+    const conflicts = await returned(broker, queue, options, 12);
+    expect(conflicts.map(({ detail }) => detail)).toEqual([
+      expect.stringContaining(`was handed out 10 times and not handled: the queue ${queue} drops`),
+      expect.stringContaining(`was handed out 11 times`),
+    ]);
+    const chosen = { queue, rabbitmq: { queueType: "quorum", deliveryLimit: "server" } } as const;
+    expect(await returned(broker, queue, chosen, 1)).toEqual([]);
+    const last = inbox(broker, queue, chosen);
+    await until("it has come", () => last.texts().length === 1);
+    await last.subscriber.unsubscribe();
+    await withBareChannel(await rabbitmqUrl(), (channel) => channel.deleteQueue(queue));
+  });
+
+  it("quorum: a limit that was asked for holds", async () => {
+    const queue = unique("quorum");
+    await using broker = await connect({ durable: true, exchange: "quorum" });
+    const options: SubscribeOptions = { queue, rabbitmq: { queueType: "quorum", deliveryLimit: 2 } };
+    const first = inbox(broker, queue, options);
+    await first.subscriber.ready;
+    await first.subscriber.unsubscribe();
+    await broker.publish(queue, { body: utf8("too often") });
+    expect(await returned(broker, queue, options, 3)).toEqual([]);
+    await broker.publish(queue, { body: utf8("next") });
+    const last = inbox(broker, queue, options);
+    await until("the next one has come", () => last.texts().length === 1);
+    expect(last.texts()).toEqual(["next"]);
+    await last.subscriber.unsubscribe();
     await withBareChannel(await rabbitmqUrl(), (channel) => channel.deleteQueue(queue));
   });
 

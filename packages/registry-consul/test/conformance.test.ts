@@ -1,12 +1,13 @@
 import { registryConformance } from "@micro/testing";
 import { consulRegistry } from "@micro/registry-consul";
-import { afterAll, describe, it } from "vitest";
-import { consulUrl, emptyConsul, endConsul, missing } from "./support/consul.ts";
+import { afterAll, beforeAll, describe, it } from "vitest";
+import { consulUrl, emptyConsul, endConsul, missing, startShared } from "./support/consul.ts";
 
 const noDomains = "Consul's records have no place for a domain: not_implemented";
 
 // Before the first case, which would take the server for something it left behind.
 if (missing === undefined) await consulUrl();
+beforeAll(startShared, 90_000);
 afterAll(endConsul);
 
 registryConformance(

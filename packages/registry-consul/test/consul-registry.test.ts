@@ -7,14 +7,15 @@ import { join } from "node:path";
 import { deflateSync } from "node:zlib";
 import { createService, silentLogger, type Registry, type RegistryEvent, type Service } from "@micro/core";
 import { consulRegistry, plugins } from "@micro/registry-consul";
-import { afterAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";
 import { makeCertificates, startConsul } from "../../../scripts/servers.mjs";
 import { ConsulClient } from "../src/consul-client.ts";
 import { readOptions } from "../src/options.ts";
-import { consulUrl, emptyConsul, endConsul, missing } from "./support/consul.ts";
+import { consulUrl, emptyConsul, endConsul, missing, startShared } from "./support/consul.ts";
 import { ownMissing } from "./support/own.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endConsul);
 
 function greeter(id: string, part: Partial<Service> = {}): Service {

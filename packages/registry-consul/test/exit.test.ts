@@ -1,7 +1,8 @@
-import { afterAll, describe } from "vitest";
+import { afterAll, beforeAll, describe } from "vitest";
 import { registryExitTests, registryRefusalTests } from "../../core/test/support/registry-exit.ts";
-import { endConsul, consulUrl, missing } from "./support/consul.ts";
+import { endConsul, consulUrl, missing, startShared } from "./support/consul.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endConsul);
 
 const own = {

@@ -3,10 +3,11 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { createService, silentLogger } from "@micro/core";
 import { consulRegistry } from "@micro/registry-consul";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { freePorts } from "../../../scripts/servers.mjs";
-import { consulUrl, endConsul, missing } from "./support/consul.ts";
+import { consulUrl, endConsul, missing, startShared } from "./support/consul.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endConsul);
 
 const file = (name: string): string => fileURLToPath(new URL(`./support/${name}`, import.meta.url));

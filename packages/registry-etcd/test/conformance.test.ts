@@ -1,10 +1,11 @@
 import { registryConformance } from "@micro/testing";
 import { etcdRegistry } from "@micro/registry-etcd";
-import { afterAll, describe, it } from "vitest";
-import { endEtcd, etcdUrl, missing } from "./support/etcd.ts";
+import { afterAll, beforeAll, describe, it } from "vitest";
+import { endEtcd, etcdUrl, missing, startShared } from "./support/etcd.ts";
 
 // Before the first case, which would take the server for something it left behind.
 if (missing === undefined) await etcdUrl();
+beforeAll(startShared, 90_000);
 afterAll(endEtcd);
 
 registryConformance(

@@ -17,9 +17,10 @@ import { etcdRegistry, plugins } from "@micro/registry-etcd";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { keepingLogger } from "../../core/test/support/service.ts";
 import { makeCertificates, startEtcd } from "../../../scripts/servers.mjs";
-import { endEtcd, etcdUrl, missing } from "./support/etcd.ts";
+import { endEtcd, etcdUrl, missing, startShared } from "./support/etcd.ts";
 import { ownMissing } from "./support/own.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endEtcd);
 
 function greeter(id: string, part: Partial<Service> = {}): Service {

@@ -1,7 +1,8 @@
-import { afterAll, describe } from "vitest";
+import { afterAll, beforeAll, describe } from "vitest";
 import { registryExitTests, registryRefusalTests } from "../../core/test/support/registry-exit.ts";
-import { endEtcd, etcdUrl, missing } from "./support/etcd.ts";
+import { endEtcd, etcdUrl, missing, startShared } from "./support/etcd.ts";
 
+beforeAll(startShared, 90_000);
 afterAll(endEtcd);
 
 const own = {

@@ -3,11 +3,12 @@ import { encodeService, silentLogger, type Registry, type Service } from "@micro
 import { etcdRegistry } from "@micro/registry-etcd";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { EtcdMember } from "../src/member.ts";
-import { endEtcd, etcdUrl, missing } from "./support/etcd.ts";
+import { endEtcd, etcdUrl, missing, startShared } from "./support/etcd.ts";
 
 const mebibyte = 1024 * 1024;
 let url: string;
 let count = 0;
+beforeAll(startShared, 90_000);
 afterAll(endEtcd);
 afterEach(() => vi.restoreAllMocks());
 

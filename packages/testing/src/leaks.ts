@@ -177,5 +177,5 @@ function caller(): string {
   Error.stackTraceLimit = 16;
   const lines = new Error("").stack?.split("\n").slice(1) ?? [];
   Error.stackTraceLimit = limit;
-  return lines.filter((line) => !/\(?node:|[\\/]testing[\\/]leaks\.ts|[\\/]dist[\\/]testing/.test(line)).join("\n");
+  return lines.filter((line) => !/\(?node:|[\\/]testing[\\/](?:src|dist)[\\/]leaks\.[jt]s/.test(line)).join("\n");
 }

@@ -26,6 +26,11 @@ export async function natsAddress(): Promise<string> {
   return (await shared).address;
 }
 
+/** To be called before the file's tests: on busy cores the server takes its time. */
+export async function startShared(): Promise<void> {
+  if (missing === undefined) await natsAddress();
+}
+
 /** To be called when the file's tests are through. */
 export async function endNats(): Promise<void> {
   await (await shared)?.dispose();

@@ -32,7 +32,7 @@ export interface Delivery {
   ack(): void | Promise<void>;
   /**
    * The message was not handled and will not be here: the backend may give it to somebody else. Left out by backends
-   * that cannot take one back. Must not throw.
+   * that cannot take one back. A failure is reported.
    */
   giveBack?(): void | Promise<void>;
   /** The message is given up: its handler failed for good, and there is no dead letter topic. Default: as `ack()`. */
@@ -610,8 +610,12 @@ export class Consumer implements Work {
     if (event.phase === "settled") return;
     event.phase = "settled";
     if (!this.#isRedelivered(event)) this.#dropped++;
-    const told = event.delivery.giveBack?.();
-    if (told !== undefined) told.catch((error: unknown) => this.report(error, event));
+    try {
+      const told = event.delivery.giveBack?.();
+      if (told !== undefined) told.catch((error: unknown) => this.report(error, event));
+    } catch (error) {
+      this.report(error, event);
+    }
     this.#forget(event);
   }
 

@@ -33,6 +33,9 @@ function consumerOf(
 }
 
 const name = ({ message }: BrokerEvent) => Buffer.from(message.body).toString();
+const cannot = (): never => {
+  throw new Error("closing");
+};
 const settle = (check: () => boolean) => waitFor(check, "the consumer to settle");
 
 describe("Consumer", () => {
@@ -45,6 +48,17 @@ describe("Consumer", () => {
     gate.resolve();
     await settle(() => consumer.stats.inFlight === 0);
     expect(told.acked).toEqual(["a"]);
+  });
+
+  it("a backend that cannot take back what is left, thrown or rejected, is told of; the rest goes back", async () => {
+    const { consumer, told, delivery } = consumerOf(() => new Promise(() => {}), { concurrency: 3 });
+    void consumer.deliver(delivery("a", { giveBack: cannot }));
+    void consumer.deliver(delivery("b", { giveBack: () => Promise.reject(new Error("gone")) }));
+    void consumer.deliver(delivery("c"));
+    expect(await consumer.drain(0)).toBe(false);
+    await settle(() => told.errors.length === 2);
+    expect(told.errors.map(({ detail }) => detail).toSorted()).toEqual(["closing", "gone"]);
+    expect([told.givenBack, consumer.stats.inFlight]).toEqual([["c"], 0]);
   });
 
   it("forgets what the backend has taken back, but for what runs", async () => {

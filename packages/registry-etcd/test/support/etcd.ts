@@ -25,6 +25,11 @@ export async function etcdUrl(): Promise<string> {
   return (await shared).url;
 }
 
+/** To be called before the file's tests: on busy cores the server takes its time. */
+export async function startShared(): Promise<void> {
+  if (missing === undefined) await etcdUrl();
+}
+
 /** To be called when the file's tests are through. */
 export async function endEtcd(): Promise<void> {
   await (await shared)?.dispose();
