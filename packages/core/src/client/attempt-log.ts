@@ -26,7 +26,8 @@ export class AttemptLog {
     if (answered && !error.notRun) {
       if (note !== undefined) cause ??= new Error(note);
     } else if (attempts.length > 1 || note !== undefined) {
-      const parts = [detail, note, attempts.length > 1 && error.code !== "timeout" ? this.toString() : undefined];
+      const tries = attempts.length > 1 && error.code !== "timeout" ? this.#tries(words(attempts.at(-1)!)) : undefined;
+      const parts = [detail, note, tries];
       detail = parts.filter((part) => part !== undefined).join("; ");
     }
     const options: MicroErrorOptions = {
@@ -45,10 +46,24 @@ export class AttemptLog {
   }
 
   toString(): string {
-    const tries = this.#attempts.map(({ node, address, error, durationMs }) => {
+    return this.#tries();
+  }
+
+  /** @param told words of the text that this becomes a part of: they are not repeated. */
+  #tries(told?: string): string {
+    const tries = this.#attempts.map((attempt) => {
+      const { node, address, durationMs } = attempt;
       const name = node === address ? address : `${node} at ${address}`;
-      return `${name} (${error.detail || error.code}, ${Math.round(durationMs)} ms)`;
+      const own = words(attempt);
+      return `${name} (${own === told ? "" : `${own}, `}${Math.round(durationMs)} ms)`;
     });
     return `tried ${tries.join(", ")}`;
   }
+}
+
+/** What an attempt failed with, without where that was. */
+function words({ address, error }: CallAttempt): string {
+  const where = `(${address}): `;
+  const at = error.detail.indexOf(where);
+  return at < 0 ? error.detail || error.code : error.detail.slice(at + where.length);
 }

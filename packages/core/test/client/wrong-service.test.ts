@@ -45,6 +45,17 @@ describe("a node that is another service's process", () => {
       expect(seen).toHaveLength(1);
     });
 
+    it(`tells its reason once, however often it was tried: ${transport}`, async () => {
+      const { fleet, listener } = await squatted({ transport });
+      await using stack = new AsyncDisposableStack();
+      stack.use(fleet);
+      stack.use(listener);
+      const { detail } = await errorOf(fleet.connect({ backoff: () => 0 }).call("shop", "Shop.Get", {}));
+      expect(detail.replaceAll(listener.address, "HOST").replaceAll(/\d+ ms/g, "N ms")).toBe(
+        "shop Shop.Get at stale (HOST): this is billing, not shop; tried stale at HOST (N ms), stale at HOST (N ms)",
+      );
+    });
+
     it(`is passed over by streams as well: ${transport}`, async () => {
       const { fleet, listener } = await squatted({ transport });
       await using stack = new AsyncDisposableStack();

@@ -1,8 +1,9 @@
 /** What a listener does on the wire, seen through bare sockets that behave as Go peers, old peers and rude ones do. */
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { MicroError } from "../../src/errors.ts";
 import { Metadata } from "../../src/metadata.ts";
 import { httpTransport } from "../../src/transport/http/http-transport.ts";
-import type { Listener, ServerExchange, Transport } from "../../src/transport/transport.ts";
+import type { Listener, ServerExchange, ServerStream, Transport } from "../../src/transport/transport.ts";
 import { RawSocket, waitFor } from "../support/raw-socket.ts";
 
 let transport: Transport;
@@ -185,6 +186,36 @@ describe("streams of Go clients", () => {
         whole(0, `${json}X-Tag: t\r\n`) + whole(0, json) + short(0) + whole(0, "Micro-Error: EOS\r\n"),
       ].join(""),
     );
+  });
+
+  it("a Go caller that ends its stream and leaves lets the handler finish, for 30 s", async () => {
+    const reasons: MicroError[] = [];
+    const streams: ServerStream[] = [];
+    handle = (exchange) => {
+      streams.push(exchange.stream());
+      exchange.cancellation.onCancel((reason) => void reasons.push(reason));
+    };
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      using raw = await RawSocket.connect(listener.address);
+      const other = { ...call, "Micro-Id": "4", "Micro-Stream": "4" };
+      const end = { "Micro-Error": "EOS" };
+      raw.write(
+        goRequest(stream) + goRequest(other) + goRequest({ ...stream, ...end }) + goRequest({ ...other, ...end }),
+      );
+      while (streams.length < 2) await new Promise((resolve) => void setImmediate(resolve));
+      expect(await Promise.all(streams.map((each) => each.receive()))).toEqual([undefined, undefined]);
+      raw.socket.end();
+      while (vi.getTimerCount() < 2) await new Promise((resolve) => void setImmediate(resolve));
+      streams[0]?.end();
+      expect(vi.getTimerCount()).toBe(1);
+      vi.advanceTimersByTime(29_999);
+      expect(reasons).toEqual([]);
+      vi.advanceTimersByTime(1);
+      expect(reasons.map(({ code }) => code)).toEqual(["aborted"]);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it("several share a connection", async () => {

@@ -14,6 +14,8 @@ const noBytes = new Uint8Array(0);
 
 const maxEarlyMessages = 64;
 const maxEarlyBytes = 256 * 1024;
+/** How long a handler has whose Go caller has said all and left: as long as one has when its server stops. */
+const finishMs = 30_000;
 
 interface EarlyMessage {
   readonly head: Head;
@@ -35,8 +37,8 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   #header: Metadata | undefined;
   #cancellation: Cancellation | undefined;
   #gone: MicroError | undefined;
-  /** The peer is gone, but left in good order. */
-  #mayFinish = false;
+  /** The peer is gone, but left in good order: set for as long as the handler may go on. */
+  #mayFinish: NodeJS.Timeout | undefined;
   #state: "open" | "stream" | "ended" = "open";
   #queue: ReceiveQueue<Buffer> | undefined;
   /** What came before the handler decided. */
@@ -127,7 +129,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   get cancellation(): Cancellation {
     if (this.#cancellation === undefined) {
       this.#cancellation = new Cancellation(this.deadline);
-      if (this.#gone !== undefined && !this.#mayFinish) this.#cancellation.cancel(this.#gone);
+      if (this.#gone !== undefined && this.#mayFinish === undefined) this.#cancellation.cancel(this.#gone);
       else if (this.#state === "ended") this.#cancellation.end();
     }
     return this.#cancellation;
@@ -249,6 +251,7 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
   end(error?: OutgoingMessage): void {
     if (this.#state !== "stream") return;
     this.#state = "ended";
+    clearTimeout(this.#mayFinish);
     this.#cancellation?.end();
     this.#queue?.fail(() => new MicroError("the stream has ended", { id: this.service, code: "closed" }), true);
     if (this.#gone === undefined) {
@@ -287,10 +290,17 @@ export class HttpServerExchange implements ServerExchange, ServerStream {
     this.#gone = reason;
     this.#early = undefined;
     // A Go client ends its stream by sending the end marker and closing the connection at once (`client/rpc_stream.go`).
-    // That is no cancellation: what it sent is complete, and the handler may finish its work.
-    this.#mayFinish = this.#queue?.closed === true && /\r\nUser-Agent: Go-http-client\//.test(this.#head.text);
-    if (this.#mayFinish) return;
+    // That is no cancellation: what it sent is complete, and the handler may finish its work, but not wait for ever.
+    if (this.#queue?.closed === true && /\r\nUser-Agent: Go-http-client\//.test(this.#head.text)) {
+      this.#mayFinish = setTimeout(() => this.#giveUp(reason), finishMs).unref();
+      return;
+    }
     this.#queue?.fail(reason, true);
+    this.#cancellation?.cancel(reason);
+  }
+
+  #giveUp(reason: MicroError): void {
+    this.#mayFinish = undefined;
     this.#cancellation?.cancel(reason);
   }
 
