@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { Deep, Known } from "./gen/known.ts";
 import { message as Maps } from "./gen/kinds.ts";
 import { Query } from "./gen/old.ts";
+import { processorMs } from "../../core/test/support/processor-time.ts";
 
 const inner = protoMessage(Deep);
 const known = protoMessage(Known);
@@ -53,7 +54,7 @@ describe("what a stranger may send", () => {
       dataByName: { a: Uint8Array.from([1]) },
       choice: { $case: "chosenNumber", value: 5n },
     });
-    const started = performance.now();
+    const started = processorMs();
     for (let length = 0; length < whole.length; length++) {
       for (let byte = 0; byte < 256; byte += 5) {
         const bytes = Uint8Array.from([...whole.subarray(0, length), byte, ...whole.subarray(length + (byte % 3))]);
@@ -65,15 +66,15 @@ describe("what a stranger may send", () => {
         }
       }
     }
-    expect(performance.now() - started).toBeLessThan(10_000);
+    expect(processorMs() - started).toBeLessThan(10_000);
   });
 
   it("unknown fields are kept once, in linear time, survive a copy and can be forgotten", () => {
     const field = Uint8Array.from([0xf8, 0x07, 0x01]);
     const bytes = Buffer.concat(Array.from({ length: 200_000 }, () => field));
-    const started = performance.now();
+    const started = processorMs();
     const message = Deep.decode(Buffer.concat([Deep.encode({ text: "x" }), bytes]));
-    expect(performance.now() - started).toBeLessThan(2000);
+    expect(processorMs() - started).toBeLessThan(2000);
     expect(Buffer.from(unknownFields(message)!)).toEqual(bytes);
     expect(unknownFields(message)!.buffer.byteLength).toBeLessThan(bytes.length * 3);
     expect(message).toMatchObject({ text: "x" });
@@ -99,9 +100,9 @@ describe("what a stranger may send", () => {
       joined((index) => ({ value: { [`k${index}`]: index } })),
       joined((index) => ({ value: [index] })),
     ];
-    const started = performance.now();
+    const started = processorMs();
     const [structs, lists, objects, arrays] = sent.map((bytes) => Known.decode(bytes));
-    expect(performance.now() - started).toBeLessThan(5000);
+    expect(processorMs() - started).toBeLessThan(5000);
     expect(structs!.struct).toEqual(object);
     expect(lists!.list).toEqual(elements);
     expect(objects!.value).toEqual(object);
@@ -134,9 +135,9 @@ describe("what a stranger may send", () => {
     expect(() => Deep.encode(endless)).toThrow(new TypeError("messages are nested too deep, or one holds itself"));
     let wrong: object = { text: 5 };
     for (let level = 0; level < 2000; level++) wrong = { inner: wrong };
-    const started = performance.now();
+    const started = processorMs();
     expect(() => Deep.encode(wrong)).toThrow(/^inner\.inner.*: 5 is not a string$/);
-    expect(performance.now() - started).toBeLessThan(1000);
+    expect(processorMs() - started).toBeLessThan(1000);
   });
 
   it("no map sets a prototype", () => {

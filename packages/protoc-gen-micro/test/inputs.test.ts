@@ -1,6 +1,7 @@
 import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { processorMs } from "../../core/test/support/processor-time.ts";
 import { runCommand } from "../src/command.ts";
 import { importsOf } from "../src/imports.ts";
 import { printable } from "../src/printable.ts";
@@ -40,10 +41,10 @@ message import { string import = 1; optional string x = 2 [default = "import 'x'
   it("of what is no .proto file are found or not, in time that grows with its size", () => {
     for (const text of [`import "`, `import "\\`, "/*", "import", `import ;"x"`, `"`.repeat(9), "import/"])
       expect(importsOf(text), text).toEqual([]);
-    const started = performance.now();
+    const started = processorMs();
     for (const part of [`"`, "/*", "\\", `import "`, "import ", "import/**/", `'\\"`, "\n"])
       importsOf(part.repeat(50_000));
-    expect(performance.now() - started).toBeLessThan(5_000);
+    expect(processorMs() - started).toBeLessThan(5_000);
   });
 
   it("are found however they are written, and are what is compiled", async () => {

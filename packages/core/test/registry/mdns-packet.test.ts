@@ -23,6 +23,7 @@ import {
   goldenTxt,
   greeter,
 } from "./mdns-support.ts";
+import { processorMs } from "../support/processor-time.ts";
 
 const settings = { domain: "micro", host: "box", ttlSeconds: 120 };
 const registered = greeter("greeter-1", "192.168.1.10:9090");
@@ -243,9 +244,9 @@ describe("hostile mdns packets", () => {
       bytes("00 0c 00 01"),
       ...Array.from({ length: 500 }, () => record),
     ]);
-    const started = performance.now();
+    const started = processorMs();
     expect(decodeMessage(packet).answers).toHaveLength(500);
-    expect(performance.now() - started).toBeLessThan(1_000);
+    expect(processorMs() - started).toBeLessThan(1_000);
   });
 });
 
