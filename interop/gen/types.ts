@@ -33,7 +33,7 @@ export const Description: $.ProtoType<Description> = /* @__PURE__ */ $.message<D
   base: () => ({ text: "" }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(Description, m);
-    if (m.text) { w.tag(10); w.string(m.text); }
+    if (m.text != null && m.text !== "") { w.tag(10); w.string(m.text); }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -48,7 +48,7 @@ export const Description: $.ProtoType<Description> = /* @__PURE__ */ $.message<D
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(Description, m);
     const j: $.JsonObject = {};
-    if (m.text) j["text"] = $.jsonString(m.text);
+    if (m.text != null && m.text !== "") j["text"] = $.jsonString(m.text);
     return j;
   },
   fields: [
@@ -111,9 +111,9 @@ export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Eve
     if (m.aFixed64 != null && m.aFixed64 !== 0n) { w.tag(81); w.fixed64(m.aFixed64); }
     if (m.anSfixed32 != null && m.anSfixed32 !== 0) { w.tag(93); w.sfixed32(m.anSfixed32); }
     if (m.anSfixed64 != null && m.anSfixed64 !== 0n) { w.tag(97); w.sfixed64(m.anSfixed64); }
-    if (m.aBool) { w.tag(104); w.bool(m.aBool); }
-    if (m.aString) { w.tag(114); w.string(m.aString); }
-    if (m.someBytes != null && m.someBytes.length !== 0) { w.tag(122); w.bytes(m.someBytes); }
+    if (m.aBool != null && m.aBool !== false) { w.tag(104); w.bool(m.aBool); }
+    if (m.aString != null && m.aString !== "") { w.tag(114); w.string(m.aString); }
+    if ($.hasBytes(m.someBytes)) { w.tag(122); w.bytes(m.someBytes); }
     if (m.colour != null && m.colour !== 0) { w.tag(128); w.enum(m.colour); }
     if (m.inner != null) { w.tag(138); w.message(Everything_Inner, m.inner); }
     if ($.list(m.manyInt64).length > 0) {
@@ -142,7 +142,7 @@ export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Eve
     }
     for (const [k, v] of $.entries(m.byInt32)) {
       w.tag(250); const start = w.fork();
-      w.tag(8); w.int32(+k);
+      w.tag(8); w.int32($.intKey(k));
       w.tag(18); w.message(Everything_Inner, v);
       w.join(start);
     }
@@ -154,7 +154,7 @@ export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Eve
     }
     for (const [k, v] of $.mapEntries(m.byBool)) {
       w.tag(266); const start = w.fork();
-      w.tag(8); w.bool(k);
+      w.tag(8); w.bool($.boolKey(k));
       w.tag(16); w.enum(v);
       w.join(start);
     }
@@ -285,22 +285,22 @@ export const Everything: $.ProtoType<Everything> = /* @__PURE__ */ $.message<Eve
     if (m.aFixed64 != null && m.aFixed64 !== 0n) j["aFixed64"] = $.jsonUint64(m.aFixed64);
     if (m.anSfixed32 != null && m.anSfixed32 !== 0) j["anSfixed32"] = $.jsonInt32(m.anSfixed32);
     if (m.anSfixed64 != null && m.anSfixed64 !== 0n) j["anSfixed64"] = $.jsonInt64(m.anSfixed64);
-    if (m.aBool) j["aBool"] = $.jsonBool(m.aBool);
-    if (m.aString) j["aString"] = $.jsonString(m.aString);
-    if (m.someBytes != null && m.someBytes.length !== 0) j["someBytes"] = $.jsonBytes(m.someBytes);
+    if (m.aBool != null && m.aBool !== false) j["aBool"] = $.jsonBool(m.aBool);
+    if (m.aString != null && m.aString !== "") j["aString"] = $.jsonString(m.aString);
+    if ($.hasBytes(m.someBytes)) j["someBytes"] = $.jsonBytes(m.someBytes);
     if (m.colour != null && m.colour !== 0) j["colour"] = $.jsonEnum(Colour, m.colour);
     if (m.inner != null) j["inner"] = $.jsonMessage(Everything_Inner, m.inner, o);
-    if ($.list(m.manyInt64).length > 0) j["manyInt64"] = m.manyInt64.map((v) => $.jsonInt64(v));
-    if ($.list(m.manyStrings).length > 0) j["manyStrings"] = m.manyStrings.map((v) => $.jsonString(v));
-    if ($.list(m.manyBytes).length > 0) j["manyBytes"] = m.manyBytes.map((v) => $.jsonBytes(v));
-    if ($.list(m.manyColours).length > 0) j["manyColours"] = m.manyColours.map((v) => $.jsonEnum(Colour, v));
-    if ($.list(m.manyInner).length > 0) j["manyInner"] = m.manyInner.map((v) => $.jsonMessage(Everything_Inner, v, o));
-    if ($.list(m.manyDoubles).length > 0) j["manyDoubles"] = m.manyDoubles.map((v) => $.jsonDouble(v));
-    if ($.hasEntries(m.byString)) j["byString"] = $.jsonMap(m.byString, (v) => $.jsonString(v), o);
-    if ($.hasEntries(m.byInt32)) j["byInt32"] = $.jsonMap(m.byInt32, (v) => $.jsonMessage(Everything_Inner, v, o), o);
-    if ($.hasEntries(m.byUint64)) j["byUint64"] = $.jsonMap(m.byUint64, (v) => $.jsonInt64(v), o);
-    if ($.hasEntries(m.byBool)) j["byBool"] = $.jsonMap(m.byBool, (v) => $.jsonEnum(Colour, v), o);
-    if ($.hasEntries(m.bytesByString)) j["bytesByString"] = $.jsonMap(m.bytesByString, (v) => $.jsonBytes(v), o);
+    if ($.list(m.manyInt64).length > 0) j["manyInt64"] = $.jsonList(m.manyInt64, (v) => $.jsonInt64(v));
+    if ($.list(m.manyStrings).length > 0) j["manyStrings"] = $.jsonList(m.manyStrings, (v) => $.jsonString(v));
+    if ($.list(m.manyBytes).length > 0) j["manyBytes"] = $.jsonList(m.manyBytes, (v) => $.jsonBytes(v));
+    if ($.list(m.manyColours).length > 0) j["manyColours"] = $.jsonList(m.manyColours, (v) => $.jsonEnum(Colour, v));
+    if ($.list(m.manyInner).length > 0) j["manyInner"] = $.jsonList(m.manyInner, (v) => $.jsonMessage(Everything_Inner, v, o));
+    if ($.list(m.manyDoubles).length > 0) j["manyDoubles"] = $.jsonList(m.manyDoubles, (v) => $.jsonDouble(v));
+    if ($.hasEntries(m.byString)) j["byString"] = $.jsonMap(m.byString, "string", (v) => $.jsonString(v));
+    if ($.hasEntries(m.byInt32)) j["byInt32"] = $.jsonMap(m.byInt32, "int32", (v) => $.jsonMessage(Everything_Inner, v, o));
+    if ($.hasEntries(m.byUint64)) j["byUint64"] = $.jsonMap(m.byUint64, "uint64", (v) => $.jsonInt64(v));
+    if ($.hasEntries(m.byBool)) j["byBool"] = $.jsonMap(m.byBool, "bool", (v) => $.jsonEnum(Colour, v));
+    if ($.hasEntries(m.bytesByString)) j["bytesByString"] = $.jsonMap(m.bytesByString, "string", (v) => $.jsonBytes(v));
     switch (m.choice?.$case) {
       case "chosenText": j["chosenText"] = $.jsonString(m.choice.value); break;
       case "chosenNumber": j["chosenNumber"] = $.jsonInt64(m.choice.value); break;
@@ -359,7 +359,7 @@ export const Everything_Inner: $.ProtoType<Everything_Inner> = /* @__PURE__ */ $
   base: () => ({ text: "", inner: undefined }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(Everything_Inner, m);
-    if (m.text) { w.tag(10); w.string(m.text); }
+    if (m.text != null && m.text !== "") { w.tag(10); w.string(m.text); }
     if (m.inner != null) { w.tag(18); w.message(Everything_Inner, m.inner); }
     $.writeUnknown(m, w);
   },
@@ -376,7 +376,7 @@ export const Everything_Inner: $.ProtoType<Everything_Inner> = /* @__PURE__ */ $
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(Everything_Inner, m);
     const j: $.JsonObject = {};
-    if (m.text) j["text"] = $.jsonString(m.text);
+    if (m.text != null && m.text !== "") j["text"] = $.jsonString(m.text);
     if (m.inner != null) j["inner"] = $.jsonMessage(Everything_Inner, m.inner, o);
     return j;
   },

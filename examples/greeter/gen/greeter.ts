@@ -12,7 +12,7 @@ export const HelloRequest: $.ProtoType<HelloRequest> = /* @__PURE__ */ $.message
   base: () => ({ name: "" }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(HelloRequest, m);
-    if (m.name) { w.tag(10); w.string(m.name); }
+    if (m.name != null && m.name !== "") { w.tag(10); w.string(m.name); }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -27,7 +27,7 @@ export const HelloRequest: $.ProtoType<HelloRequest> = /* @__PURE__ */ $.message
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(HelloRequest, m);
     const j: $.JsonObject = {};
-    if (m.name) j["name"] = $.jsonString(m.name);
+    if (m.name != null && m.name !== "") j["name"] = $.jsonString(m.name);
     return j;
   },
   fields: [
@@ -43,7 +43,7 @@ export const HelloResponse: $.ProtoType<HelloResponse> = /* @__PURE__ */ $.messa
   base: () => ({ msg: "" }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(HelloResponse, m);
-    if (m.msg) { w.tag(10); w.string(m.msg); }
+    if (m.msg != null && m.msg !== "") { w.tag(10); w.string(m.msg); }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -58,7 +58,7 @@ export const HelloResponse: $.ProtoType<HelloResponse> = /* @__PURE__ */ $.messa
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(HelloResponse, m);
     const j: $.JsonObject = {};
-    if (m.msg) j["msg"] = $.jsonString(m.msg);
+    if (m.msg != null && m.msg !== "") j["msg"] = $.jsonString(m.msg);
     return j;
   },
   fields: [

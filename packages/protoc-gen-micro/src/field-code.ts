@@ -133,7 +133,7 @@ export class ValueCode {
     if (this.kind === "message") return `$.jsonMessage(${this.reference}, ${value}, o)`;
     if (this.kind === "boxed") return `$.jsonBoxed(${this.reference}, ${value}, o)`;
     if (this.kind === "scalar") return `$.${jsonFunction(this.scalar!)}(${value})`;
-    return this.isNull ? "null" : `$.jsonEnum(${this.reference}, ${value})`;
+    return this.isNull ? `$.jsonNull(${value})` : `$.jsonEnum(${this.reference}, ${value})`;
   }
 
   /** A statement that writes `value` without a tag. */
@@ -225,6 +225,11 @@ export function scalarWireType(scalar: ScalarType): number {
 
 export function tagOf(number: number, wireType: number): number {
   return ((number << 3) | wireType) >>> 0;
+}
+
+/** True for a message of proto1's whose fields are all extensions, each an item with a number of 31 bits. */
+export function isMessageSet(message: DescMessage): boolean {
+  return message.proto.options?.messageSetWireFormat === true;
 }
 
 export function isRequired(field: DescField): boolean {

@@ -11,6 +11,7 @@ import {
 import { docComment, fileHead, SourceNotes } from "./comments.ts";
 import {
   isImplicit,
+  isMessageSet,
   isRequired,
   runtimeFiles,
   scalarName,
@@ -22,7 +23,7 @@ import {
   is64Bit,
   type TypeNames,
 } from "./field-code.ts";
-import { isInherited, lowerCamel, membersOf, namesOf, typeName, type MemberNames } from "./message-names.ts";
+import { isInherited, jsonOwner, lowerCamel, membersOf, namesOf, typeName, type MemberNames } from "./message-names.ts";
 import { isInRuntime, isOfOptions, messagesModule, usedFiles } from "./messages.ts";
 import type { GenerateOptions } from "./options.ts";
 
@@ -159,6 +160,7 @@ class MessageFile implements TypeNames {
     const members: MemberNames = { fields: new Map([[extension.name, "value"]]), oneofs: new Map() };
     const type = this.#type(field).replace(/ \| undefined$/, "");
     const extendee = this.name(extension.extendee);
+    const isItem = isMessageSet(extension.extendee);
     blocks.push(
       [
         ...this.#doc([...this.#notes.commentOf(extension), ...defaultNote(field)], extension.deprecated, ""),
@@ -168,13 +170,17 @@ class MessageFile implements TypeNames {
         `  /* @__PURE__ */ $.message<{ value${isOptional(field) ? "?" : ""}: ${this.#type(field)} }>("", {`,
         `  base: () => ({ value: ${this.#zero(field)} }),`,
         "  write: (m, w) => {",
-        ...this.#writeField(field, "m.value"),
+        // Of a message set: an item has its own number, and one field of its holder.
+        ...this.#writeField(field, "m.value", isItem ? 1 : undefined),
         "  },",
         // What is not the extension is not its business.
-        ...this.#read([field], members).map((line) => line.replace("if (r.other(m, tag)) return;", "r.skip(tag);")),
+        ...this.#read([field], members, isItem ? 1 : undefined).map((line) =>
+          line.replace("if (r.other(m, tag)) return;", "r.skip(tag);"),
+        ),
         ...this.#json({ members: [field] }, members),
-        `  fields: [${this.#row(field, members)}],`,
+        `  fields: [${this.#row(field, members, isItem ? 1 : undefined)}],`,
         "  }),",
+        ...(isItem ? [`  ${field.number},`] : []),
         ");",
       ].join("\n"),
     );
@@ -271,7 +277,7 @@ class MessageFile implements TypeNames {
     ];
   }
 
-  #writeField(field: DescField, member: string): string[] {
+  #writeField(field: DescField, member: string, number = field.number): string[] {
     const value = this.#value(field);
     if (field.fieldKind === "list") {
       if (field.packed)
@@ -285,12 +291,17 @@ class MessageFile implements TypeNames {
       return [`    for (const v of $.list(${member})) { ${value.write("v", field.number)} }`];
     }
     if (field.fieldKind === "map") return this.#writeMap(field, member, value);
-    return [`    if (${this.#present(field, member)}) { ${value.write(member, field.number)} }`];
+    return [`    if (${this.#present(field, member)}) { ${value.write(member, number)} }`];
   }
 
   #writeMap(field: DescField & { fieldKind: "map" }, member: string, value: ValueCode): string[] {
     const isObject = isObjectMap(field.mapKey);
-    const key = isObject && field.mapKey !== ScalarType.STRING ? "+k" : "k";
+    const key =
+      field.mapKey === ScalarType.BOOL
+        ? "$.boolKey(k)"
+        : isObject && field.mapKey !== ScalarType.STRING
+          ? "$.intKey(k)"
+          : "k";
     return [
       `    for (const [k, v] of ${isObject ? "$.entries" : "$.mapEntries"}(${member})) {`,
       `      w.tag(${tagOf(field.number, 2)}); const start = w.fork();`,
@@ -306,15 +317,14 @@ class MessageFile implements TypeNames {
     // null is a value of google.protobuf.Value, and nothing elsewhere.
     if (field.message?.typeName === "google.protobuf.Value" && this.boxed) return `${member} !== undefined`;
     if (!isImplicit(field) || field.message !== undefined) return `${member} != null`;
-    if (field.scalar === ScalarType.STRING || field.scalar === ScalarType.BOOL) return member;
-    if (field.scalar === ScalarType.BYTES) return `${member} != null && ${member}.length !== 0`;
+    if (field.scalar === ScalarType.BYTES) return `$.hasBytes(${member})`;
     if (field.scalar === ScalarType.DOUBLE || field.scalar === ScalarType.FLOAT)
       return `${member} != null && $.isSet(${member})`;
     const zero = field.scalar === undefined ? "0" : zeroText(field.scalar, this.options.int64);
     return `${member} != null && ${member} !== ${zero}`;
   }
 
-  #read(fields: readonly DescField[], members: MemberNames): string[] {
+  #read(fields: readonly DescField[], members: MemberNames, number?: number): string[] {
     if (fields.length === 0) return ["  read: $.readUnknown,"];
     if (fields.length > fieldsPerSwitch) return this.#readInParts(fields, members);
     return [
@@ -322,7 +332,7 @@ class MessageFile implements TypeNames {
       "    while (r.position < end) {",
       "      const tag = r.tag();",
       "      switch (tag) {",
-      ...fields.flatMap((field) => this.#readField(field, members)),
+      ...fields.flatMap((field) => this.#readField(field, members, number)),
       "      }",
       "      if (r.other(m, tag)) return;",
       "    }",
@@ -354,8 +364,8 @@ class MessageFile implements TypeNames {
     ];
   }
 
-  #readField(field: DescField, members: MemberNames): string[] {
-    const { number, oneof } = field;
+  #readField(field: DescField, members: MemberNames, number = field.number): string[] {
+    const { oneof } = field;
     const value = this.#value(field);
     const tag = tagOf(number, value.wireType);
     const key = members.fields.get(field.name)!;
@@ -457,7 +467,7 @@ class MessageFile implements TypeNames {
       return check === undefined ? ["  json: () => ({}),"] : ["  json: (m) => {", check, "    return {};", "  },"];
     const fields = message.members.flatMap((member) => (member.kind === "oneof" ? member.fields : [member]));
     // Options are for what is inside: `noUnusedParameters` minds those that nobody asks for.
-    const takesOptions = fields.some((field) => field.fieldKind === "map" || this.#value(field).jsonTakesOptions);
+    const takesOptions = fields.some((field) => this.#value(field).jsonTakesOptions);
     const parameters = takesOptions ? "(m, o)" : "(m)";
     return [
       `  json: ${parameters} => {`,
@@ -472,11 +482,11 @@ class MessageFile implements TypeNames {
   #jsonField(field: DescField, member: string): string[] {
     const value = this.#value(field);
     if (field.fieldKind === "list") {
-      const list = `${member}.map((${value.isNull ? "" : "v"}) => ${value.json("v")})`;
+      const list = `$.jsonList(${member}, (v) => ${value.json("v")})`;
       return [`    if ($.list(${member}).length > 0) ${jsonSet(field, list)}`];
     }
     if (field.fieldKind === "map") {
-      const map = `$.jsonMap(${member}, (${value.isNull ? "" : "v"}) => ${value.json("v")}, o)`;
+      const map = `$.jsonMap(${member}, ${JSON.stringify(scalarName(field.mapKey))}, (v) => ${value.json("v")})`;
       return [`    if ($.hasEntries(${member})) ${jsonSet(field, map)}`];
     }
     return [`    if (${this.#present(field, member)}) ${jsonSet(field, value.json(member))}`];
@@ -487,12 +497,12 @@ class MessageFile implements TypeNames {
     return ["  fields: [", ...message.fields.map((field) => `    ${this.#row(field, members)},`), "  ],"];
   }
 
-  #row(field: DescField, members: MemberNames): string {
+  #row(field: DescField, members: MemberNames, number = field.number): string {
     const value = this.#value(field);
     const key = members.fields.get(field.name)!;
     const camel = lowerCamel(field.name);
     const parts = [
-      `no: ${field.number}`,
+      `no: ${number}`,
       `name: ${JSON.stringify(field.name)}`,
       ...(field.jsonName === camel ? [] : [`json: ${JSON.stringify(field.jsonName)}`]),
       ...(key === camel ? [] : [`key: ${JSON.stringify(key)}`]),
@@ -539,6 +549,7 @@ function inParts(lines: readonly string[]): string[] {
 /** A statement that puts a value into a message's JSON. */
 function jsonSet(field: DescField, value: string): string {
   const { jsonName } = field;
+  if (jsonOwner(field) !== field) return `$.noName(${value});`;
   // TypeScript takes these for the members that every object has.
   if (isInherited(jsonName)) return `$.setMember(j, ${JSON.stringify(jsonName)}, ${value});`;
   // In brackets, whatever the name: `noPropertyAccessFromIndexSignature`.

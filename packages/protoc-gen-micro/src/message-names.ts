@@ -1,5 +1,5 @@
 /** What messages, enums and their members are called in code. */
-import type { DescEnum, DescExtension, DescFile, DescMessage } from "@bufbuild/protobuf";
+import type { DescEnum, DescExtension, DescField, DescFile, DescMessage } from "@bufbuild/protobuf";
 
 /** Names that TypeScript refuses for a type or a constant of a module, or reads as something else. */
 const refused = new Set(
@@ -78,6 +78,14 @@ export function typeName(type: Named): string {
 /** protoc's JSON name, which is the name in code as well. */
 export function lowerCamel(name: string): string {
   return name.replace(/_+(.?)/g, (_, next: string) => next.toUpperCase());
+}
+
+/** The field that has a field's name in JSON: of several with one name the first. */
+export function jsonOwner(field: DescField): DescField {
+  const { parent, kind } = field as DescField | DescExtension;
+  // Extensions have names of their own, in brackets.
+  if (kind === "extension") return field;
+  return parent.fields.find(({ jsonName }) => jsonName === field.jsonName) ?? field;
 }
 
 /** Names of the members of one message in code: fields and oneofs by their descriptors' names. */

@@ -23,7 +23,7 @@ describe("the command", () => {
   });
 
   it("has written what is committed, byte for byte", async () => {
-    const files = ["kinds.proto", "known.proto", "routes.proto", "old.proto"];
+    const files = ["kinds.proto", "known.proto", "routes.proto", "old.proto", "every.proto"];
     expect(await command("-I", protos, ...files, "--out", generated, "--check")).toMatchObject({ code: 0, errors: "" });
     const example = join(workspace, "examples", "greeter");
     const check = await command(

@@ -50,7 +50,7 @@ const small = {
 it("what is generated compiles under every strictness of TypeScript, with every option", async () => {
   await using work = await folder({ ...small, "wide.proto": wide() });
   for (const [name, options] of Object.entries(variants)) {
-    const files = ["kinds.proto", "known.proto", "routes.proto", "old.proto"];
+    const files = ["kinds.proto", "known.proto", "routes.proto", "old.proto", "every.proto"];
     const out = join(work.path, "gen", name);
     expect(await command("-I", protos, ...files, "--out", out, ...options)).toMatchObject({ code: 0, errors: "" });
     const own = [...Object.keys(small), "wide.proto"];

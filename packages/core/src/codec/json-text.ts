@@ -7,6 +7,7 @@
 /* oxlint-disable no-control-regex */
 import { isUtf8 } from "node:buffer";
 import { MicroError } from "../errors.ts";
+import { integerOf } from "../proto/decimal.ts";
 
 /** The deepest nesting accepted, as in Go's decoder (`encoding/json/scanner.go`). */
 export const maxJsonDepth = 10_000;
@@ -145,33 +146,49 @@ export function checkStructure(id: string, text: string, maxParts: number): void
   }
 }
 
-const integers = /"|-?[1-9]\d{15,}/g;
+const numbers = /"|-?\d+(\.\d+)?([eE][+-]?\d+)?/g;
+
+/** True if a text may have an integer that a number does not hold exactly. */
+export function maybeLongIntegers(text: string): boolean {
+  return /\d{16}|(?:^|[[:,\s])-?\d+(?:\.\d+)?[eE]\+?\d/.test(text);
+}
 
 /**
  * The text with the integers that a number cannot hold exactly as texts, which begin with `mark`; for valid JSON only.
- * @param most digits that an integer may have to be told so.
+ * @param most digits that an integer may have to be told so. @param every also those with a point or an exponent, as `1.5e18`
  */
-export function quoteLongIntegers(text: string, mark: string, most: number): string {
+export function quoteLongIntegers(text: string, mark: string, most: number, every: boolean): string {
   let quoted = "";
   let copied = 0;
-  integers.lastIndex = 0;
-  for (let match = integers.exec(text); match !== null; match = integers.exec(text)) {
-    const [found] = match;
+  numbers.lastIndex = 0;
+  for (let match = numbers.exec(text); match !== null; match = numbers.exec(text)) {
+    const [found, fraction, power] = match;
     if (found === '"') {
       const end = stringEnd(text, match.index);
       if (end < 0) break;
-      integers.lastIndex = end + 1;
+      numbers.lastIndex = end + 1;
       continue;
     }
-    const end = match.index + found.length;
-    // Digits behind a point or an exponent, or before one, are no integer.
-    if (/[\d.eE+-]/.test(text.charAt(match.index - 1)) || /[.eE]/.test(text.charAt(end))) continue;
-    if (found.length > most || Number.isSafeInteger(Number(found))) continue;
-    quoted += `${text.slice(copied, match.index)}"${mark}${found}"`;
-    copied = end;
+    if (found.length < 16 && power === undefined) continue;
+    const value = Number(found);
+    if (Number.isSafeInteger(value)) continue;
+    let digits: string | undefined = found;
+    if (fraction === undefined && power === undefined) {
+      if (found.length > most) continue;
+    } else {
+      if (!every || Math.abs(value) > mostInteger) continue;
+      // None, if there is something behind the point that the number has lost.
+      digits = integerOf(found)?.toString();
+      if (digits === undefined) continue;
+    }
+    quoted += `${text.slice(copied, match.index)}"${mark}${digits}"`;
+    copied = match.index + found.length;
   }
   return copied === 0 ? text : quoted + text.slice(copied);
 }
+
+/** No integer of 64 bits is beyond it. */
+const mostInteger = 2 ** 64;
 
 /** Index of the quote that closes the string opened at `start`, or -1. */
 function stringEnd(text: string, start: number): number {

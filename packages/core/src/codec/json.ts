@@ -9,6 +9,7 @@ import { isLost, isPromise, noForm } from "./json-lost.ts";
 import {
   checkStructure,
   maxJsonParts,
+  maybeLongIntegers,
   parseJsonText,
   quoteLongIntegers,
   refuseRepeatedMembers,
@@ -101,7 +102,7 @@ export function decodeJsonText(
   checkStructure(id, text, maxParts);
   // Protobuf types read 64-bit integers from text as well, and Go up to v5.13 writes them as numbers: keep all digits.
   const value =
-    type?.json !== undefined && /\d{16}/.test(text)
+    type?.json !== undefined && maybeLongIntegers(text)
       ? parseKeepingIntegers(text, type.json.integers === "bigint")
       : parseJsonText(id, text);
   // "proto" is part of both refused keys; a key written with escapes has a \u in it.
@@ -186,8 +187,8 @@ function parseKeepingIntegers(text: string, asBigInt: boolean): unknown {
   const value = parseJsonText(id, text);
   if (asBigInt && integerMark === "") integerMark = builtin.crypto().randomBytes(16).toString("hex");
   const quoted = asBigInt
-    ? quoteLongIntegers(text, integerMark, maxBigIntLength)
-    : quoteLongIntegers(text, "", Infinity);
+    ? quoteLongIntegers(text, integerMark, maxBigIntLength, true)
+    : quoteLongIntegers(text, "", Infinity, false);
   if (quoted === text) return value;
   const exact = parseJsonText(id, quoted);
   return asBigInt ? withBigInts(exact) : exact;

@@ -14,5 +14,7 @@ export interface Boxed<T, M extends object> {
   merge(value: T, read: (into: M) => M): T;
   /** @throws {Error} if the JSON is none of the type */
   fromJSON(value: unknown, options: JsonReadOptions): T;
+  /** A copy that shares nothing; not there where values cannot be changed, and for bytes. */
+  copy?(value: T): T;
   toJSON(value: T, options: JsonWriteOptions): JsonValue;
 }

@@ -25,7 +25,11 @@ function wrapper<T>(type: ProtoType<any>, scalar: ScalarName, form?: Int64Form):
     (is64Bit(scalar) && form !== undefined ? int64As(value as bigint, form) : value) as T;
   return {
     type,
-    pack: (value) => ({ value }),
+    pack(value) {
+      // In a list or a oneof; elsewhere it is not written at all. Without it the wrapper would say zero.
+      if (value === undefined || value === null) scalarToJson(scalar, value);
+      return { value };
+    },
     unpack: ({ value }) => from(value),
     merge: (value, read) => from(read({ value }).value),
     fromJSON: (value) => from(wrappedFromJson(scalar, value)),
@@ -53,6 +57,7 @@ export const boxedStruct: Boxed<JsonObject, Struct> = {
   unpack: unpackStruct,
   merge: (value, read) => addFields(value, read({ fields: {} })),
   fromJSON: (value) => unpackStruct(packStruct(value)),
+  copy: (value) => unpackStruct(packStruct(value)),
   toJSON: (value) => checkedJson(unpackStruct(packStruct(value))),
 };
 export const boxedList: Boxed<JsonValue[], ListValue> = {
@@ -61,6 +66,7 @@ export const boxedList: Boxed<JsonValue[], ListValue> = {
   unpack: unpackList,
   merge: (value, read) => addElements(value, read({ values: [] })),
   fromJSON: (value) => unpackList(packList(value)),
+  copy: (value) => unpackList(packList(value)),
   toJSON: (value) => checkedJson(unpackList(packList(value))),
 };
 export const boxedValue: Boxed<JsonValue, Value> = {
@@ -69,5 +75,6 @@ export const boxedValue: Boxed<JsonValue, Value> = {
   unpack: unpackValue,
   merge: mergeValue,
   fromJSON: (value) => unpackValue(packValue(value)),
+  copy: (value) => unpackValue(packValue(value)),
   toJSON: (value) => checkedJson(unpackValue(packValue(value))),
 };

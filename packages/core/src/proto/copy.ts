@@ -1,13 +1,16 @@
 /** Messages from partial ones: everything there, nothing shared. */
+import type { Boxed } from "./boxed.ts";
 import { inside } from "./json.ts";
-import { entriesOf, setEntry } from "./maps.ts";
+import { isAnyJson } from "./json-read.ts";
+import { valueToJson } from "./json-write.ts";
+import { entriesOf, hasEntry, keyOf, setEntry, twice } from "./maps.ts";
 import { checkCases } from "./oneofs.ts";
 import { isMessage, notMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
-import { is64Bit, type ScalarName } from "./scalars.ts";
+import { int64As } from "./scalars.ts";
 import type { Field } from "./table.ts";
 import { setUnknownFields, unknownFields } from "./unknown.ts";
-import { wrong } from "./writer.ts";
+import { wrong } from "./wrong.ts";
 
 /** @throws {TypeError} naming what is no message, list or map where one belongs */
 export function copyOf<T extends object>(type: ProtoType<T>, input: T): T {
@@ -34,12 +37,12 @@ export function copyOf<T extends object>(type: ProtoType<T>, input: T): T {
 function copyField(field: Field, source: Record<string, unknown>, target: Record<string, unknown>): void {
   if (field.oneof !== undefined) {
     const chosen = source[field.oneof] as { $case?: string; value?: unknown } | undefined;
-    if (chosen?.$case === field.key && chosen.value !== undefined)
+    if (chosen?.$case === field.key)
       target[field.oneof] = { $case: field.key, value: copyOfValue(field, chosen.value) };
     return;
   }
   const value = source[field.key];
-  if (value === undefined || (value === null && field.type !== "boxed")) return;
+  if (value === undefined || (value === null && !isAnyJson(field))) return;
   if (field.list === true) target[field.key] = copyOfList(field, value);
   else if (field.map === undefined) target[field.key] = copyOfValue(field, value);
   else copyMap(field, value, target[field.key]);
@@ -47,33 +50,39 @@ function copyField(field: Field, source: Record<string, unknown>, target: Record
 
 function copyOfList(field: Field, value: unknown): unknown[] {
   if (!Array.isArray(value)) throw wrong(value, "an array");
-  return value.map((element, index) => {
+  const list: unknown[] = [];
+  // Not by `map`, which passes over what is missing in between, and makes a list of another realm of one.
+  for (const [index, element] of value.entries()) {
     try {
-      return copyOfValue(field, element);
+      list.push(copyOfValue(field, element));
     } catch (error) {
       throw error instanceof RangeError ? error : inside(index, error);
     }
-  });
+  }
+  return list;
 }
 
 function copyMap(field: Field, value: unknown, target: unknown): void {
   for (const [key, entry] of entriesOf(value)) {
-    let copy: unknown;
     try {
-      copy = copyOfValue(field, entry);
+      const known = keyFor(field, key);
+      if (hasEntry(target, known)) throw twice(String(known));
+      setEntry(target, known, copyOfValue(field, entry));
     } catch (error) {
       throw error instanceof RangeError ? error : inside(String(key), error);
     }
-    setEntry(target, keyFor(field.map!, key), copy);
   }
 }
 
 function copyOfValue(field: Field, value: unknown): unknown {
-  return field.type === "message" ? copyOf(field.of!() as ProtoType<object>, value as object) : value;
+  if (field.type === "message") return copyOf(field.of!() as ProtoType<object>, value as object);
+  // Says what it is not: a list, a map and a oneof have no place for what is not there.
+  if (value === undefined) valueToJson(field, value, {});
+  return field.type === "boxed" ? ((field.of!() as Boxed<unknown, object>).copy?.(value) ?? value) : value;
 }
 
-/** Keys of an object are texts, those of a `Map` what the type says. */
-function keyFor(type: ScalarName, key: unknown): unknown {
-  if (typeof key !== "string") return key;
-  return type === "bool" ? key === "true" : is64Bit(type) ? BigInt(key) : key;
+/** A key as a message of ours has it. */
+function keyFor({ map, int64 }: Field, key: unknown): unknown {
+  const known = keyOf(map!, key);
+  return typeof known === "bigint" ? int64As(known, int64) : known;
 }

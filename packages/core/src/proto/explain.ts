@@ -4,6 +4,7 @@ import { entriesOf } from "./maps.ts";
 import { caseFault } from "./oneofs.ts";
 import { isMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
+import { isMap } from "./realms.ts";
 import { maxDepth } from "./reader.ts";
 import type { Field } from "./table.ts";
 import { nestedTooDeep, Writer } from "./writer.ts";
@@ -48,9 +49,9 @@ function faultInField(type: ProtoType<any>, field: Field, part: unknown, depth: 
     return undefined;
   }
   if (field.map !== undefined) {
-    if (!(part instanceof Map) && !isMessage(part)) return undefined;
+    if (!isMap(part) && !isMessage(part)) return undefined;
     for (const [key, entry] of entriesOf(part)) {
-      const map = part instanceof Map ? new Map([[key, entry]]) : { [key as string]: entry };
+      const map = isMap(part) ? new Map([[key, entry]]) : { [key as string]: entry };
       const error = errorOf(type, { [field.key]: map });
       if (error !== undefined) return inside(String(key), faultInValue(field, entry, depth) ?? error);
     }

@@ -1,9 +1,11 @@
 /** Small functions and types of generated code: names that no message can take. */
-import { entriesOf, memberName, setEntry } from "./maps.ts";
+import { entriesOf, refuseProto, setEntry } from "./maps.ts";
+import { isBytes, isMap } from "./realms.ts";
 import type { Reader } from "./reader.ts";
 import { enumNames, type EnumValues } from "./table.ts";
 import { unknownFields } from "./unknown.ts";
-import { shown, wrong, type Writer } from "./writer.ts";
+import type { Writer } from "./writer.ts";
+import { shown, wrong } from "./wrong.ts";
 
 /** Global types, whatever a file's messages are called. */
 export type Bytes = Uint8Array;
@@ -20,6 +22,11 @@ export const hasNumber = (values: EnumValues, number: number): boolean => enumNa
 /** True for a real number that is written: all but zero, which is not the one below it. */
 export const isSet = (value: number): boolean => value !== 0 || Object.is(value, -0);
 
+/** True for bytes that are written, and for what is none at all, which is told then. */
+export const hasBytes = (value: Uint8Array | null | undefined): boolean =>
+  value !== undefined && value !== null && (value.length !== 0 || !isBytes(value));
+
+export { boolKey, intKey } from "./maps.ts";
 export { checkMessage } from "./plain.ts";
 export { int64Number } from "./scalars.ts";
 
@@ -34,12 +41,12 @@ const none: readonly never[] = [];
 /** Entries of a map by text or 32-bit integers. @throws {TypeError} for the key that no reader takes */
 export function entries<T>(map: { readonly [key: string]: T } | undefined): [key: string, value: T][] {
   const found = entriesOf(map) as [key: string, value: T][];
-  if (found.length > 0 && hasProto(map!)) memberName("__proto__");
+  if (found.length > 0 && hasProto(map!)) refuseProto("__proto__");
   return found;
 }
 
 function hasProto(map: object): boolean {
-  return map instanceof Map ? map.has("__proto__") : Object.hasOwn(map, "__proto__");
+  return isMap(map) ? map.has("__proto__") : Object.hasOwn(map, "__proto__");
 }
 /** Entries of a map by anything else. */
 export const mapEntries: <Key, T>(map: ReadonlyMap<Key, T> | undefined) => [key: Key, value: T][] = entriesOf as never;

@@ -5,9 +5,11 @@
 import type { Boxed } from "./boxed.ts";
 import type { JsonObject, JsonValue, JsonWriteOptions } from "./json.ts";
 import { scalarToJson } from "./json-scalars.ts";
-import { entriesOf, memberName } from "./maps.ts";
+import { entriesOf, setJsonEntry } from "./maps.ts";
 import { isMessage } from "./plain.ts";
+import { isMap } from "./realms.ts";
 import type { ProtoType } from "./proto-type.ts";
+import type { ScalarName } from "./scalars.ts";
 import { enumNames, type EnumValues } from "./table.ts";
 
 class NoJson extends Error {}
@@ -19,7 +21,7 @@ const fail = (): never => {
 export const jsonString = (value: string): string =>
   typeof value === "string" && value.isWellFormed() ? value : fail();
 export const jsonBool = (value: boolean): boolean => (typeof value === "boolean" ? value : fail());
-export const jsonInt32 = (value: number): number => (value === (value | 0) ? value : fail());
+export const jsonInt32 = (value: number): number => (value === (value | 0) ? value | 0 : fail());
 export const jsonUint32 = (value: number): number => (value === value >>> 0 ? value : fail());
 export const jsonDouble = (value: number): number | string =>
   Number.isFinite(value) ? value : typeof value === "number" ? String(value) : fail();
@@ -33,6 +35,9 @@ export function jsonEnum(values: EnumValues, value: number): string | number {
   return enumNames(values).get(value) ?? jsonInt32(value);
 }
 
+/** `google.protobuf.NullValue`, whatever its number. */
+export const jsonNull = (value: number): null => (value === (value | 0) ? null : fail());
+
 export function jsonMessage<T extends object>(type: ProtoType<T>, value: T, options: JsonWriteOptions): JsonValue {
   if (typeof value !== "object" || value === null) return fail();
   const { special } = type;
@@ -44,19 +49,25 @@ export function jsonBoxed<T>(box: Boxed<T, any>, value: T, options: JsonWriteOpt
   return box.toJSON(value, options);
 }
 
-export function jsonMap(
-  map: object | undefined,
-  write: (value: any, options: JsonWriteOptions) => JsonValue,
-  options: JsonWriteOptions,
-): JsonObject {
-  const json: JsonObject = {};
-  for (const [key, value] of entriesOf(map)) json[memberName(key)] = write(value, options);
+/** Not by `map`, which passes over what is missing in between. */
+export function jsonList<T>(list: readonly T[], write: (value: T) => JsonValue): JsonValue[] {
+  const json: JsonValue[] = [];
+  for (const value of list) json.push(write(value));
   return json;
 }
 
+export function jsonMap(map: object | undefined, type: ScalarName, write: (value: any) => JsonValue): JsonObject {
+  const json: JsonObject = {};
+  for (const [key, value] of entriesOf(map)) setJsonEntry(json, type, key, write(value));
+  return json;
+}
+
+/** For a field whose name in JSON is another one's. */
+export const noName: (value: JsonValue) => never = fail;
+
 /** True if a map has entries. */
 export function hasEntries(map: object | null | undefined): boolean {
-  if (map instanceof Map) return map.size > 0;
+  if (isMap(map)) return map.size > 0;
   for (const _ in map) return true;
   // What is no map at all is told when its entries are asked for.
   return map !== undefined && map !== null && !isMessage(map);

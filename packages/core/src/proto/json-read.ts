@@ -3,13 +3,13 @@ import type { Boxed } from "./boxed.ts";
 import { setExtension } from "./extension.ts";
 import { inside, ProtoJsonError, type JsonReadOptions } from "./json.ts";
 import { keyFromJson, scalarFromJson } from "./json-scalars.ts";
-import { setEntry } from "./maps.ts";
+import { hasEntry, setEntry } from "./maps.ts";
 import { take } from "./memory.ts";
 import { isMessage, notMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
 import { maxDepth } from "./reader.ts";
 import { bare, enumNames, type EnumValues, type Field } from "./table.ts";
-import { wrong } from "./writer.ts";
+import { wrong } from "./wrong.ts";
 
 /** Stands for an enum's name that is not known and may be passed over. */
 const skipped = Symbol("skipped");
@@ -125,7 +125,11 @@ function mapFromJson(map: unknown, field: Field, value: unknown, options: JsonRe
     for (const [key, entry] of Object.entries(value)) {
       current = key;
       const element = valueFromJson(field, entry, options);
-      if (element !== skipped) setEntry(map, keyFromJson(field.map!, key, field.int64), element);
+      if (element === skipped) continue;
+      const known = keyFromJson(field.map!, key, field.int64);
+      // `0` and `-0`: the text of a key is there once, or whoever parsed it took the last.
+      if (hasEntry(map, known)) throw new TypeError("the key is given twice, in different texts");
+      setEntry(map, known, element);
     }
   } catch (error) {
     throw inside(current, error);
@@ -134,7 +138,11 @@ function mapFromJson(map: unknown, field: Field, value: unknown, options: JsonRe
 
 /** True where null is a value, not absence. */
 function takesNull(field: Field): boolean {
-  if (field.type === "enum") return field.null === true;
+  return field.type === "enum" ? field.null === true : isAnyJson(field);
+}
+
+/** True for a field whose values in code are those of JSON, null among them. */
+export function isAnyJson(field: Field): boolean {
   return field.type === "boxed" && (field.of!() as Boxed<unknown, object>).type.$type === "google.protobuf.Value";
 }
 
@@ -161,7 +169,7 @@ function enumFromJson(field: Field, value: unknown, options: JsonReadOptions): u
     );
   }
   if (typeof value === "number" && value === (value | 0)) {
-    if (field.closed !== true || enumNames(values).has(value)) return value;
+    if (field.closed !== true || enumNames(values).has(value)) return value | 0;
     if (options.ignoreUnknownFields === true) return skipped;
   }
   if (value === null && field.null === true) return 0;
@@ -179,8 +187,9 @@ function extensionFromJson(
   const known = options.types?.get(key);
   if (known === undefined || !("holder" in known) || known.extendee !== type) return false;
   if (value === null) return true;
-  const { name } = known.holder.fields[0]!;
-  setExtension(message, known, fieldsFromJson(known.holder, { [name]: value }, options, undefined).value);
+  const target: Record<string, unknown> = known.holder.base();
+  setField(target, known.holder.fields[0]!, value, options);
+  setExtension(message, known, target["value"]);
   return true;
 }
 

@@ -1,7 +1,9 @@
 /** Scalars in proto3 JSON: range, form, nothing guessed. */
+import { integerOf } from "./decimal.ts";
 import type { JsonValue } from "./json.ts";
+import { isBytes } from "./realms.ts";
 import { int64As, int64Of, isUnsigned, type Int64Form, type ScalarName } from "./scalars.ts";
-import { shown, wrong } from "./writer.ts";
+import { shown, wrong } from "./wrong.ts";
 
 const number = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 
@@ -32,7 +34,7 @@ export function scalarFromJson(type: ScalarName, value: unknown, form: Int64Form
 }
 
 /** A text as it is in JSON, and in code. */
-function textOf(value: unknown): string {
+export function textOf(value: unknown): string {
   if (typeof value !== "string") throw wrong(value, "a string");
   if (!value.isWellFormed()) throw new TypeError("the text holds half of a surrogate pair");
   return value;
@@ -40,29 +42,35 @@ function textOf(value: unknown): string {
 
 function int32FromJson(type: ScalarName, value: unknown): number {
   // Nearly always.
-  if (value === ((value as number) | 0) && (value >= 0 || !isUnsigned(type))) return value | 0;
-  const found = typeof value === "string" && number.test(value) ? Number(value) : value;
-  if (typeof found !== "number" || !Number.isInteger(found)) throw wrong(value, `an integer (${type})`);
-  const fits = isUnsigned(type) ? found === found >>> 0 : found === (found | 0);
-  if (!fits) throw new TypeError(`${shown(value)} is out of the range of ${type}`);
-  return found === 0 ? 0 : found;
+  if (typeof value === "number" && value === (value | 0) && (value >= 0 || !isUnsigned(type))) return value | 0;
+  const found = typeof value === "string" ? integerOf(value) : value;
+  if (typeof found !== "bigint" && !Number.isInteger(found)) throw wrong(value, `an integer (${type})`);
+  const whole = Number(found);
+  const fits = isUnsigned(type) ? whole === whole >>> 0 : whole === (whole | 0);
+  if (!fits) throw outOfRange(value, type);
+  return whole === 0 ? 0 : whole;
 }
 
 function int64FromJson(type: ScalarName, value: unknown): bigint {
-  let found: bigint | undefined;
-  if (typeof value === "bigint") found = value;
-  else if (typeof value === "number" && Number.isInteger(value)) found = BigInt(value);
-  else if (typeof value === "string") {
-    if (/^-?(?:0|[1-9]\d{0,19})$/.test(value)) found = BigInt(value);
-    else if (number.test(value) && value.length < 30 && Number.isSafeInteger(Number(value)))
-      found = BigInt(Number(value));
-  }
-  if (found === undefined) throw wrong(value, `an integer (${type})`);
-  try {
-    return int64Of(found, !isUnsigned(type));
-  } catch {
-    throw new TypeError(`${shown(value)} is out of the range of ${type}`);
-  }
+  const isRounded = typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value);
+  const found =
+    typeof value === "string"
+      ? integerOf(value)
+      : typeof value === "number"
+        ? Number.isInteger(value)
+          ? BigInt(value)
+          : undefined
+        : value;
+  if (typeof found !== "bigint") throw wrong(value, `an integer (${type})`);
+  if (found !== (isUnsigned(type) ? BigInt.asUintN(64, found) : BigInt.asIntN(64, found)))
+    throw outOfRange(value, type);
+  // Whatever it was in the text, `JSON.parse` gave the nearest number there is. The JSON codec gives a bigint.
+  if (isRounded) throw new TypeError(`${value} is more than a number holds exactly: JSON has such integers as texts`);
+  return found;
+}
+
+function outOfRange(value: unknown, type: ScalarName): TypeError {
+  return new TypeError(`${typeof value === "bigint" ? value : shown(value)} is out of the range of ${type}`);
 }
 
 function realFromJson(type: "double" | "float", value: unknown): number {
@@ -104,7 +112,7 @@ export function scalarToJson(type: ScalarName, value: unknown): JsonValue {
       if (typeof value !== "boolean") throw wrong(value, "a boolean");
       return value;
     case "bytes":
-      if (!(value instanceof Uint8Array)) throw wrong(value, "a Uint8Array");
+      if (!isBytes(value)) throw wrong(value, "a Uint8Array");
       return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64");
     case "double":
     case "float":
@@ -120,11 +128,11 @@ export function scalarToJson(type: ScalarName, value: unknown): JsonValue {
       return int64Of(value as bigint, false).toString();
     case "uint32":
     case "fixed32":
-      if (value !== (value as number) >>> 0) throw wrong(value, `a ${type}`);
+      if (typeof value !== "number" || value !== value >>> 0) throw wrong(value, `a ${type}`);
       return value;
     default:
-      if (value !== ((value as number) | 0)) throw wrong(value, `an ${type}`);
-      return value;
+      if (typeof value !== "number" || value !== (value | 0)) throw wrong(value, `an ${type}`);
+      return value | 0;
   }
 }
 
@@ -142,11 +150,15 @@ function shortFloat(value: number): number {
   return float;
 }
 
+const integer = /^-?(?:0|[1-9]\d*)$/;
+
 /** A map's key from its text in JSON. @throws {TypeError} if it is none of the type */
 export function keyFromJson(type: ScalarName, key: string, form: Int64Form | undefined): unknown {
   if (type === "bool") {
     if (key !== "true" && key !== "false") throw wrong(key, "true or false");
     return key === "true";
   }
+  // As in Go, with one form only: `1` and `1.0` would be one key.
+  if (type !== "string" && !integer.test(key)) throw wrong(key, `an integer (${type})`);
   return scalarFromJson(type, key, form);
 }

@@ -3,13 +3,15 @@ import type { Boxed } from "./boxed.ts";
 import { getExtension, hasExtension } from "./extension.ts";
 import { inside, ProtoJsonError, setMember, type JsonObject, type JsonValue, type JsonWriteOptions } from "./json.ts";
 import { scalarToJson } from "./json-scalars.ts";
-import { entriesOf, memberName } from "./maps.ts";
+import { entriesOf, setJsonEntry } from "./maps.ts";
 import { checkCases } from "./oneofs.ts";
 import { isMessage, notMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
+import { isBytes } from "./realms.ts";
+import { zeroOf, type ScalarName } from "./scalars.ts";
 import { enumNames, type EnumValues, type Field } from "./table.ts";
 import { unknownFields } from "./unknown.ts";
-import { wrong } from "./writer.ts";
+import { wrong } from "./wrong.ts";
 
 /** JSON of a message. @throws {ProtoJsonError} */
 export function toJson<T extends object>(type: ProtoType<T>, message: T, options: JsonWriteOptions): JsonValue {
@@ -34,6 +36,12 @@ export function fieldsToJson<T extends object>(type: ProtoType<T>, message: T, o
       const value = fieldToJson(source, field, options);
       if (value === undefined) continue;
       const name = byProto ? field.name : field.json;
+      // Of proto2, where a message may have `foo_bar` and `fooBar`; and of a `json_name` that is another one's name.
+      const reader = type.table.byName.get(name);
+      if (reader !== field)
+        throw new TypeError(
+          `in JSON ${JSON.stringify(name)} is the field ${reader!.name}: give one of them a json_name`,
+        );
       if (name === "__proto__") setMember(json, name, value);
       else json[name] = value;
     }
@@ -56,7 +64,7 @@ function extensionsToJson(type: ProtoType<any>, message: object, json: JsonObjec
 function fieldToJson(source: Record<string, unknown>, field: Field, options: JsonWriteOptions): JsonValue | undefined {
   if (field.oneof !== undefined) {
     const chosen = source[field.oneof] as { $case?: string; value?: unknown } | undefined;
-    if (chosen?.$case !== field.key || chosen.value === undefined) return undefined;
+    if (chosen?.$case !== field.key) return undefined;
     return valueToJson(field, chosen.value, options);
   }
   const value = source[field.key];
@@ -68,10 +76,17 @@ function fieldToJson(source: Record<string, unknown>, field: Field, options: Jso
   return valueToJson(field, value, options);
 }
 
-function isZero(field: Field, value: unknown): boolean {
-  if (value === 0) return !Object.is(value, -0);
-  if (typeof value === "object") return value instanceof Uint8Array && value.length === 0;
-  return value === "" || value === false || value === 0n || (value === "0" && field.int64 === "string");
+/** As generated code has it: what is nothing of another type is not nothing here. */
+function isZero({ type, int64 }: Field, value: unknown): boolean {
+  switch (type) {
+    case "bytes":
+      return isBytes(value) && value.length === 0;
+    case "double":
+    case "float":
+      return Object.is(value, 0);
+    default:
+      return value === zeroOf(type as ScalarName, int64);
+  }
 }
 
 function listToJson(field: Field, value: unknown, options: JsonWriteOptions): JsonValue | undefined {
@@ -92,7 +107,7 @@ function mapToJson(field: Field, value: unknown, options: JsonWriteOptions): Jso
   let isEmpty = true;
   for (const [key, entry] of entriesOf(value)) {
     try {
-      json[memberName(key)] = valueToJson(field, entry, options);
+      setJsonEntry(json, field.map!, key, valueToJson(field, entry, options));
     } catch (error) {
       throw inside(String(key), error);
     }
@@ -101,7 +116,7 @@ function mapToJson(field: Field, value: unknown, options: JsonWriteOptions): Jso
   return isEmpty ? undefined : json;
 }
 
-function valueToJson(field: Field, value: unknown, options: JsonWriteOptions): JsonValue {
+export function valueToJson(field: Field, value: unknown, options: JsonWriteOptions): JsonValue {
   switch (field.type) {
     case "message":
       return toJson(field.of!() as ProtoType<object>, value as object, options);
@@ -110,7 +125,7 @@ function valueToJson(field: Field, value: unknown, options: JsonWriteOptions): J
     case "enum": {
       if (typeof value !== "number" || value !== (value | 0)) throw wrong(value, "a number of an enum");
       if (field.null === true) return null;
-      return enumNames(field.of!() as EnumValues).get(value) ?? value;
+      return enumNames(field.of!() as EnumValues).get(value) ?? value | 0;
     }
     default:
       return scalarToJson(field.type, value);

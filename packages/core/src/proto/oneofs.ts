@@ -1,7 +1,8 @@
 /** Oneofs of messages in code: `{ $case, value }`, or nothing. */
 import { inside, type ProtoJsonError } from "./json.ts";
+import { isMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
-import { shown, wrong } from "./writer.ts";
+import { shown, wrong } from "./wrong.ts";
 
 /** So many are named. */
 const fewNames = 12;
@@ -11,11 +12,13 @@ export function caseFault(type: ProtoType<any>, message: object): ProtoJsonError
   for (const [oneof, names] of type.table.cases) {
     const chosen: unknown = (message as Record<string, unknown>)[oneof];
     if (chosen === undefined || chosen === null) continue;
-    const { $case } = chosen as { $case?: unknown };
-    if (typeof $case === "string" && names.includes($case)) continue;
+    const { $case, value } = chosen as { $case?: unknown; value?: unknown };
+    if (typeof $case === "string" && names.includes($case)) {
+      if (value !== undefined) continue;
+      return inside(oneof, new TypeError(`a oneof has $case ${shown($case)}, and no value`));
+    }
     const known = `${names.slice(0, fewNames).join(", ")}${names.length > fewNames ? ", …" : ""}`;
-    if (typeof chosen !== "object" || Array.isArray(chosen))
-      return inside(oneof, wrong(chosen, `an object with $case and value ($case: ${known})`));
+    if (!isMessage(chosen)) return inside(oneof, wrong(chosen, `an object with $case and value ($case: ${known})`));
     return inside(oneof, new TypeError(`a oneof has $case ${shown($case)}, which is none of its fields: ${known}`));
   }
   return undefined;

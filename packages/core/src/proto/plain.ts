@@ -1,5 +1,5 @@
 /** What may be a message in code: an object of its fields, whoever made it. */
-import { shown } from "./writer.ts";
+import { forgotten, isPromise, shown } from "./wrong.ts";
 
 /**
  * True for objects by literals and for those of classes that somebody wrote, whose fields may be getters; false for what the
@@ -10,10 +10,6 @@ export function isMessage(value: unknown): value is object {
   // Most are, and it is the cheapest look; not those that have a field of this name, or no prototype.
   if ((value as { constructor?: unknown }).constructor === Object) return true;
   return Object.prototype.toString.call(value) === "[object Object]" && !isPromise(value);
-}
-
-function isPromise(value: unknown): boolean {
-  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
 }
 
 /**
@@ -31,7 +27,7 @@ export function notMessage(value: unknown, name: string): TypeError {
 }
 
 function hint(value: unknown, name: string): string {
-  if (isPromise(value)) return ": did you forget an await?";
+  if (isPromise(value)) return forgotten;
   if (name === "google.protobuf.Timestamp") return ": timestampOf(date) makes one";
   return "";
 }

@@ -2,6 +2,7 @@
 import { entriesOf } from "./maps.ts";
 import { isMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
+import { isMap } from "./realms.ts";
 import type { Field } from "./table.ts";
 
 /** @throws {Error} naming the first required field that is missing, here or inside */
@@ -69,7 +70,7 @@ function check(type: ProtoType<any>, message: object, path: string): void {
     if (inner.table.required !== true) continue;
     const where = pathOf(path, field);
     if (field.map !== undefined) {
-      if (!isMessage(value) && !(value instanceof Map)) continue;
+      if (!isMessage(value) && !isMap(value)) continue;
       for (const [key, entry] of entriesOf(value))
         check(inner, entry as object, `${where}[${JSON.stringify(String(key))}]`);
     } else if (field.list === true) {

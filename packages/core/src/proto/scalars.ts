@@ -1,4 +1,5 @@
 /** Scalars of protobuf: their names, ranges and zero values. */
+import { wrong } from "./wrong.ts";
 
 /** Types that stand for themselves in a row of a message's table. */
 export type ScalarName =
@@ -36,8 +37,7 @@ export function int64Of(value: bigint | number | string, signed: boolean): bigin
     if (!Number.isSafeInteger(value)) throw new TypeError(`${value} is not an integer that a number holds exactly`);
     number = BigInt(value);
   } else {
-    if (typeof value !== "string" || !/^-?\d{1,20}$/.test(value))
-      throw new TypeError(`${typeof value === "string" ? JSON.stringify(value) : String(value)} is not an integer`);
+    if (typeof value !== "string" || !/^-?\d{1,20}$/.test(value)) throw wrong(value, "an integer");
     number = BigInt(value);
   }
   if (number !== (signed ? BigInt.asIntN(64, number) : BigInt.asUintN(64, number)))

@@ -1,12 +1,13 @@
 /** `Any`: a message with its type's name. */
-import { ProtoJsonError, type JsonValue, type ProtoTypes } from "./json.ts";
+import { inside, ProtoJsonError, type JsonValue, type ProtoTypes } from "./json.ts";
 import { scalarFromJson } from "./json-scalars.ts";
 import { fieldsFromJson, fromJson } from "./json-read.ts";
 import { fieldsToJson, toJson } from "./json-write.ts";
 import { isMessage } from "./plain.ts";
 import type { ProtoType, SpecialJson } from "./proto-type.ts";
 import { readWhole } from "./reader.ts";
-import { wrong } from "./writer.ts";
+import { isBytes } from "./realms.ts";
+import { wrong } from "./wrong.ts";
 
 interface Any {
   typeUrl: string;
@@ -53,7 +54,11 @@ export const anyJson = (wellKnown: WellKnown): SpecialJson<Any> => ({
     if (!("value" in members)) throw new ProtoJsonError("value", `an Any of ${type.$type} needs it`);
     return { typeUrl: url, value: type.encode(fromJson(type, members["value"], options)) };
   },
-  write({ typeUrl = "", value = new Uint8Array(0) }, options) {
+  write(any, options) {
+    const typeUrl = any.typeUrl ?? "";
+    const value = any.value ?? new Uint8Array(0);
+    if (typeof typeUrl !== "string") throw inside("typeUrl", wrong(typeUrl, "a string"));
+    if (!isBytes(value)) throw inside("value", wrong(value, "a Uint8Array"));
     if (typeUrl === "" && value.length === 0) return {};
     const type = typeOf(typeUrl, options.types, wellKnown);
     // Without a look at required fields: Go writes such an `Any`, too.

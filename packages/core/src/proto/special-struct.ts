@@ -1,12 +1,13 @@
 /** `Struct`, `Value`, `ListValue`: JSON in protobuf. */
 import type { JsonObject, JsonValue } from "./json.ts";
 import { inside } from "./json.ts";
-import { setEntry } from "./maps.ts";
-import { isMessage } from "./plain.ts";
+import { textOf } from "./json-scalars.ts";
+import { entriesOf, setEntry } from "./maps.ts";
+import { isMessage, notMessage } from "./plain.ts";
 import type { SpecialJson } from "./proto-type.ts";
 import { maxDepth } from "./reader.ts";
 import type { ListValue, Struct, Value } from "./gen/struct.ts";
-import { shown, wrong } from "./writer.ts";
+import { shown, wrong } from "./wrong.ts";
 
 /** A value of JSON as the message. @throws {TypeError} for what JSON has not */
 export function packValue(value: unknown, depth = 0): Value {
@@ -39,35 +40,44 @@ export function packStruct(value: unknown, depth = 0): Struct {
 
 export function packList(value: unknown, depth = 0): ListValue {
   if (!Array.isArray(value)) throw wrong(value, "an array");
-  return {
-    values: value.map((element, index) => {
-      try {
-        return packValue(element, depth);
-      } catch (error) {
-        throw inside(index, error);
-      }
-    }),
-  };
+  const values: Value[] = [];
+  // Not by `map`, which passes over what is missing in between.
+  for (const [index, element] of value.entries()) {
+    try {
+      values.push(packValue(element, depth));
+    } catch (error) {
+      throw inside(index, error);
+    }
+  }
+  return { values };
 }
 
-export function unpackValue({ kind }: Value): JsonValue {
+export function unpackValue(message: Value): JsonValue {
+  if (!isMessage(message)) throw notMessage(message, "google.protobuf.Value");
+  const { kind } = message;
   // A value without any kind says nothing: JSON has null for that.
-  if (kind === undefined) return null;
-  switch (kind.$case) {
+  if (kind === undefined || kind === null) return null;
+  const { $case, value } = kind;
+  switch ($case) {
     case "nullValue":
       return null;
     case "structValue":
-      return unpackStruct(kind.value);
+      if (!isMessage(value)) throw notMessage(value, "google.protobuf.Struct");
+      return unpackStruct(value);
     case "listValue":
-      return unpackList(kind.value);
+      if (!isMessage(value)) throw notMessage(value, "google.protobuf.ListValue");
+      return unpackList(value);
     case "numberValue":
+      if (typeof value !== "number") throw wrong(value, "a number");
+      return value;
     case "stringValue":
+      if (typeof value !== "string") throw wrong(value, "a string");
+      return value;
     case "boolValue":
-      return kind.value;
+      if (typeof value !== "boolean") throw wrong(value, "a boolean");
+      return value;
     default:
-      throw new TypeError(
-        `a oneof has $case ${shown((kind as { $case?: unknown }).$case)}, which is none of its fields`,
-      );
+      throw new TypeError(`a oneof has $case ${shown($case)}, which is none of its fields`);
   }
 }
 
@@ -80,14 +90,28 @@ export function unpackList(message: Partial<ListValue>): JsonValue[] {
 }
 
 /** Set the fields of a message in an object, as a later part of a `Struct` does. */
-export function addFields(object: JsonObject, { fields = {} }: Partial<Struct>): JsonObject {
-  for (const [key, value] of Object.entries(fields)) setEntry(object, key, unpackValue(value));
+export function addFields(object: JsonObject, { fields }: Partial<Struct>): JsonObject {
+  for (const [key, value] of entriesOf(fields)) {
+    try {
+      setEntry(object, key, unpackValue(value as Value));
+    } catch (error) {
+      throw inside(String(key), error);
+    }
+  }
   return object;
 }
 
 /** Append the elements of a message to a list, as a later part of a `ListValue` does. */
-export function addElements(list: JsonValue[], { values = [] }: Partial<ListValue>): JsonValue[] {
-  for (const value of values) list.push(unpackValue(value));
+export function addElements(list: JsonValue[], { values }: Partial<ListValue>): JsonValue[] {
+  const added: unknown = values ?? [];
+  if (!Array.isArray(added)) throw wrong(added, "an array");
+  for (const [index, value] of added.entries()) {
+    try {
+      list.push(unpackValue(value as Value));
+    } catch (error) {
+      throw inside(index, error);
+    }
+  }
   return list;
 }
 
@@ -106,12 +130,22 @@ export function mergeValue(value: JsonValue, read: (into: Value) => Value): Json
   return unpackValue(read(packValue(value)));
 }
 
-/** @throws {TypeError} if a number in it has no JSON */
+/** @throws {TypeError} if a number or a text in it has no JSON */
 export function checkedJson<T extends JsonValue>(value: T): T {
   if (typeof value === "number") {
     if (!Number.isFinite(value)) throw new TypeError(`${shown(value)} has no JSON in a google.protobuf.Value`);
-  } else if (Array.isArray(value)) value.forEach(checkedJson);
-  else if (typeof value === "object" && value !== null) Object.values(value).forEach(checkedJson);
+  } else if (typeof value === "string") textOf(value);
+  else if (typeof value === "object" && value !== null) {
+    const isList = Array.isArray(value);
+    for (const [key, member] of Object.entries(value)) {
+      try {
+        if (!isList) textOf(key);
+        checkedJson(member);
+      } catch (error) {
+        throw inside(isList ? Number(key) : key, error);
+      }
+    }
+  }
   return value;
 }
 

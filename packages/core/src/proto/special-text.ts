@@ -1,10 +1,10 @@
 /** Well-known types whose JSON is a text: `Timestamp`, `Duration`, `FieldMask`. */
 import { inside } from "./json.ts";
-import { scalarFromJson } from "./json-scalars.ts";
+import { scalarFromJson, textOf } from "./json-scalars.ts";
 import { isMessage } from "./plain.ts";
 import type { SpecialJson } from "./proto-type.ts";
 import { int64Of } from "./scalars.ts";
-import { shown, wrong } from "./writer.ts";
+import { shown, wrong } from "./wrong.ts";
 
 interface Seconds {
   seconds: bigint;
@@ -55,22 +55,34 @@ function timestampFromText(text: string): Seconds {
 }
 
 export const timestampJson: SpecialJson<Seconds> = {
-  read: (value) => (typeof value === "string" ? timestampFromText(value) : secondsOfGo(value, "a time")),
+  read: (value) => (typeof value === "string" ? timestampFromText(value) : checkedTime(secondsOfGo(value, "a time"))),
   write(message) {
-    const { seconds, nanos } = complete(message);
-    if (seconds < firstSecond || seconds > lastSecond) throw new TypeError("the time is not in the years 1 to 9999");
-    if (nanos < 0 || nanos > 999_999_999) throw new TypeError(`${nanos} nanoseconds are not part of a second`);
+    const { seconds, nanos } = checkedTime(complete(message));
     return `${new Date(Number(seconds) * 1000).toISOString().slice(0, 19)}${fraction(nanos)}Z`;
   },
 };
 
-function complete({ seconds = 0n, nanos = 0 }: Partial<Seconds>): Seconds {
-  return { seconds: int64Of(seconds, true), nanos };
+function checkedTime(time: Seconds): Seconds {
+  const { seconds, nanos } = time;
+  if (seconds < firstSecond || seconds > lastSecond) throw new TypeError("the time is not in the years 1 to 9999");
+  if (nanos < 0 || nanos > 999_999_999) throw new TypeError(`${nanos} nanoseconds are not part of a second`);
+  return time;
+}
+
+function complete(message: Partial<Seconds>): Seconds {
+  const seconds = message.seconds ?? 0n;
+  const nanos = message.nanos ?? 0;
+  if (typeof nanos !== "number" || nanos !== (nanos | 0)) throw inside("nanos", wrong(nanos, "an int32"));
+  try {
+    return { seconds: int64Of(seconds, true), nanos };
+  } catch (error) {
+    throw inside("seconds", error);
+  }
 }
 
 export const durationJson: SpecialJson<Seconds> = {
   read(value) {
-    if (typeof value !== "string") return secondsOfGo(value, "a duration");
+    if (typeof value !== "string") return checkedDuration(secondsOfGo(value, "a duration"));
     const match = /^(-?)(\d{1,12})(?:\.(\d{1,9}))?s$/.exec(value);
     if (match === null) throw wrong(value, "a duration such as 1.5s");
     const [, sign, whole = "", digits = ""] = match;
@@ -80,14 +92,22 @@ export const durationJson: SpecialJson<Seconds> = {
     return sign === "-" ? { seconds: -seconds, nanos: nanos === 0 ? 0 : -nanos } : { seconds, nanos };
   },
   write(message) {
-    const { seconds, nanos } = complete(message);
-    if (seconds > mostSeconds || seconds < -mostSeconds) throw new TypeError("the duration is more than 10 000 years");
-    if (Math.abs(nanos) > 999_999_999 || (seconds > 0n && nanos < 0) || (seconds < 0n && nanos > 0))
-      throw new TypeError("seconds and nanoseconds of a duration have the same sign, and nanoseconds are part of one");
+    const { seconds, nanos } = checkedDuration(complete(message));
     const sign = seconds < 0n || nanos < 0 ? "-" : "";
     return `${sign}${seconds < 0n ? -seconds : seconds}${fraction(nanos)}s`;
   },
 };
+
+function checkedDuration(duration: Seconds): Seconds {
+  const { seconds, nanos } = duration;
+  if (seconds > mostSeconds || seconds < -mostSeconds) throw new TypeError("the duration is more than 10 000 years");
+  if (Math.abs(nanos) > 999_999_999 || (seconds > 0n && nanos < 0) || (seconds < 0n && nanos > 0))
+    throw new TypeError("seconds and nanoseconds of a duration have the same sign, and nanoseconds are part of one");
+  return duration;
+}
+
+/** As in Go: names of fields with points between them, and no others. */
+const maskPath = /^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*$/;
 
 export const fieldMaskJson: SpecialJson<{ paths: string[] }> = {
   read(value) {
@@ -97,19 +117,35 @@ export const fieldMaskJson: SpecialJson<{ paths: string[] }> = {
     if (value === "") return { paths: [] };
     return {
       paths: value.split(",").map((path) => {
-        if (!/^[A-Za-z\d.]+$/.test(path)) throw wrong(value, "a field mask, such as name,address.zipCode");
+        if (path.includes("_") || !maskPath.test(path))
+          throw wrong(value, "a field mask, such as name,address.zipCode");
         return path.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
       }),
     };
   },
-  write({ paths = [] }) {
-    return paths
-      .map((path) => {
-        const camel = path.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
-        if (camel.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`) !== path || /[_,]/.test(camel))
-          throw new TypeError(`the path ${JSON.stringify(path)} of a field mask has no JSON`);
-        return camel;
-      })
-      .join(",");
+  write(message) {
+    const paths: unknown = message.paths ?? [];
+    if (!Array.isArray(paths)) throw inside("paths", wrong(paths, "an array"));
+    const texts: string[] = [];
+    // Not by `map`, which passes over what is missing in between.
+    for (const [index, path] of paths.entries()) {
+      try {
+        texts.push(pathInJson(textOf(path)));
+      } catch (error) {
+        throw inside("paths", inside(index, error));
+      }
+    }
+    return texts.join(",");
   },
 };
+
+/** @throws {TypeError} for a path that would be another one for whoever reads it, or none */
+function pathInJson(path: string): string {
+  const camel = path.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+  const isWhole = camel.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`) === path;
+  if (!isWhole || camel.includes("_") || !maskPath.test(path))
+    throw new TypeError(
+      `the path ${shown(path)} of a field mask has no JSON: write names of fields as in the .proto file, as in zip_code`,
+    );
+  return camel;
+}

@@ -81,7 +81,8 @@ export function tableOf(rows: readonly FieldRow[]): Table {
   });
   const byName = new Map<string, Field>();
   for (const field of fields) byName.set(field.name, field);
-  for (const field of fields) byName.set(field.json, field);
+  // Of several with one name in JSON the first has it, as in Go.
+  for (const field of fields.toReversed()) byName.set(field.json, field);
   const oneofs = new Map<string, Map<string, Field>>();
   const cases = new Map<string, string[]>();
   for (const field of fields) {

@@ -2,7 +2,9 @@
 import type { Boxed } from "./boxed.ts";
 import { isMessage, notMessage } from "./plain.ts";
 import type { ProtoType } from "./proto-type.ts";
+import { isBytes } from "./realms.ts";
 import { int64Of, mostFloat } from "./scalars.ts";
+import { wrong } from "./wrong.ts";
 
 const initialBytes = 4096;
 /** A buffer that grew beyond this is given away with its message, not copied and not kept. */
@@ -106,7 +108,7 @@ export class Writer {
   }
 
   int32(value: number): void {
-    if (value !== (value | 0)) throw wrong(value, "an int32");
+    if (typeof value !== "number" || value !== (value | 0)) throw wrong(value, "an int32");
     if (value >= 0) return this.tag(value);
     asWords[0] = value;
     asWords[1] = 0xffff_ffff;
@@ -114,28 +116,28 @@ export class Writer {
   }
 
   enum(value: number): void {
-    if (value !== (value | 0)) throw wrong(value, "a number of an enum");
+    if (typeof value !== "number" || value !== (value | 0)) throw wrong(value, "a number of an enum");
     this.int32(value);
   }
 
   uint32(value: number): void {
-    if (value !== value >>> 0) throw wrong(value, "a uint32");
+    if (typeof value !== "number" || value !== value >>> 0) throw wrong(value, "a uint32");
     this.tag(value);
   }
 
   sint32(value: number): void {
-    if (value !== (value | 0)) throw wrong(value, "a sint32");
+    if (typeof value !== "number" || value !== (value | 0)) throw wrong(value, "a sint32");
     this.tag(((value << 1) ^ (value >> 31)) >>> 0);
   }
 
   fixed32(value: number): void {
-    if (value !== value >>> 0) throw wrong(value, "a fixed32");
+    if (typeof value !== "number" || value !== value >>> 0) throw wrong(value, "a fixed32");
     asWords[0] = value;
     this.#copy(4);
   }
 
   sfixed32(value: number): void {
-    if (value !== (value | 0)) throw wrong(value, "an sfixed32");
+    if (typeof value !== "number" || value !== (value | 0)) throw wrong(value, "an sfixed32");
     asWords[0] = value;
     this.#copy(4);
   }
@@ -217,7 +219,7 @@ export class Writer {
   }
 
   bytes(value: Uint8Array): void {
-    if (!(value instanceof Uint8Array)) throw wrong(value, "a Uint8Array");
+    if (!isBytes(value)) throw wrong(value, "a Uint8Array");
     this.#reserve(value.length + 5);
     this.tag(value.length);
     this.raw(value);
@@ -285,31 +287,7 @@ function varintBytes(value: number): number {
   return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x20_0000 ? 3 : value < 0x1000_0000 ? 4 : 5;
 }
 
-/** @internal The error of a value that a field cannot hold. */
-export function wrong(value: unknown, what: string): TypeError {
-  return new TypeError(`${shown(value)} is not ${what}`);
-}
-
 /** @internal The error of a message that does not end. */
 export function nestedTooDeep(cause?: unknown): TypeError {
   return new TypeError("messages are nested too deep, or one holds itself", { cause });
-}
-
-/** @internal A value as error texts show it. */
-export function shown(value: unknown): string {
-  if (typeof value === "string")
-    return JSON.stringify(value.length > 40 ? `${value.slice(0, 40).toWellFormed()}…` : value);
-  if (value === null || typeof value === "number" || typeof value === "boolean" || value === undefined)
-    return String(value);
-  if (typeof value === "bigint") return `${value}n`;
-  return typeof value === "object" ? shownObject(value) : `a ${typeof value}`;
-}
-
-/** `an object`, `an array`, `a Date`. */
-function shownObject(value: object): string {
-  if (Array.isArray(value)) return "an array";
-  if (value instanceof Uint8Array) return "a Uint8Array";
-  const kind = Object.prototype.toString.call(value).slice("[object ".length, -1);
-  if (kind === "Object") return "an object";
-  return `${/^[AEIO]/.test(kind) ? "an" : "a"} ${kind.length > 40 ? `${kind.slice(0, 40)}…` : kind}`;
 }

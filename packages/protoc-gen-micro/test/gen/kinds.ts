@@ -82,8 +82,8 @@ export const Client: $.ProtoType<Client> = /* @__PURE__ */ $.message<Client>("te
   base: () => ({ name: "", Proto: "" }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(Client, m);
-    if (m.name) { w.tag(10); w.string(m.name); }
-    if (m.Proto) { w.tag(18); w.string(m.Proto); }
+    if (m.name != null && m.name !== "") { w.tag(10); w.string(m.name); }
+    if (m.Proto != null && m.Proto !== "") { w.tag(18); w.string(m.Proto); }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -99,8 +99,8 @@ export const Client: $.ProtoType<Client> = /* @__PURE__ */ $.message<Client>("te
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(Client, m);
     const j: $.JsonObject = {};
-    if (m.name) j["name"] = $.jsonString(m.name);
-    if (m.Proto) j["Proto"] = $.jsonString(m.Proto);
+    if (m.name != null && m.name !== "") j["name"] = $.jsonString(m.name);
+    if (m.Proto != null && m.Proto !== "") j["Proto"] = $.jsonString(m.Proto);
     return j;
   },
   fields: [
@@ -147,7 +147,7 @@ export const message: $.ProtoType<message> = /* @__PURE__ */ $.message<message>(
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(message, m);
     const j: $.JsonObject = {};
-    if ($.hasEntries(m.clients)) j["clients"] = $.jsonMap(m.clients, (v) => $.jsonMessage(Client, v, o), o);
+    if ($.hasEntries(m.clients)) j["clients"] = $.jsonMap(m.clients, "string", (v) => $.jsonMessage(Client, v, o));
     return j;
   },
   fields: [
@@ -231,7 +231,7 @@ export const Class: $.ProtoType<Class> = /* @__PURE__ */ $.message<Class>("test.
     if (m.constructor !== Object) $.checkMessage(Class, m);
     const j: $.JsonObject = {};
     if (m.new != null) j["new"] = $.jsonInt64(m.new);
-    if ($.list(m.delete).length > 0) j["delete"] = m.delete.map((v) => $.jsonBool(v));
+    if ($.list(m.delete).length > 0) j["delete"] = $.jsonList(m.delete, (v) => $.jsonBool(v));
     return j;
   },
   fields: [

@@ -57,7 +57,7 @@ export const Known: $.ProtoType<Known> = /* @__PURE__ */ $.message<Known>("test.
     }
     for (const [k, v] of $.mapEntries(m.levels)) {
       w.tag(106); const start = w.fork();
-      w.tag(8); w.bool(k);
+      w.tag(8); w.bool($.boolKey(k));
       w.tag(16); w.enum(v);
       w.join(start);
     }
@@ -138,22 +138,22 @@ export const Known: $.ProtoType<Known> = /* @__PURE__ */ $.message<Known>("test.
     if (m.text != null) j["text"] = $.jsonBoxed($.boxedString, m.text, o);
     if (m.number != null) j["number"] = $.jsonBoxed($.boxedInt64, m.number, o);
     if (m.data != null) j["data"] = $.jsonBoxed($.boxedBytes, m.data, o);
-    if ($.list(m.moreData).length > 0) j["moreData"] = m.moreData.map((v) => $.jsonBoxed($.boxedBytes, v, o));
+    if ($.list(m.moreData).length > 0) j["moreData"] = $.jsonList(m.moreData, (v) => $.jsonBoxed($.boxedBytes, v, o));
     if (m.struct != null) j["struct"] = $.jsonBoxed($.boxedStruct, m.struct, o);
     if (m.value !== undefined) j["value"] = $.jsonBoxed($.boxedValue, m.value, o);
     if (m.list != null) j["list"] = $.jsonBoxed($.boxedList, m.list, o);
     if (m.mask != null) j["mask"] = $.jsonMessage($.FieldMask, m.mask, o);
     if (m.at != null) j["at"] = $.jsonMessage($.Timestamp, m.at, o);
-    if ($.list(m.took).length > 0) j["took"] = m.took.map((v) => $.jsonMessage($.Duration, v, o));
+    if ($.list(m.took).length > 0) j["took"] = $.jsonList(m.took, (v) => $.jsonMessage($.Duration, v, o));
     if (m.notANumber != null && $.isSet(m.notANumber)) j["notANumber"] = $.jsonDouble(m.notANumber);
-    if ($.list(m.infinite).length > 0) j["infinite"] = m.infinite.map((v) => $.jsonFloat(v));
-    if ($.hasEntries(m.levels)) j["levels"] = $.jsonMap(m.levels, (v) => $.jsonEnum(Level, v), o);
-    if ($.list(m.moreLevels).length > 0) j["moreLevels"] = m.moreLevels.map((v) => $.jsonEnum(Level, v));
+    if ($.list(m.infinite).length > 0) j["infinite"] = $.jsonList(m.infinite, (v) => $.jsonFloat(v));
+    if ($.hasEntries(m.levels)) j["levels"] = $.jsonMap(m.levels, "bool", (v) => $.jsonEnum(Level, v));
+    if ($.list(m.moreLevels).length > 0) j["moreLevels"] = $.jsonList(m.moreLevels, (v) => $.jsonEnum(Level, v));
     if (m.any != null) j["any"] = $.jsonMessage($.Any, m.any, o);
-    if ($.list(m.moreAny).length > 0) j["moreAny"] = m.moreAny.map((v) => $.jsonMessage($.Any, v, o));
-    if ($.hasEntries(m.dataByName)) j["dataByName"] = $.jsonMap(m.dataByName, (v) => $.jsonBoxed($.boxedBytes, v, o), o);
+    if ($.list(m.moreAny).length > 0) j["moreAny"] = $.jsonList(m.moreAny, (v) => $.jsonMessage($.Any, v, o));
+    if ($.hasEntries(m.dataByName)) j["dataByName"] = $.jsonMap(m.dataByName, "string", (v) => $.jsonBoxed($.boxedBytes, v, o));
     switch (m.choice?.$case) {
-      case "chosenNull": j["chosenNull"] = null; break;
+      case "chosenNull": j["chosenNull"] = $.jsonNull(m.choice.value); break;
       case "chosenValue": j["chosenValue"] = $.jsonBoxed($.boxedValue, m.choice.value, o); break;
       case "chosenNumber": j["chosenNumber"] = $.jsonBoxed($.boxedInt64, m.choice.value, o); break;
       default: $.noCase(m.choice);
@@ -193,7 +193,7 @@ export const Deep: $.ProtoType<Deep> = /* @__PURE__ */ $.message<Deep>("test.kno
   base: () => ({ text: "", inner: undefined }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(Deep, m);
-    if (m.text) { w.tag(10); w.string(m.text); }
+    if (m.text != null && m.text !== "") { w.tag(10); w.string(m.text); }
     if (m.inner != null) { w.tag(18); w.message(Deep, m.inner); }
     $.writeUnknown(m, w);
   },
@@ -210,7 +210,7 @@ export const Deep: $.ProtoType<Deep> = /* @__PURE__ */ $.message<Deep>("test.kno
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(Deep, m);
     const j: $.JsonObject = {};
-    if (m.text) j["text"] = $.jsonString(m.text);
+    if (m.text != null && m.text !== "") j["text"] = $.jsonString(m.text);
     if (m.inner != null) j["inner"] = $.jsonMessage(Deep, m.inner, o);
     return j;
   },
@@ -254,7 +254,7 @@ export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.
     }
     for (const [k, v] of $.entries(m.f)) {
       w.tag(50); const start = w.fork();
-      w.tag(8); w.int32(+k);
+      w.tag(8); w.int32($.intKey(k));
       w.tag(18); w.message(Lists, v);
       w.join(start);
     }
@@ -328,15 +328,15 @@ export const Lists: $.ProtoType<Lists> = /* @__PURE__ */ $.message<Lists>("test.
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(Lists, m);
     const j: $.JsonObject = {};
-    if ($.list(m.a).length > 0) j["a"] = m.a.map((v) => $.jsonString(v));
-    if ($.list(m.b).length > 0) j["b"] = m.b.map((v) => $.jsonString(v));
-    if ($.list(m.c).length > 0) j["c"] = m.c.map((v) => $.jsonString(v));
-    if ($.hasEntries(m.d)) j["d"] = $.jsonMap(m.d, (v) => $.jsonString(v), o);
-    if ($.hasEntries(m.e)) j["e"] = $.jsonMap(m.e, (v) => $.jsonString(v), o);
-    if ($.hasEntries(m.f)) j["f"] = $.jsonMap(m.f, (v) => $.jsonMessage(Lists, v, o), o);
-    if ($.list(m.inner).length > 0) j["inner"] = m.inner.map((v) => $.jsonMessage(Lists, v, o));
+    if ($.list(m.a).length > 0) j["a"] = $.jsonList(m.a, (v) => $.jsonString(v));
+    if ($.list(m.b).length > 0) j["b"] = $.jsonList(m.b, (v) => $.jsonString(v));
+    if ($.list(m.c).length > 0) j["c"] = $.jsonList(m.c, (v) => $.jsonString(v));
+    if ($.hasEntries(m.d)) j["d"] = $.jsonMap(m.d, "string", (v) => $.jsonString(v));
+    if ($.hasEntries(m.e)) j["e"] = $.jsonMap(m.e, "uint64", (v) => $.jsonString(v));
+    if ($.hasEntries(m.f)) j["f"] = $.jsonMap(m.f, "int32", (v) => $.jsonMessage(Lists, v, o));
+    if ($.list(m.inner).length > 0) j["inner"] = $.jsonList(m.inner, (v) => $.jsonMessage(Lists, v, o));
     if (m.one != null) j["one"] = $.jsonMessage(Lists, m.one, o);
-    if ($.hasEntries(m.g)) j["g"] = $.jsonMap(m.g, (v) => $.jsonString(v), o);
+    if ($.hasEntries(m.g)) j["g"] = $.jsonMap(m.g, "sint64", (v) => $.jsonString(v));
     return j;
   },
   fields: [

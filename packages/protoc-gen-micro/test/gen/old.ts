@@ -4,6 +4,12 @@
 /* eslint-disable */
 import * as $ from "@micro/core/proto";
 
+export const Closed = {
+  FIRST: 1,
+  SECOND: 2,
+} as const;
+export type Closed = (typeof Closed)[keyof typeof Closed];
+
 export interface Query {
   text: string;
   /** Default: 10 */
@@ -36,7 +42,7 @@ export const Query: $.ProtoType<Query> = /* @__PURE__ */ $.message<Query>("Query
     const j: $.JsonObject = {};
     if (m.text != null) j["text"] = $.jsonString(m.text);
     if (m.limit != null) j["limit"] = $.jsonInt32(m.limit);
-    if ($.list(m.hit).length > 0) j["hit"] = m.hit.map((v) => $.jsonMessage(Query_Hit, v, o));
+    if ($.list(m.hit).length > 0) j["hit"] = $.jsonList(m.hit, (v) => $.jsonMessage(Query_Hit, v, o));
     return j;
   },
   fields: [
@@ -178,7 +184,7 @@ export const Above: $.ProtoType<Above> = /* @__PURE__ */ $.message<Above>("Above
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(Above, m);
     const j: $.JsonObject = {};
-    if ($.hasEntries(m.flat)) j["flat"] = $.jsonMap(m.flat, (v) => $.jsonMessage(Flat, v, o), o);
+    if ($.hasEntries(m.flat)) j["flat"] = $.jsonMap(m.flat, "string", (v) => $.jsonMessage(Flat, v, o));
     return j;
   },
   fields: [
@@ -248,13 +254,195 @@ export const Other: $.ProtoType<Other> = /* @__PURE__ */ $.message<Other>("Other
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(Other, m);
     const j: $.JsonObject = {};
-    if ($.list(m.nodes).length > 0) j["nodes"] = m.nodes.map((v) => $.jsonMessage(Node, v, o));
-    if ($.list(m.leaves).length > 0) j["leaves"] = m.leaves.map((v) => $.jsonMessage(Leaf, v, o));
+    if ($.list(m.nodes).length > 0) j["nodes"] = $.jsonList(m.nodes, (v) => $.jsonMessage(Node, v, o));
+    if ($.list(m.leaves).length > 0) j["leaves"] = $.jsonList(m.leaves, (v) => $.jsonMessage(Leaf, v, o));
     return j;
   },
   fields: [
     { no: 1, name: "nodes", type: "message", of: () => Node, list: true },
     { no: 2, name: "leaves", type: "message", of: () => Leaf, list: true },
+  ],
+});
+
+/** Both fields are `fooBar` in JSON, which proto2 allows. */
+export interface Twins {
+  fooBar?: number | undefined;
+  fooBar$?: number | undefined;
+}
+
+export const Twins: $.ProtoType<Twins> = /* @__PURE__ */ $.message<Twins>("Twins", {
+  base: () => ({ fooBar: undefined, fooBar$: undefined }),
+  write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Twins, m);
+    if (m.fooBar != null) { w.tag(8); w.int32(m.fooBar); }
+    if (m.fooBar$ != null) { w.tag(16); w.int32(m.fooBar$); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 8: m.fooBar = r.int32(); continue;
+        case 16: m.fooBar$ = r.int32(); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Twins, m);
+    const j: $.JsonObject = {};
+    if (m.fooBar != null) j["fooBar"] = $.jsonInt32(m.fooBar);
+    if (m.fooBar$ != null) $.noName($.jsonInt32(m.fooBar$));
+    return j;
+  },
+  fields: [
+    { no: 1, name: "foo_bar", type: "int32", explicit: true },
+    { no: 2, name: "fooBar", key: "fooBar$", type: "int32", explicit: true },
+  ],
+});
+
+export interface Swapped {
+  a?: string | undefined;
+  b?: string | undefined;
+}
+
+export const Swapped: $.ProtoType<Swapped> = /* @__PURE__ */ $.message<Swapped>("Swapped", {
+  base: () => ({ a: undefined, b: undefined }),
+  write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Swapped, m);
+    if (m.a != null) { w.tag(10); w.string(m.a); }
+    if (m.b != null) { w.tag(18); w.string(m.b); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.a = r.anyString(); continue;
+        case 18: m.b = r.anyString(); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Swapped, m);
+    const j: $.JsonObject = {};
+    if (m.a != null) j["b"] = $.jsonString(m.a);
+    if (m.b != null) j["a"] = $.jsonString(m.b);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "a", json: "b", type: "string", explicit: true },
+    { no: 2, name: "b", json: "a", type: "string", explicit: true },
+  ],
+});
+
+/** Of proto1: all its fields are extensions, whose numbers are larger than those of fields may be. */
+export interface Set {
+}
+
+export const Set: $.ProtoType<Set> = /* @__PURE__ */ $.message<Set>("Set", {
+  base: () => ({}),
+  write: $.writeUnknown,
+  read: $.readUnknown,
+  json: (m) => {
+    if (m.constructor !== Object) $.checkMessage(Set, m);
+    return {};
+  },
+  fields: [],
+});
+
+export interface Item {
+  text?: string | undefined;
+  inner?: Item | undefined;
+}
+
+export const Item: $.ProtoType<Item> = /* @__PURE__ */ $.message<Item>("Item", {
+  base: () => ({ text: undefined, inner: undefined }),
+  write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Item, m);
+    if (m.text != null) { w.tag(10); w.string(m.text); }
+    if (m.inner != null) { w.tag(18); w.message(Item, m.inner); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.text = r.anyString(); continue;
+        case 18: m.inner = r.message(Item, m.inner); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Item, m);
+    const j: $.JsonObject = {};
+    if (m.text != null) j["text"] = $.jsonString(m.text);
+    if (m.inner != null) j["inner"] = $.jsonMessage(Item, m.inner, o);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "text", type: "string", explicit: true },
+    { no: 2, name: "inner", type: "message", of: () => Item },
+  ],
+});
+
+export const Item_item: $.Extension<Set, Item> = /* @__PURE__ */ $.extension(
+  "Item.item",
+  () => Set,
+  /* @__PURE__ */ $.message<{ value?: Item | undefined }>("", {
+  base: () => ({ value: undefined }),
+  write: (m, w) => {
+    if (m.value != null) { w.tag(10); w.message(Item, m.value); }
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.value = r.message(Item, m.value); continue;
+      }
+      r.skip(tag);
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if (m.value != null) j["[Item.item]"] = $.jsonMessage(Item, m.value, o);
+    return j;
+  },
+  fields: [{ no: 1, name: "item", json: "[Item.item]", key: "value", type: "message", of: () => Item }],
+  }),
+  2147483646,
+);
+
+export interface Holder {
+  set?: Set | undefined;
+}
+
+export const Holder: $.ProtoType<Holder> = /* @__PURE__ */ $.message<Holder>("Holder", {
+  base: () => ({ set: undefined }),
+  write: (m, w) => {
+    if (m.constructor !== Object) $.checkMessage(Holder, m);
+    if (m.set != null) { w.tag(10); w.message(Set, m.set); }
+    $.writeUnknown(m, w);
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.set = r.message(Set, m.set); continue;
+      }
+      if (r.other(m, tag)) return;
+    }
+  },
+  json: (m, o) => {
+    if (m.constructor !== Object) $.checkMessage(Holder, m);
+    const j: $.JsonObject = {};
+    if (m.set != null) j["set"] = $.jsonMessage(Set, m.set, o);
+    return j;
+  },
+  fields: [
+    { no: 1, name: "set", type: "message", of: () => Set },
   ],
 });
 
@@ -284,5 +472,143 @@ export const exact: $.Extension<Query, boolean> = /* @__PURE__ */ $.extension(
   }),
 );
 
+export const small_item: $.Extension<Set, Item> = /* @__PURE__ */ $.extension(
+  "small_item",
+  () => Set,
+  /* @__PURE__ */ $.message<{ value?: Item | undefined }>("", {
+  base: () => ({ value: undefined }),
+  write: (m, w) => {
+    if (m.value != null) { w.tag(10); w.message(Item, m.value); }
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.value = r.message(Item, m.value); continue;
+      }
+      r.skip(tag);
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if (m.value != null) j["[small_item]"] = $.jsonMessage(Item, m.value, o);
+    return j;
+  },
+  fields: [{ no: 1, name: "small_item", json: "[small_item]", key: "value", type: "message", of: () => Item }],
+  }),
+  4,
+);
+
+export const large_item: $.Extension<Set, Item> = /* @__PURE__ */ $.extension(
+  "large_item",
+  () => Set,
+  /* @__PURE__ */ $.message<{ value?: Item | undefined }>("", {
+  base: () => ({ value: undefined }),
+  write: (m, w) => {
+    if (m.value != null) { w.tag(10); w.message(Item, m.value); }
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 10: m.value = r.message(Item, m.value); continue;
+      }
+      r.skip(tag);
+    }
+  },
+  json: (m, o) => {
+    const j: $.JsonObject = {};
+    if (m.value != null) j["[large_item]"] = $.jsonMessage(Item, m.value, o);
+    return j;
+  },
+  fields: [{ no: 1, name: "large_item", json: "[large_item]", key: "value", type: "message", of: () => Item }],
+  }),
+  536870912,
+);
+
+export const closed: $.Extension<Query, Closed> = /* @__PURE__ */ $.extension(
+  "closed",
+  () => Query,
+  /* @__PURE__ */ $.message<{ value?: Closed | undefined }>("", {
+  base: () => ({ value: undefined }),
+  write: (m, w) => {
+    if (m.value != null) { w.tag(808); w.enum(m.value); }
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 808: { const v = r.enum(); if ($.hasNumber(Closed, v)) m.value = v as Closed; else r.keepEnum(m, 808, v); continue; }
+      }
+      r.skip(tag);
+    }
+  },
+  json: (m) => {
+    const j: $.JsonObject = {};
+    if (m.value != null) j["[closed]"] = $.jsonEnum(Closed, m.value);
+    return j;
+  },
+  fields: [{ no: 101, name: "closed", json: "[closed]", key: "value", type: "enum", of: () => Closed, explicit: true, closed: true }],
+  }),
+);
+
+export const closed_list: $.Extension<Query, Closed[]> = /* @__PURE__ */ $.extension(
+  "closed_list",
+  () => Query,
+  /* @__PURE__ */ $.message<{ value: Closed[] }>("", {
+  base: () => ({ value: [] }),
+  write: (m, w) => {
+    for (const v of $.list(m.value)) { w.tag(816); w.enum(v); }
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 816: { const v = r.enum(); if ($.hasNumber(Closed, v)) m.value.push(v as Closed); else r.keepEnum(m, 816, v); continue; }
+        case 818: { const to = r.span(); while (r.position < to) { const v = r.enum(); if ($.hasNumber(Closed, v)) m.value.push(v as Closed); else r.keepEnum(m, 816, v); } r.end(to); continue; }
+      }
+      r.skip(tag);
+    }
+  },
+  json: (m) => {
+    const j: $.JsonObject = {};
+    if ($.list(m.value).length > 0) j["[closed_list]"] = $.jsonList(m.value, (v) => $.jsonEnum(Closed, v));
+    return j;
+  },
+  fields: [{ no: 102, name: "closed_list", json: "[closed_list]", key: "value", type: "enum", of: () => Closed, list: true, closed: true }],
+  }),
+);
+
+export const closed_packed: $.Extension<Query, Closed[]> = /* @__PURE__ */ $.extension(
+  "closed_packed",
+  () => Query,
+  /* @__PURE__ */ $.message<{ value: Closed[] }>("", {
+  base: () => ({ value: [] }),
+  write: (m, w) => {
+    if ($.list(m.value).length > 0) {
+      w.tag(826); const start = w.fork();
+      for (const v of m.value) w.enum(v);
+      w.join(start);
+    }
+  },
+  read: (m, r, end) => {
+    while (r.position < end) {
+      const tag = r.tag();
+      switch (tag) {
+        case 824: { const v = r.enum(); if ($.hasNumber(Closed, v)) m.value.push(v as Closed); else r.keepEnum(m, 824, v); continue; }
+        case 826: { const to = r.span(); while (r.position < to) { const v = r.enum(); if ($.hasNumber(Closed, v)) m.value.push(v as Closed); else r.keepEnum(m, 824, v); } r.end(to); continue; }
+      }
+      r.skip(tag);
+    }
+  },
+  json: (m) => {
+    const j: $.JsonObject = {};
+    if ($.list(m.value).length > 0) j["[closed_packed]"] = $.jsonList(m.value, (v) => $.jsonEnum(Closed, v));
+    return j;
+  },
+  fields: [{ no: 103, name: "closed_packed", json: "[closed_packed]", key: "value", type: "enum", of: () => Closed, list: true, closed: true }],
+  }),
+);
+
 /** Everything in this file and in those it imports, for what an `Any` may hold: `protoTypes($types)`. */
-export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Query, Leaf, Flat, Above, Node, Other, exact, Query_Hit), () => []);
+export const $types: $.FileTypes = /* @__PURE__ */ $.fileTypes(() => $.typeList(Query, Leaf, Flat, Above, Node, Other, Twins, Swapped, Set, Item, Holder, exact, small_item, large_item, closed, closed_list, closed_packed, Query_Hit, Item_item), () => []);

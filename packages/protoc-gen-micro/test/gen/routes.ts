@@ -13,7 +13,7 @@ export const Shelf: $.ProtoType<Shelf> = /* @__PURE__ */ $.message<Shelf>("test.
   base: () => ({ name: "", shelf: undefined }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(Shelf, m);
-    if (m.name) { w.tag(10); w.string(m.name); }
+    if (m.name != null && m.name !== "") { w.tag(10); w.string(m.name); }
     if (m.shelf != null) { w.tag(18); w.message(Shelf, m.shelf); }
     $.writeUnknown(m, w);
   },
@@ -30,7 +30,7 @@ export const Shelf: $.ProtoType<Shelf> = /* @__PURE__ */ $.message<Shelf>("test.
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(Shelf, m);
     const j: $.JsonObject = {};
-    if (m.name) j["name"] = $.jsonString(m.name);
+    if (m.name != null && m.name !== "") j["name"] = $.jsonString(m.name);
     if (m.shelf != null) j["shelf"] = $.jsonMessage(Shelf, m.shelf, o);
     return j;
   },

@@ -77,8 +77,8 @@ export const Any: $.ProtoType<Any> = /* @__PURE__ */ $.message<Any>("google.prot
   base: () => ({ typeUrl: "", value: $.emptyBytes() }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(Any, m);
-    if (m.typeUrl) { w.tag(10); w.string(m.typeUrl); }
-    if (m.value != null && m.value.length !== 0) { w.tag(18); w.bytes(m.value); }
+    if (m.typeUrl != null && m.typeUrl !== "") { w.tag(10); w.string(m.typeUrl); }
+    if ($.hasBytes(m.value)) { w.tag(18); w.bytes(m.value); }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -94,8 +94,8 @@ export const Any: $.ProtoType<Any> = /* @__PURE__ */ $.message<Any>("google.prot
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(Any, m);
     const j: $.JsonObject = {};
-    if (m.typeUrl) j["typeUrl"] = $.jsonString(m.typeUrl);
-    if (m.value != null && m.value.length !== 0) j["value"] = $.jsonBytes(m.value);
+    if (m.typeUrl != null && m.typeUrl !== "") j["typeUrl"] = $.jsonString(m.typeUrl);
+    if ($.hasBytes(m.value)) j["value"] = $.jsonBytes(m.value);
     return j;
   },
   fields: [

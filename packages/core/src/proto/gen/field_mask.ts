@@ -227,7 +227,7 @@ export const FieldMask: $.ProtoType<FieldMask> = /* @__PURE__ */ $.message<Field
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(FieldMask, m);
     const j: $.JsonObject = {};
-    if ($.list(m.paths).length > 0) j["paths"] = m.paths.map((v) => $.jsonString(v));
+    if ($.list(m.paths).length > 0) j["paths"] = $.jsonList(m.paths, (v) => $.jsonString(v));
     return j;
   },
   fields: [

@@ -75,7 +75,7 @@ export const Struct: $.ProtoType<Struct> = /* @__PURE__ */ $.message<Struct>("go
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(Struct, m);
     const j: $.JsonObject = {};
-    if ($.hasEntries(m.fields)) j["fields"] = $.jsonMap(m.fields, (v) => $.jsonMessage(Value, v, o), o);
+    if ($.hasEntries(m.fields)) j["fields"] = $.jsonMap(m.fields, "string", (v) => $.jsonMessage(Value, v, o));
     return j;
   },
   fields: [
@@ -147,7 +147,7 @@ export const Value: $.ProtoType<Value> = /* @__PURE__ */ $.message<Value>("googl
     if (m.constructor !== Object) $.checkMessage(Value, m);
     const j: $.JsonObject = {};
     switch (m.kind?.$case) {
-      case "nullValue": j["nullValue"] = null; break;
+      case "nullValue": j["nullValue"] = $.jsonNull(m.kind.value); break;
       case "numberValue": j["numberValue"] = $.jsonDouble(m.kind.value); break;
       case "stringValue": j["stringValue"] = $.jsonString(m.kind.value); break;
       case "boolValue": j["boolValue"] = $.jsonBool(m.kind.value); break;
@@ -192,7 +192,7 @@ export const ListValue: $.ProtoType<ListValue> = /* @__PURE__ */ $.message<ListV
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(ListValue, m);
     const j: $.JsonObject = {};
-    if ($.list(m.values).length > 0) j["values"] = m.values.map((v) => $.jsonMessage(Value, v, o));
+    if ($.list(m.values).length > 0) j["values"] = $.jsonList(m.values, (v) => $.jsonMessage(Value, v, o));
     return j;
   },
   fields: [

@@ -261,7 +261,7 @@ export const BoolValue: $.ProtoType<BoolValue> = /* @__PURE__ */ $.message<BoolV
   base: () => ({ value: false }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(BoolValue, m);
-    if (m.value) { w.tag(8); w.bool(m.value); }
+    if (m.value != null && m.value !== false) { w.tag(8); w.bool(m.value); }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -276,7 +276,7 @@ export const BoolValue: $.ProtoType<BoolValue> = /* @__PURE__ */ $.message<BoolV
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(BoolValue, m);
     const j: $.JsonObject = {};
-    if (m.value) j["value"] = $.jsonBool(m.value);
+    if (m.value != null && m.value !== false) j["value"] = $.jsonBool(m.value);
     return j;
   },
   fields: [
@@ -301,7 +301,7 @@ export const StringValue: $.ProtoType<StringValue> = /* @__PURE__ */ $.message<S
   base: () => ({ value: "" }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(StringValue, m);
-    if (m.value) { w.tag(10); w.string(m.value); }
+    if (m.value != null && m.value !== "") { w.tag(10); w.string(m.value); }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -316,7 +316,7 @@ export const StringValue: $.ProtoType<StringValue> = /* @__PURE__ */ $.message<S
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(StringValue, m);
     const j: $.JsonObject = {};
-    if (m.value) j["value"] = $.jsonString(m.value);
+    if (m.value != null && m.value !== "") j["value"] = $.jsonString(m.value);
     return j;
   },
   fields: [
@@ -341,7 +341,7 @@ export const BytesValue: $.ProtoType<BytesValue> = /* @__PURE__ */ $.message<Byt
   base: () => ({ value: $.emptyBytes() }),
   write: (m, w) => {
     if (m.constructor !== Object) $.checkMessage(BytesValue, m);
-    if (m.value != null && m.value.length !== 0) { w.tag(10); w.bytes(m.value); }
+    if ($.hasBytes(m.value)) { w.tag(10); w.bytes(m.value); }
     $.writeUnknown(m, w);
   },
   read: (m, r, end) => {
@@ -356,7 +356,7 @@ export const BytesValue: $.ProtoType<BytesValue> = /* @__PURE__ */ $.message<Byt
   json: (m) => {
     if (m.constructor !== Object) $.checkMessage(BytesValue, m);
     const j: $.JsonObject = {};
-    if (m.value != null && m.value.length !== 0) j["value"] = $.jsonBytes(m.value);
+    if ($.hasBytes(m.value)) j["value"] = $.jsonBytes(m.value);
     return j;
   },
   fields: [

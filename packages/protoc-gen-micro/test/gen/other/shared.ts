@@ -68,7 +68,7 @@ export const Shared_Nested: $.ProtoType<Shared_Nested> = /* @__PURE__ */ $.messa
   json: (m, o) => {
     if (m.constructor !== Object) $.checkMessage(Shared_Nested, m);
     const j: $.JsonObject = {};
-    if ($.list(m.again).length > 0) j["again"] = m.again.map((v) => $.jsonMessage(Shared, v, o));
+    if ($.list(m.again).length > 0) j["again"] = $.jsonList(m.again, (v) => $.jsonMessage(Shared, v, o));
     return j;
   },
   fields: [
