@@ -115,8 +115,9 @@ export function fileHead(file: DescFile): string[] {
 
 /** A doc comment in lines, or none for no text. */
 export function docComment(lines: readonly string[], indent = ""): string[] {
-  // A comment must not end before its text does.
-  const safe = lines.map((line) => line.replaceAll("*/", "*\\/"));
+  // A comment must not end before its text does; and with `stripInternal` TypeScript leaves out of declarations whatever has
+  // this word in its comment, which other generated code needs.
+  const safe = lines.map((line) => line.replaceAll("*/", "*\\/").replaceAll("@internal", "@ internal"));
   if (safe.length === 0) return [];
   if (safe.length === 1 && safe[0]!.length < 110) return [`${indent}/** ${safe[0]} */`];
   return [`${indent}/**`, ...safe.map((line) => `${indent} * ${line}`.trimEnd()), `${indent} */`];

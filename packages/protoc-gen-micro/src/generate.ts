@@ -2,8 +2,10 @@
 import { create, createFileRegistry, type DescFile, type FileRegistry } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, type CodeGeneratorRequest } from "@bufbuild/protobuf/wkt";
 import { generateMessageFile } from "./message-file.ts";
-import { filesWithMessages, messagesPath, stubsPath } from "./messages.ts";
+import { filesWithMessages, hasSign, isCompilers, messagesPath, stubsPath } from "./messages.ts";
 import { InputError, type GenerateOptions } from "./options.ts";
+import { refuseEditions } from "./editions.ts";
+import { checkJsonNames } from "./json-names.ts";
 import { checkRoutes } from "./route-check.ts";
 import { generateStubs } from "./stub.ts";
 import { checkTsProtoOptions, generateMessages, type GeneratedFile } from "./ts-proto.ts";
@@ -20,6 +22,7 @@ export interface Generated {
 /** Generate what `options.emit` says for the files of a request. @throws {InputError} for rpcs that cannot be told apart */
 export async function generate(request: CodeGeneratorRequest, options: GenerateOptions): Promise<Generated> {
   checkTsProtoOptions(options);
+  refuseEditions(request);
   const registry = registryOf(request);
   const asked = request.fileToGenerate.map((name): DescFile => {
     const file = registry.getFile(name);
@@ -28,7 +31,9 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   });
   const warnings: string[] = [];
   const context = { options, registry, warn: (text: string): void => void warnings.push(text) };
-  const needed = filesWithMessages(asked, options).filter((file) => options.imports || asked.includes(file));
+  const needed = filesWithMessages(asked, options).filter(
+    (file) => options.imports || asked.includes(file) || isCompilers(file),
+  );
   const withServices = asked.filter(({ services }) => services.length > 0);
   const places = {
     stubs: withServices.map((file) => ({ name: stubsPath(file, options), what: `the stubs of ${file.proto.name}` })),
@@ -39,6 +44,8 @@ export async function generate(request: CodeGeneratorRequest, options: GenerateO
   };
   // Whatever is written today: the other half may be written by another run.
   refuseSamePaths([...places.messages, ...places.stubs]);
+  if (options.messages === "ts-proto") refuseSigns(needed);
+  checkJsonNames(needed, context);
   if (options.emit !== "messages") checkRoutes(withServices, context);
   const withMessages = options.emit === "stubs" ? [] : needed;
   if (options.messages === "ts-proto" && options.emit !== "stubs") refuseForTsProto(withMessages.filter(isUsers));
@@ -95,6 +102,15 @@ function refuseSamePaths(places: readonly { readonly name: string; readonly what
           : `${other.what} and ${place.what} would be written to ${other.name} and ${place.name}, which are one file on macOS and Windows: rename a .proto file`,
       );
   }
+  if (faults.length > 0) throw new InputError(faults.join("\n"));
+}
+
+/** @throws {InputError} for files of ts-proto that nobody could import */
+function refuseSigns(files: readonly DescFile[]): void {
+  const faults = files
+    .map(({ proto }) => proto.name)
+    .filter(hasSign)
+    .map((name) => `${name}: ts-proto's file of this name cannot be imported: rename it without %, #, ? and \\`);
   if (faults.length > 0) throw new InputError(faults.join("\n"));
 }
 

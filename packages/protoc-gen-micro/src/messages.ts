@@ -27,16 +27,31 @@ function camelCase(name: string): string {
 
 /** The path of a file's messages below the output folder, without `.ts`. */
 export function messagesPath(file: DescFile, options: GenerateOptions): string {
-  return `${withoutExtension(file)}${options.messageSuffix}`;
+  // ts-proto's files have their names from it.
+  const start = options.messages === "micro" ? outputStart(file.proto.name) : withoutExtension(file.proto.name);
+  return `${start}${options.messageSuffix}`;
 }
 
 /** The path of a file's stubs below the output folder. */
 export function stubsPath(file: DescFile, options: GenerateOptions): string {
-  return `${withoutExtension(file)}${options.outputSuffix}`;
+  return `${outputStart(file.proto.name)}${options.outputSuffix}`;
 }
 
-function withoutExtension(file: DescFile): string {
-  return file.proto.name.replace(/\.proto$/, "");
+/** Signs that an `import` reads as something else, or that TypeScript and Node read in two ways. */
+const signs = /[%#?\\]/;
+
+/** True if a file's name has a sign that no import may have. */
+export function hasSign(name: string): boolean {
+  return signs.test(name);
+}
+
+/** How the names of outputs begin: as the .proto file's own, with `_` for what an import may not have. */
+export function outputStart(name: string): string {
+  return withoutExtension(name).replaceAll(new RegExp(signs, "g"), "_");
+}
+
+function withoutExtension(name: string): string {
+  return name.replace(/\.proto$/, "");
 }
 
 /** What the stubs of `from` import for the messages of `file`. */
@@ -45,7 +60,7 @@ export function messagesModule(from: DescFile, file: DescFile, options: Generate
   if (mapped !== undefined) return mapped;
   if (isInRuntime(file, options) && file !== from) return options.runtime;
   const target = messagesPath(file, options).split("/");
-  const start = from.proto.name.split("/").slice(0, -1);
+  const start = outputStart(from.proto.name).split("/").slice(0, -1);
   let shared = 0;
   while (shared < start.length && shared < target.length - 1 && start[shared] === target[shared]) shared++;
   const up = start.length - shared;
@@ -109,6 +124,21 @@ export function isOfOptions({ extendee }: DescExtension): boolean {
 
 function isDescriptor(file: DescFile): boolean {
   return file.proto.name === "google/protobuf/descriptor.proto";
+}
+
+/** Files that come with every compiler, and that nobody generates: `buf generate` leaves them to whoever needs them. */
+const compilersFiles = new Set(
+  (
+    "any api descriptor duration empty field_mask source_context struct timestamp type wrappers " +
+    "compiler/plugin cpp_features go_features java_features"
+  )
+    .split(" ")
+    .map((name) => `google/protobuf/${name}.proto`),
+);
+
+/** True for a file that comes with every compiler. */
+export function isCompilers(file: DescFile): boolean {
+  return compilersFiles.has(file.proto.name);
 }
 
 /** True for the well-known types that come with the run-time. */

@@ -5,10 +5,10 @@ import {
   CodeGeneratorResponse_Feature,
   CodeGeneratorResponse_FileSchema,
   CodeGeneratorResponseSchema,
-  Edition,
   type CodeGeneratorRequest,
   type CodeGeneratorResponse,
 } from "@bufbuild/protobuf/wkt";
+import { newestEdition, oldestEdition } from "./editions.ts";
 import { generate } from "./generate.ts";
 import { InputError, parseParameter } from "./options.ts";
 import { printable } from "./printable.ts";
@@ -23,8 +23,8 @@ export async function runPlugin(request: Uint8Array, warn: (text: string) => voi
     supportedFeatures: BigInt(
       CodeGeneratorResponse_Feature.PROTO3_OPTIONAL | CodeGeneratorResponse_Feature.SUPPORTS_EDITIONS,
     ),
-    minimumEdition: Edition.EDITION_PROTO2,
-    maximumEdition: Edition.EDITION_2024,
+    minimumEdition: oldestEdition,
+    maximumEdition: newestEdition,
   });
   return toBinary(CodeGeneratorResponseSchema, await fill(answer, requestOf(request), warn));
 }

@@ -1,6 +1,7 @@
 /** Files that earlier runs left: which of them `--clean` may remove. */
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { outputStart } from "./messages.ts";
 import { InputError } from "./options.ts";
 
 /** The .proto files of a run. */
@@ -46,8 +47,9 @@ export async function staleFiles(
 
 /** `a/b.proto` is written to `a/b.ts`, `a/b.micro.ts`, `a/b_pb.ts`, as the suffixes are. */
 function isPlaceOf(name: string, source: string): boolean {
-  const start = source.replace(/\.proto$/, "");
-  return name.startsWith(start) && !name.slice(start.length).includes("/");
+  return [outputStart(source), source.replace(/\.proto$/, "")].some(
+    (start) => name.startsWith(start) && !name.slice(start.length).includes("/"),
+  );
 }
 
 async function* filesBelow(folder: string, prefix = ""): AsyncGenerator<string> {

@@ -7,7 +7,7 @@ import { describe, expect, it } from "vitest";
 import { compile } from "../src/compiler.ts";
 import { runPlugin } from "../src/plugin.ts";
 import { typeCheck } from "./support/compiled.ts";
-import { execute, filesBelow, folder, generated, main, protos } from "./support/generator.ts";
+import { bufProgram, execute, filesBelow, folder, generated, main, protos } from "./support/generator.ts";
 
 async function answerTo(
   parameter: string,
@@ -152,11 +152,3 @@ plugins:
     expect(failed.errors).toContain(`unknown option "colour"`);
   });
 });
-
-function bufProgram(): string {
-  const names: Readonly<Record<string, string>> = { arm64: "aarch64", arm: "armv7" };
-  const architecture = process.platform === "linux" ? (names[process.arch] ?? process.arch) : process.arch;
-  return createRequire(import.meta.url).resolve(
-    `@bufbuild/buf-${process.platform}-${architecture}/bin/buf${process.platform === "win32" ? ".exe" : ""}`,
-  );
-}

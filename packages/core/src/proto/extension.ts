@@ -59,7 +59,7 @@ export function getExtension<T extends object, V>(message: T, known: Extension<T
 }
 
 /** True if the message has the extension. */
-export function hasExtension<T extends object>(message: T, known: Extension<T, unknown>): boolean {
+export function hasExtension<T extends object>(message: T, known: Extension<T, any>): boolean {
   const bytes = unknownFields(message);
   if (bytes === undefined || partsOf(bytes, known).own.length === 0) return false;
   if (!isClosed(known)) return true;
@@ -90,9 +90,9 @@ function isClosed({ holder }: Extension<any, any>): boolean {
 /** What cannot be got again is not set. */
 function checkNumbers({ holder }: Extension<any, any>, value: unknown): void {
   const known = enumNames(holder.fields[0]!.of!() as EnumValues);
-  for (const number of Array.isArray(value) ? value : [value ?? undefined])
-    if (number !== undefined && !known.has(number as number))
-      throw wrong(number, "a number of the enum, which is closed");
+  for (const number of Array.isArray(value) ? value : value === undefined || value === null ? [] : [value])
+    if (!known.has(number as number))
+      throw new TypeError(`value: ${wrong(number, "a number of the enum, which is closed").message}`);
 }
 
 /** Holders call it `value`. */

@@ -1,6 +1,7 @@
 /** The generator as users run it: in this process for most tests, as a program where the process is the point. */
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -57,5 +58,14 @@ export async function filesBelow(path: string): Promise<Record<string, string>> 
     await Promise.all(
       names.map(async (name) => [name.slice(path.length).replace(/^[/\\]/, ""), await readFile(name, "utf8")] as const),
     ),
+  );
+}
+
+/** buf, which comes with the generator. */
+export function bufProgram(): string {
+  const names: Readonly<Record<string, string>> = { arm64: "aarch64", arm: "armv7" };
+  const architecture = process.platform === "linux" ? (names[process.arch] ?? process.arch) : process.arch;
+  return createRequire(import.meta.url).resolve(
+    `@bufbuild/buf-${process.platform}-${architecture}/bin/buf${process.platform === "win32" ? ".exe" : ""}`,
   );
 }
