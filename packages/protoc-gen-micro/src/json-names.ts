@@ -21,14 +21,12 @@ export function checkJsonNames(files: readonly DescFile[], { options, warn }: Co
     for (const field of file.messages.flatMap(fieldsIn)) {
       const owner = jsonOwner(field);
       if (owner === field || field.parent.proto.options?.deprecatedLegacyJsonFieldConflicts === true) continue;
-      const text = `${notes.placeOf(field)}: the fields ${owner.name} and ${field.name} of ${field.parent.typeName} are both ${JSON.stringify(field.jsonName)} in JSON`;
-      if (isLegacy(field.parent) && !(isCustom(owner) && isCustom(field)))
-        warn(
-          options.messages === "micro"
-            ? `${text}, which has only the first: give one of them a json_name`
-            : `${text}: give one of them a json_name`,
-        );
-      else faults.push(`${text}: give one of them another json_name`);
+      const place = notes.placeOf(field);
+      const text = `the fields ${owner.name} and ${field.name} of ${field.parent.typeName} are both ${JSON.stringify(field.jsonName)} in JSON`;
+      if (isLegacy(field.parent) && !(isCustom(owner) && isCustom(field))) {
+        const effect = options.messages === "micro" ? ", which has only the first" : "";
+        warn(`${place}: warning: ${text}${effect}: give one of them a json_name`);
+      } else faults.push(`${place}: ${text}: give one of them another json_name`);
     }
   }
   if (faults.length > 0) throw new InputError(faults.join("\n"));

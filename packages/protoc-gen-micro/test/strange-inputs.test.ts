@@ -67,7 +67,7 @@ describe("two fields with one name in JSON", () => {
       error: "",
       warnings: [
         expect.stringMatching(
-          /^a\.proto:\d+:\d+: the fields foo_bar and fooBar of .*A are both "fooBar" in JSON, which has only the first/,
+          /^a\.proto:\d+:\d+: warning: the fields foo_bar and fooBar of .*A are both "fooBar" in JSON, which has only the first/,
         ),
       ],
     };
