@@ -1,9 +1,11 @@
 /** Messages by chance: what goes through protobuf, through JSON and through both is the same, or is refused. */
 import { jsonCodec, protoMessage } from "@micro/core";
 import { packAny, Timestamp, type Boxed, type Field, type ProtoType } from "@micro/core/proto";
+import { join } from "node:path";
 import { inspect, isDeepStrictEqual } from "node:util";
 import { expect, it } from "vitest";
 import { Every } from "./gen/every.ts";
+import { command, folder, protos } from "./support/generator.ts";
 import { Known, Lists } from "./gen/known.ts";
 
 const seconds = Number(process.env["MICRO_FUZZ_SECONDS"] ?? 2);
@@ -42,6 +44,17 @@ const json = (depth = 0): unknown => {
   return Object.fromEntries(some(() => [oneOf(texts), json(depth + 1)]));
 };
 
+type Form = "bigint" | "number" | "string";
+let form = "bigint" as Form;
+
+/** A 64-bit integer as the code of this run has it. */
+function inForm(value: bigint): unknown {
+  if (form === "bigint") return value;
+  if (form === "string") return value.toString();
+  // Others are refused.
+  return Number.isSafeInteger(Number(value)) ? Number(value) : Number(value >> 12n);
+}
+
 function scalar(type: string): unknown {
   switch (type) {
     case "string":
@@ -56,7 +69,7 @@ function scalar(type: string): unknown {
       return oneOf([Math.fround(chance() * 1e6), Math.fround(chance()), 0, NaN, -Infinity, 3.4028234663852886e38]);
     default: {
       const isUnsigned = type.startsWith("u") || type.startsWith("fixed");
-      return type.endsWith("64") ? integer(isUnsigned, 64) : Number(integer(isUnsigned, 32));
+      return type.endsWith("64") ? inForm(integer(isUnsigned, 64)) : Number(integer(isUnsigned, 32));
     }
   }
 }
@@ -101,8 +114,21 @@ function message(type: ProtoType<any>, depth = 0): Record<string, unknown> {
   return made;
 }
 
-const types = [Every, Known, Lists] as readonly ProtoType<any>[];
-const codecTypes = new Map(types.map((type) => [type, protoMessage(type)]));
+const types: (readonly [type: ProtoType<any>, form: Form])[] = [
+  [Every, "bigint"],
+  [Known, "bigint"],
+  [Lists, "bigint"],
+];
+// The same with the other forms of 64-bit integers.
+await using work = await folder();
+for (const other of ["number", "string"] as const) {
+  const out = join(work.path, other);
+  const made = await command("-I", protos, "every.proto", "known.proto", "--int64", other, "--out", out);
+  if (made.code !== 0) throw new Error(made.errors);
+  const [every, known] = await Promise.all(["every", "known"].map((name) => import(join(out, `${name}.ts`))));
+  for (const type of [every.Every, known.Known, known.Lists]) types.push([type, other]);
+}
+const codecTypes = new Map(types.map(([type]) => [type, protoMessage(type)]));
 const throughText = (type: ProtoType<any>, value: object): unknown =>
   jsonCodec.decode(jsonCodec.encode(value, codecTypes.get(type)), codecTypes.get(type));
 
@@ -127,7 +153,9 @@ function forAll(run: (type: ProtoType<any>) => void): void {
   for (let count = 0; count < 100 || performance.now() < end; count++) {
     const start = state;
     try {
-      run(oneOf(types));
+      const [type, itsForm] = oneOf(types);
+      form = itsForm;
+      run(type);
     } catch (error) {
       throw new Error(`MICRO_FUZZ_SEED=${start}: ${(error as Error).message}`, { cause: error });
     }
